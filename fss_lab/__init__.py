@@ -1,0 +1,24 @@
+"""fss_lab: learn, teach and probe few-shot segmentation with SAM 2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "load_model": "fss_lab.models",
+    "FSSAM": "fss_lab.method",
+    "Episode": "fss_lab.episode",
+    "Pictograms": "fss_lab.datasets.pictograms",
+}
+__all__ = ["FSSAM", "Episode", "Pictograms", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that `import fss_lab` and the command line stay quick without torch."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fss_lab' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PUBLIC[name]), name)

@@ -1,0 +1,192 @@
+"""`fss-lab doctor`: is everything here that fss_lab needs, and if not, what to do."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+SAM2_VERSION = "1.1.0"
+MIN_MEMORY_GB = 3.0  # the quickstart and the tests take less than 2
+MIN_DISK_GB = 1.0
+WEIGHTS = Path(str(files("fss_lab"))) / "weights"
+
+# module -> the package that brings it; the same as the dependencies in pyproject.toml
+REQUIRED = {
+    "torch": "torch",
+    "numpy": "numpy",
+    "PIL.Image": "pillow",
+    "matplotlib.pyplot": "matplotlib",
+    "safetensors": "safetensors",
+    "hydra": "hydra-core",
+    "omegaconf": "omegaconf",
+    "iopath": "iopath",
+    "tqdm": "tqdm",
+    "ipykernel": "ipykernel",
+    "ipywidgets": "ipywidgets",
+    "nbclient": "nbclient",
+    "nbconvert": "nbconvert",
+    "nbformat": "nbformat",
+    "papermill": "papermill",
+}
+OPTIONAL = {"transformers": "only DINOv2 needs it", "jupyterlab": "only `python lab.py open` needs it"}
+
+REINSTALL = "call `python lab.py install --here` in the folder of fss_lab"
+REINSTALL_SAM2 = (
+    f"{REINSTALL}, or: SAM2_BUILD_CUDA=0 pip install --no-deps --no-build-isolation sam2=={SAM2_VERSION}"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at, whether it is as it should be, what was found, and what to do if it is not."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = f"[{'ok' if self.ok else 'fail'}] {self.name}: {self.found}"
+        return text if self.ok else f"{text}\n       what to do: {self.remedy}"
+
+
+def examine() -> int:
+    """Print every check as it is made, and a summary. Returns 0 if all are fine, else 1."""
+    failed = 0
+    for check in all_checks():
+        print(check, flush=True)
+        failed += not check.ok
+    print(f"{failed} of the checks failed; what to do stands below each." if failed else "All is well.")
+    return 1 if failed else 0
+
+
+def all_checks() -> Iterator[Check]:
+    """Every check, made while one iterates."""
+    yield check_python()
+    for module, package in REQUIRED.items():
+        yield check_import(module, package, REINSTALL)
+    yield check_sam2()
+    for module, purpose in OPTIONAL.items():
+        yield check_optional(module, purpose, REINSTALL)
+    # nothing here imports torchvision, but transformers does when it finds one
+    yield check_optional(
+        "torchvision",
+        "nothing needs it",
+        "it does not fit this torch and breaks packages that look for it: pip uninstall torchvision",
+    )
+    yield check_device()
+    yield check_memory(memory_gb())
+    yield check_disk(Path.cwd())
+    yield from check_weights(sorted(WEIGHTS.glob("*.safetensors")))
+
+
+def check_python() -> Check:
+    """The Python that runs this."""
+    found = f"{sys.version.split()[0]} in {sys.prefix}"
+    return Check("Python", sys.version_info >= (3, 10), found, "use Python 3.10 or newer")
+
+
+def check_import(module: str, package: str, remedy: str) -> Check:
+    """Imports a module; found is the version of the package that brings it, or the error."""
+    try:
+        importlib.import_module(module)
+        return Check(package, True, metadata.version(package))
+    except (
+        Exception
+    ) as error:  # an import can fail in any way; whichever it is, it is what has to be reported
+        return Check(package, False, f"{type(error).__name__}: {error}", remedy)
+
+
+def check_optional(module: str, purpose: str, remedy: str) -> Check:
+    """Like `check_import`, but absence is fine."""
+    if find_spec(module) is None:
+        return Check(module, True, f"not installed ({purpose})")
+    return check_import(module, module, remedy)
+
+
+def check_sam2() -> Check:
+    """sam2 through our adapter; an exact version, because the adapter relies on its inner workings."""
+    check = check_import("fss_lab.backbones.sam2", "sam2", REINSTALL_SAM2)
+    if check.ok and check.found != SAM2_VERSION:
+        return Check("sam2", False, f"version {check.found} instead of {SAM2_VERSION}", REINSTALL_SAM2)
+    return check
+
+
+def check_device() -> Check:
+    """Multiplies two matrices on the device that will be used by default."""
+    try:
+        import torch
+
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        torch.ones(8, 8, device=name).matmul(torch.ones(8, 8, device=name)).sum().item()
+    except Exception as error:  # drivers fail in many ways; see check_import
+        return Check(
+            "device", False, f"{type(error).__name__}: {error}", "look at the GPU driver and at torch"
+        )
+    if name == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        return Check("device", True, f"cuda, {properties.name}, {properties.total_memory / 1e9:.0f} GB")
+    found = f"{name}, {torch.get_num_threads()} threads"
+    if name == "cpu" and shutil.which("nvidia-smi"):
+        found += " (there is an NVIDIA GPU: with a CUDA build of torch and a recent driver it would be used)"
+    return Check("device", True, found)
+
+
+def memory_gb() -> float:
+    """The machine's memory in GB."""
+    if sys.platform == "win32":
+        import ctypes
+
+        class Status(ctypes.Structure):  # MEMORYSTATUSEX of the Windows API
+            _fields_ = [
+                ("length", ctypes.c_ulong),
+                ("load", ctypes.c_ulong),
+                ("total", ctypes.c_ulonglong),
+                ("others", ctypes.c_ulonglong * 6),
+            ]
+
+        status = Status(length=ctypes.sizeof(Status))
+        if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+            raise ctypes.WinError()
+        return status.total / 1e9
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def check_memory(gigabytes: float) -> Check:
+    """gigabytes: what the machine has."""
+    remedy = f"{MIN_MEMORY_GB:.0f} GB are needed: use a larger machine, or Colab or Binder"
+    return Check("memory", gigabytes >= MIN_MEMORY_GB, f"{gigabytes:.1f} GB", remedy)
+
+
+def check_disk(folder: Path) -> Check:
+    """Room for results and downloads."""
+    free = shutil.disk_usage(folder).free / 1e9
+    found = f"{free:.1f} GB free on the disk of {folder}"
+    return Check("disk", free >= MIN_DISK_GB, found, f"free some space: {MIN_DISK_GB:.0f} GB are needed")
+
+
+def check_weights(paths: Iterable[Path]) -> Iterator[Check]:
+    """Opens each file of the shipped weights; truncated or foreign files do not open."""
+    paths = list(paths)
+    remedy = "get the package's files again: git checkout -- fss_lab/weights"
+    if not paths:
+        yield Check("weights", False, f"no *.safetensors in {WEIGHTS}", remedy)
+    for path in paths:
+        try:
+            from safetensors import safe_open
+
+            with safe_open(path, framework="numpy") as content:
+                tensors = len(content.keys())
+        except Exception as error:  # safetensors has its own error class, a missing package another
+            yield Check(f"weights {path.name}", False, f"{type(error).__name__}: {error}", remedy)
+        else:
+            found = f"{tensors} tensors, {path.stat().st_size / 1e6:.1f} MB"
+            yield Check(f"weights {path.name}", tensors > 0, found, remedy)

@@ -1,0 +1,557 @@
+"""Set up and run fss_lab: standard library only, on Linux, macOS and Windows.
+
+    python lab.py run               set up, execute notebooks/00_quickstart.ipynb and print its table
+    python lab.py test [...]        set up and run the tests (further arguments go to pytest)
+    python lab.py open              set up and start JupyterLab in notebooks/
+    python lab.py install [--here]  only set up; --here: into the active environment (conda, Colab, Binder)
+
+The set-up makes the environment .venv beside this file, once. A stamp in it, completed last, says for
+which requirements it was made: later calls need no network, and what an interrupted call left is made anew.
+"""
+
+# The syntax of this file stays that of Python 3.6, so that an old Python gets as far as the message below.
+import argparse
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+
+OLDEST, NEWEST = (3, 10), (3, 14)
+SUPPORTED = "{}.{} to {}.{}".format(*(OLDEST + NEWEST))
+if not OLDEST <= sys.version_info[:2] <= NEWEST:
+    sys.exit(
+        f"lab.py: this is Python {sys.version_info[0]}.{sys.version_info[1]}, "
+        f"but fss_lab needs Python {SUPPORTED}.\n"
+        "What to do: install one of those from https://www.python.org/downloads/ or with conda\n"
+        "(conda create -n fss_lab python=3.11) and call lab.py with it, for example: python3.11 lab.py run"
+    )
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+STAMP = "fss_lab.json"  # in the environment's folder
+LOCK = ".venv.lock"
+LOG = "runs/setup.log"
+
+BUILD_TOOLS = ["pip>=23.1", "setuptools>=77", "wheel>=0.40"]
+SAM2 = "sam2==1.1.0"
+EXTRAS = ["real", "test"]
+CPU_INDEX = (
+    "https://download.pytorch.org/whl/cpu"  # PyPI's torch for Linux brings several GB of CUDA libraries
+)
+MIN_TORCH = (2, 5, 1)
+
+READY, ABSENT, UNFINISHED, OUTDATED, FOREIGN = "ready", "absent", "unfinished", "outdated", "foreign"
+
+REMEDIES = [
+    (
+        r"No space left on device|not enough space on the disk|Errno 28|WinError 112",
+        "The disk is full. Free some GB (`pip cache purge` may help; TMPDIR names the folder for temporary\n"
+        "files) and call again.",
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerificationError",
+        "A secure connection was refused, often by a company's proxy. Set PIP_CERT to its certificate file\n"
+        "(ask your administrator) and call again.",
+    ),
+    (
+        r"NewConnectionError|NameResolutionError|name resolution|getaddrinfo failed|nodename nor servname|"
+        r"establish a new connection|[Nn]etwork is unreachable|Connection (refused|reset|aborted)|timed out|"
+        r"ConnectTimeout|ReadTimeout|Max retries|ProxyError|ConnectionError|IncompleteRead",
+        "The package index could not be reached. Connect to the network (behind a proxy set HTTPS_PROXY)\n"
+        "and call again; the first set-up needs it, later calls do not.",
+    ),
+    (
+        r"externally-managed-environment",
+        "This Python belongs to the operating system. Call `python lab.py install` without --here: it makes\n"
+        "an environment of its own.",
+    ),
+    (
+        r"No matching distribution found for torch\b",
+        "There is no torch for this Python and machine (32-bit Python and Macs with Intel processors have\n"
+        "none), or pip was told to use no index. Use a 64-bit Python " + SUPPORTED + ".",
+    ),
+    (
+        r"No matching distribution found",
+        "The package index that pip uses lacks a package. Look at `pip config list` and the PIP_ variables\n"
+        "(an index switched off, an old mirror), or try another network.",
+    ),
+    (
+        r"ResolutionImpossible|conflicting dependencies",
+        "The packages already in this environment contradict ours. Call `python lab.py install` without\n"
+        "--here: it makes an environment of its own.",
+    ),
+    (
+        r"WinError 206|[Ff]ile ?name too long|path too long",
+        "The path of this folder is too long for the system. Move it nearer to the root of the disk, for\n"
+        "example C:\\fss_lab, or enable long paths in Windows.",
+    ),
+    (
+        r"PermissionError|Permission denied|Access is denied|WinError 5\b|WinError 32\b",
+        "A file could not be written. Close programs that use this environment (Jupyter, an editor's\n"
+        "terminal) and check that the folder is yours.",
+    ),
+]
+
+
+class Failure(Exception):
+    """What went wrong, and what to do about it."""
+
+    def __init__(self, problem: str, remedy: str):
+        super().__init__(problem + "\nWhat to do: " + remedy)
+
+
+class Steps:
+    """Tells each step with the time since the start; what the step's command says goes to the log."""
+
+    def __init__(self, env: dict):
+        self.start = time.monotonic()
+        self.env = env
+        self.log = ROOT / LOG
+        self.log.parent.mkdir(exist_ok=True)
+        self.log.write_text("", encoding="utf-8")
+
+    def clock(self) -> str:
+        return f"[{time.monotonic() - self.start:4.0f} s] "
+
+    def say(self, text: str) -> None:
+        print(self.clock() + text, flush=True)
+
+    def run(self, title: str, command: list) -> None:
+        """Raises Failure with the end of the command's output and the remedy that fits it."""
+        self.say(title)
+        with open(self.log, "a", encoding="utf-8") as log:
+            log.write("\n== " + title + "\n" + " ".join(command) + "\n")
+            log.flush()
+            before = log.tell()
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=self.env, stdout=log, stderr=subprocess.STDOUT, close_fds=False
+            )
+            try:
+                code = self.wait(process)
+            except KeyboardInterrupt:  # it must not leave pip working behind our back
+                process.terminate()
+                process.wait()
+                raise
+        if code:
+            with open(self.log, encoding="utf-8", errors="replace") as log:
+                log.seek(before)
+                output = log.read()
+            last = "\n".join("    " + line for line in output.strip().splitlines()[-12:])
+            raise Failure(
+                f"this step failed: {title}\n{last}\n(everything it said: {self.log})",
+                remedy_for(output),
+            )
+
+    def wait(self, process: subprocess.Popen) -> int:
+        """A sign of life on a terminal while the process works."""
+        while True:
+            try:
+                return process.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                if sys.stdout.isatty():
+                    print(self.clock() + "...", end="\r", flush=True)
+
+
+def remedy_for(output: str) -> str:
+    for pattern, remedy in REMEDIES:
+        if re.search(pattern, output):
+            return remedy
+    return "Read the lines above, and call again: what is half made is made anew."
+
+
+# ---- what an environment is, and whether it is ready
+
+
+def python_in(prefix: Path) -> Path:
+    if is_active(prefix):  # also right for conda on Windows, where python.exe lies in the prefix itself
+        return Path(sys.executable)
+    return prefix / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def is_active(prefix: Path) -> bool:
+    return prefix.exists() and os.path.samefile(str(prefix), sys.prefix)
+
+
+def fingerprint() -> str:
+    """Changes when a set-up today would install something else than the one that wrote the stamp."""
+    files = [(ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "constraints.txt")]
+    recipe = files + [BUILD_TOOLS, SAM2, EXTRAS]
+    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
+
+
+def read_stamp(prefix: Path) -> dict:
+    try:
+        stamp = json.loads((prefix / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # absent, or cut short by an interruption
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def write_stamp(prefix: Path, **content: object) -> None:
+    draft = prefix / (STAMP + ".new")
+    draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(draft, prefix / STAMP)
+
+
+def python_version(python: Path) -> str:
+    """'3.11' as the interpreter says it, '' if it does not start (its base Python was removed)."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        return subprocess.check_output([str(python), "-c", code], universal_newlines=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def condition(prefix: Path) -> str:
+    """READY, ABSENT, UNFINISHED (to be made anew), OUTDATED (to be updated) or FOREIGN (not made by us)."""
+    if not prefix.is_dir() or not any(prefix.iterdir()):
+        return ABSENT
+    if not (prefix / STAMP).exists():
+        return FOREIGN
+    stamp = read_stamp(prefix)
+    if not stamp.get("finished") or stamp["root"] != str(ROOT):  # a moved or copied environment does not work
+        return UNFINISHED
+    if stamp["python"] != python_version(python_in(prefix)):
+        return UNFINISHED
+    return READY if stamp["fingerprint"] == fingerprint() else OUTDATED
+
+
+def chosen_prefix() -> Path:
+    """The active environment when `install --here` was called in it for this folder, else .venv."""
+    active = Path(sys.prefix)
+    return active if read_stamp(active).get("root") == str(ROOT) else VENV
+
+
+def environment_of(prefix: Path, here: bool) -> dict:
+    env = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", SAM2_BUILD_CUDA="0")
+    env["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel "python3" is this environment's, not one of the user's
+    env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else every kernel prints a warning about its debugger
+    if not here:
+        for name in ("PYTHONPATH", "PYTHONHOME", "PIP_CONSTRAINT", "PIP_TARGET", "PIP_PREFIX"):
+            env.pop(name, None)
+        env.update(VIRTUAL_ENV=str(prefix), PIP_USER="0", PYTHONNOUSERSITE="1")
+        env["PATH"] = str(python_in(prefix).parent) + os.pathsep + env.get("PATH", "")
+    return env
+
+
+# ---- set-up
+
+
+def set_up(prefix: Path, here: bool) -> None:
+    """Makes the environment ready; returns at once when it is. Raises Failure."""
+    if condition(prefix) == READY:
+        return
+    with only_one():
+        found = condition(prefix)
+        if found == READY:  # made by another call while this one waited
+            return
+        here = here or read_stamp(prefix).get("here", False)
+        check_room()
+        if here:
+            install_here(prefix)
+        else:
+            install_venv(prefix, found)
+
+
+def install_venv(prefix: Path, found: str) -> None:
+    fresh = found != OUTDATED
+    if found == FOREIGN:
+        raise Failure(
+            f"the folder {prefix} was not made by lab.py, so it is left alone.",
+            "remove or rename it and call again; or activate it and call `python lab.py install --here`.",
+        )
+    if fresh and is_active(prefix):
+        raise Failure(
+            f"the environment {prefix} has to be made anew, but its own Python is running lab.py.",
+            "leave it (type `deactivate`, or open a new terminal) and call again.",
+        )
+    check_venv_module()
+    steps = Steps(environment_of(prefix, here=False))
+    if found == UNFINISHED:
+        steps.say("the environment .venv is half made, moved, or without its Python: making it anew")
+    if fresh:
+        remove(prefix)
+    if found == OUTDATED:
+        steps.say("the requirements have changed: updating the environment .venv")
+    else:
+        steps.say("setting up fss_lab in .venv (once; needs the network, about 2 GB and a few minutes)")
+    prefix.mkdir(exist_ok=True)
+    (prefix / STAMP).write_text("{}", encoding="utf-8")  # unfinished until the last line of this function
+    if fresh:
+        steps.run("making the environment", [sys.executable, "-m", "venv", str(prefix)])
+    install_packages(steps, python_in(prefix), "constraints.txt", EXTRAS + ["lab"], keep_torch=False)
+    finish(steps, prefix, here=False)
+
+
+def install_here(prefix: Path) -> None:
+    if not os.access(prefix, os.W_OK):
+        raise Failure(
+            f"the active environment {prefix} cannot be written to.",
+            "call `python lab.py install` without --here: it makes an environment of its own.",
+        )
+    steps = Steps(environment_of(prefix, here=True))
+    steps.say(f"setting up fss_lab in the active environment {prefix}")
+    torch = present_torch()
+    if torch:
+        steps.say(f"torch {torch} is here and stays as it is")
+    present = present_packages() | ({"torch"} if torch else set())
+    has_jupyter = present & {"jupyterlab", "notebook", "google-colab"}
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text(relaxed_constraints(present, torch), encoding="utf-8")
+        extras = EXTRAS if has_jupyter else EXTRAS + ["lab"]
+        install_packages(steps, Path(sys.executable), str(constraints), extras, keep_torch=bool(torch))
+    finish(steps, prefix, here=True)
+
+
+def install_packages(steps: Steps, python: Path, constraints: str, extras: list, keep_torch: bool) -> None:
+    """Nothing is built in isolation: that would fetch unpinned build tools and, for sam2, a second torch."""
+    pip = [str(python), "-m", "pip", "install", "--no-build-isolation"]
+    pinned = pip + ["-c", constraints]
+    steps.run("pip and the build tools", pinned + BUILD_TOOLS)
+    if not keep_torch:
+        index, kind = torch_index()
+        steps.run(f"torch ({kind})", pinned + index + ["torch"])
+    steps.run("fss_lab and what it needs", pinned + ["-e", ".[{}]".format(",".join(extras))])
+    steps.run("sam2", pip + ["--no-deps", SAM2])
+
+
+def finish(steps: Steps, prefix: Path, here: bool) -> None:
+    version = "{}.{}".format(*sys.version_info[:2]) if here else python_version(python_in(prefix))
+    write_stamp(prefix, finished=True, here=here, root=str(ROOT), python=version, fingerprint=fingerprint())
+    steps.say("ready")
+
+
+def torch_index() -> tuple:
+    """(pip arguments, words): the small CPU build on Linux without an NVIDIA GPU, else the default one."""
+    if not sys.platform.startswith("linux"):
+        return [], "default build"
+    if has_nvidia_gpu():
+        return [], "CUDA build, about 3 GB to download"
+    if os.environ.get("PIP_NO_INDEX") or not reachable(CPU_INDEX + "/torch/"):
+        return [], f"from your package index; {CPU_INDEX} is out of reach"
+    return ["--extra-index-url", CPU_INDEX], "CPU build, about 200 MB to download"
+
+
+def has_nvidia_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None or os.path.exists("/dev/nvidia0")
+
+
+def reachable(url: str, seconds: float = 4) -> bool:
+    answers = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, HTTPException), urllib.request.urlopen(url, timeout=seconds):
+            answers.append(url)
+
+    thread = threading.Thread(target=ask, daemon=True)  # urlopen's own limit does not cover the name look-up
+    thread.start()
+    thread.join(seconds)
+    return bool(answers)
+
+
+def present_packages() -> set:
+    from importlib import metadata  # here, not above: Python 3.6 has none
+
+    return {normal(d.metadata["Name"]) for d in metadata.distributions() if d.metadata["Name"]}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def present_torch() -> str:
+    """The version of the active environment's torch, '' if none. Raises Failure if broken or too old."""
+    if importlib.util.find_spec("torch") is None:
+        return ""
+    asked = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.__version__)"],
+        capture_output=True,
+        text=True,
+    )
+    if asked.returncode:
+        raise Failure(
+            "the torch of this environment cannot be imported:\n    " + asked.stderr.strip().split("\n")[-1],
+            "repair or uninstall it (`pip uninstall torch`) and call again.",
+        )
+    version = asked.stdout.strip().split("\n")[-1]
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < MIN_TORCH:
+        raise Failure(
+            "the torch of this environment is {}; fss_lab needs {}.{}.{} or newer.".format(
+                version, *MIN_TORCH
+            ),
+            "call `python lab.py install` without --here: it makes an environment of its own.",
+        )
+    return version
+
+
+def relaxed_constraints(present: set, torch: str) -> str:
+    """Our pins without those of packages already there, so that pip replaces only what is too old for us."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    kept = [pin for pin in pins if normal(re.split(r"[=\s]", pin)[0]) not in present]
+    return "\n".join(kept + (["torch==" + torch] if torch else [])) + "\n"
+
+
+def check_room() -> None:
+    gpu = sys.platform.startswith("linux") and has_nvidia_gpu()
+    for folder, need in ((ROOT, 12 if gpu else 4), (Path(tempfile.gettempdir()), 1)):
+        free = shutil.disk_usage(str(folder)).free / 1e9
+        if free < need:
+            raise Failure(
+                f"only {free:.1f} GB are free on the disk of {folder}; the set-up needs {need} GB.",
+                "free some space or use another disk (TMPDIR sets the one for temporary files), call again.",
+            )
+
+
+def check_venv_module() -> None:
+    for module in ("venv", "ensurepip"):
+        if importlib.util.find_spec(module) is None:
+            raise Failure(
+                f"this Python ({sys.executable}) has no module {module}, so it cannot make environments.",
+                "on Debian or Ubuntu: sudo apt install python{}.{}-venv; elsewhere install Python from "
+                "https://www.python.org/downloads/ or, in a conda environment, call "
+                "`python lab.py install --here`.".format(*sys.version_info[:2]),
+            )
+
+
+def remove(prefix: Path) -> None:
+    """First out of the way in one stroke: an interruption never leaves half a folder under the name."""
+    old = prefix.with_name(prefix.name + ".old")
+    try:
+        if old.exists():
+            shutil.rmtree(str(old))
+        if prefix.exists():
+            os.replace(str(prefix), str(old))
+            shutil.rmtree(str(old))
+    except OSError as error:
+        raise Failure(f"cannot remove {prefix}: {error}", remedy_for("PermissionError")) from error
+
+
+@contextlib.contextmanager
+def only_one():
+    """One set-up at a time. The system frees the lock of a process however it ends: it is never stale."""
+    with open(ROOT / LOCK, "a") as file:
+        os.set_inheritable(
+            file.fileno(), True
+        )  # a pip that outlives a killed lab.py keeps the lock until it ends
+        waiting = False
+        while not try_lock(file):
+            if not waiting:
+                print("another call of lab.py is setting up; waiting until it is done", flush=True)
+            waiting = True
+            time.sleep(0.2)
+        yield
+
+
+def try_lock(file) -> bool:
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+# ---- the commands
+
+
+def run_quickstart(python: str, env: dict) -> int:
+    output = ROOT / "runs" / "quickstart"
+    output.mkdir(parents=True, exist_ok=True)
+    for old in [path for pattern in ("*.png", "*.txt", "*.ipynb", "*.html") for path in output.glob(pattern)]:
+        old.unlink()  # what is shown below comes from this run
+    start = time.monotonic()
+    notebook, executed = ROOT / "notebooks" / "00_quickstart.ipynb", output / "00_quickstart.ipynb"
+    papermill = [python, "-m", "papermill", str(notebook), str(executed), "-r", "output_dir", str(output)]
+    if job(papermill + ["-k", "python3", "--cwd", str(notebook.parent)], ROOT, env):
+        raise Failure(
+            "the notebook stopped with the error above.",
+            f"`{python} -m fss_lab doctor` looks for the cause; the cells up to the error are in {executed}",
+        )
+    if job([python, "-m", "nbconvert", "--log-level=WARN", "--to", "html", str(executed)], ROOT, env):
+        raise Failure("the executed notebook could not be turned into HTML.", "read the lines above.")
+    print()
+    print((output / "results.txt").read_text(encoding="utf-8"))
+    print(f"Done in {time.monotonic() - start:.0f} s. What it made:")
+    for path in [executed, executed.with_suffix(".html"), *sorted(output.glob("*.png"))]:
+        print(f"    {path}")
+    return 0
+
+
+def run_tests(python: str, env: dict, arguments: list) -> int:
+    workers = min(2, os.cpu_count() or 1)
+    env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    if not any(re.match(r"-n|--numprocesses|--pdb", argument) for argument in arguments):
+        arguments = ["-n", str(workers)] + arguments
+    return job([python, "-m", "pytest"] + arguments, ROOT, env)
+
+
+def open_jupyter(python: str, env: dict) -> int:
+    return job([python, "-m", "jupyterlab", "--ip=127.0.0.1"], ROOT / "notebooks", env)
+
+
+def job(command: list, folder: Path, env: dict) -> int:
+    """Runs with our input and output. A Ctrl-C is for the command to answer; we wait until it has."""
+    process = subprocess.Popen(command, cwd=str(folder), env=env)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def main(argv: list) -> int:
+    parser = argparse.ArgumentParser(
+        prog="lab.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=["run", "test", "open", "install"])
+    parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, help="install: --here; test: arguments for pytest"
+    )
+    asked = parser.parse_args(argv)
+    here = asked.command == "install" and asked.arguments == ["--here"]
+    if asked.arguments and not here and asked.command != "test":
+        parser.error("{} does not take {}".format(asked.command, " ".join(asked.arguments)))
+    sys.stdout.reconfigure(errors="replace")  # a Windows console cannot show every character of the table
+    try:
+        prefix = Path(sys.prefix) if here else chosen_prefix()
+        set_up(prefix, here)
+        python = str(python_in(prefix))
+        env = environment_of(prefix, here=prefix != VENV)
+        if asked.command == "run":
+            return run_quickstart(python, env)
+        if asked.command == "test":
+            return run_tests(python, env, asked.arguments)
+        if asked.command == "open":
+            return open_jupyter(python, env)
+        print(f"fss_lab is set up in {prefix}")
+        return 0
+    except Failure as failure:
+        print(f"lab.py: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nlab.py: interrupted; the next call takes care of what is unfinished.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

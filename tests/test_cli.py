@@ -1,0 +1,70 @@
+"""The fss-lab command: its parser, its pattern for commands, and that help does not wait for torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+import fss_lab
+from fss_lab import cli
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """A command `draw` with an option; what it was called with."""
+    calls = []
+    draw = cli.Command(
+        "draw something",
+        lambda arguments: calls.append(arguments.count) or 3,
+        lambda parser: parser.add_argument("--count", type=int, default=1),
+    )
+    monkeypatch.setitem(cli.COMMANDS, "draw", draw)
+    return calls
+
+
+def test_a_command_gets_its_arguments_and_gives_the_exit_status(seen):
+    assert cli.main(["draw", "--count", "5"]) == 3
+    assert seen == [5]
+
+
+def test_help_names_every_command(seen, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    for name, command in cli.COMMANDS.items():
+        assert name in printed and command.help.split()[0] in printed
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--help"])
+    assert ended.value.code == 0
+    assert cli.COMMANDS[name].help.split()[0] in capsys.readouterr().out
+
+
+def test_help_does_not_import_torch():
+    code = "import sys, fss_lab.cli; fss_lab.cli.build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["doctor", "--fast"]])
+def test_unknown_arguments_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as refused:
+        cli.main(arguments)
+    assert refused.value.code == 2
+    assert "usage: fss-lab" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_without_a_traceback(monkeypatch):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "long", cli.Command("take long", interrupted))
+    assert cli.main(["long"]) == 130
+
+
+def test_python_m_fss_lab_is_the_same():
+    command = [sys.executable, "-m", "fss_lab", "--version"]
+    assert subprocess.check_output(command, text=True).split() == ["fss-lab", fss_lab.__version__]

@@ -1,0 +1,508 @@
+"""lab.py: what it installs in which order, and what it does when something goes wrong."""
+
+import ast
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "lab.py"
+STEPS = ["making the environment", "pip and the build tools", "torch", "fss_lab and what it needs", "sam2"]
+
+
+class Recorder:
+    """Stands for Steps.run: notes the commands, makes what `python -m venv` makes, breaks where it is told."""
+
+    def __init__(self, lab):
+        self.lab, self.titles, self.commands, self.breaks_at = lab, [], [], None
+
+    def __call__(self, title, command):
+        self.titles.append(title)
+        self.commands.append(command)
+        if "venv" in command:
+            python = self.lab.python_in(self.lab.VENV)
+            python.parent.mkdir(parents=True)
+            python.touch()
+        if self.breaks_at and title.startswith(self.breaks_at):
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """A fresh import of lab.py that believes to lie in a folder with spaces in its name."""
+    spec = importlib.util.spec_from_file_location("lab_under_test", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    root = tmp_path / "my little lab"
+    root.mkdir()
+    shutil.copy(SOURCE.with_name("pyproject.toml"), root)
+    shutil.copy(SOURCE.with_name("constraints.txt"), root)
+    monkeypatch.setattr(module, "ROOT", root)
+    monkeypatch.setattr(module, "VENV", root / ".venv")
+    monkeypatch.setattr(module, "python_version", lambda python: "3.11" if python.exists() else "")
+    monkeypatch.setattr(module, "check_room", lambda: None)
+    monkeypatch.setattr(module, "reachable", lambda url: True)
+    return module
+
+
+@pytest.fixture
+def steps(lab, monkeypatch):
+    recorder = Recorder(lab)
+    monkeypatch.setattr(lab.Steps, "run", lambda self, title, command: recorder(title, command))
+    return recorder
+
+
+def began_with(steps):
+    return [next(known for known in STEPS if title.startswith(known)) for title in steps.titles]
+
+
+# ---- Python versions
+
+
+def test_syntax_is_understood_by_python_3_6():
+    ast.parse(SOURCE.read_text(encoding="utf-8"), feature_version=(3, 6))
+
+
+@pytest.mark.parametrize("version", [(3, 6), (3, 9), (3, 99)])
+def test_unsupported_python_is_told_what_to_do(version):
+    code = f"import runpy, sys; sys.version_info = {version}; runpy.run_path({str(SOURCE)!r})"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "this is Python {}.{}".format(*version) in ended.stderr
+    assert "3.10 to 3.14" in ended.stderr and "What to do" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+# ---- the set-up from beginning to end
+
+
+def test_first_setup_runs_every_step_in_order(lab, steps, capsys):
+    assert lab.main(["install"]) == 0
+    assert began_with(steps) == STEPS
+    assert lab.condition(lab.VENV) == lab.READY
+    printed = capsys.readouterr().out
+    assert "[   0 s]" in printed and "ready" in printed
+
+
+def test_sam2_comes_after_torch_without_dependencies_and_nothing_is_built_in_isolation(lab, steps):
+    lab.main(["install"])
+    *others, sam2 = steps.commands[1:]
+    assert sam2[-2:] == ["--no-deps", "sam2==1.1.0"]
+    assert all("--no-build-isolation" in command for command in [*others, sam2])
+    assert all(command[command.index("-c") + 1] == "constraints.txt" for command in others)
+    assert not any("torchvision" in word for command in steps.commands for word in command)
+
+
+def test_second_call_installs_nothing_and_asks_nobody(lab, steps, monkeypatch):
+    lab.main(["install"])
+    steps.titles.clear()
+    monkeypatch.setattr(lab, "reachable", lambda url: pytest.fail("a network was asked for"))
+    monkeypatch.setattr(lab, "check_room", lambda: pytest.fail("a full disk would matter"))
+    assert lab.main(["install"]) == 0
+    assert steps.titles == []
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_interrupted_anywhere_the_next_call_starts_anew(lab, steps, step, capsys):
+    steps.breaks_at = step
+    assert lab.main(["install"]) == 130
+    assert lab.condition(lab.VENV) == lab.UNFINISHED
+    (lab.VENV / "half an unpacked file").touch()
+    steps.breaks_at = None
+    steps.titles.clear()
+    assert lab.main(["install"]) == 0
+    assert "half made" in capsys.readouterr().out
+    assert began_with(steps) == STEPS
+    assert not (lab.VENV / "half an unpacked file").exists()
+    assert not lab.VENV.with_name(".venv.old").exists()
+
+
+@pytest.mark.parametrize("left", ["", "{", "{}", '{"finished": false}', "[1]"])
+def test_a_stamp_cut_short_is_no_stamp(lab, left):
+    lab.VENV.mkdir()
+    (lab.VENV / lab.STAMP).write_text(left)
+    assert lab.condition(lab.VENV) == lab.UNFINISHED
+
+
+def test_an_interrupted_removal_is_completed(lab, steps):
+    old = lab.VENV.with_name(".venv.old")
+    old.mkdir()
+    (old / "file").touch()
+    assert lab.main(["install"]) == 0
+    assert not old.exists()
+
+
+def test_changed_requirements_update_the_environment_in_place(lab, steps):
+    lab.main(["install"])
+    (lab.VENV / "kept").touch()
+    with open(lab.ROOT / "constraints.txt", "a") as file:
+        file.write("another==1.0\n")
+    assert lab.condition(lab.VENV) == lab.OUTDATED
+    steps.titles.clear()
+    steps.breaks_at = "sam2"
+    assert lab.main(["install"]) == 130
+    assert began_with(steps) == STEPS[1:]
+    assert (lab.VENV / "kept").exists()
+    assert lab.condition(lab.VENV) == lab.UNFINISHED
+
+
+def test_line_endings_do_not_change_the_fingerprint(lab):
+    before = lab.fingerprint()
+    file = lab.ROOT / "constraints.txt"
+    file.write_bytes(file.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+    assert lab.fingerprint() == before
+
+
+def test_a_moved_environment_is_made_anew(lab, steps, monkeypatch):
+    lab.main(["install"])
+    moved = lab.ROOT.with_name("moved")
+    lab.ROOT.rename(moved)
+    monkeypatch.setattr(lab, "ROOT", moved)
+    assert lab.condition(moved / ".venv") == lab.UNFINISHED
+
+
+def test_an_environment_whose_python_was_removed_is_made_anew(lab, steps):
+    lab.main(["install"])
+    lab.python_in(lab.VENV).unlink()
+    assert lab.condition(lab.VENV) == lab.UNFINISHED
+
+
+def test_a_foreign_environment_is_left_alone(lab, steps, capsys):
+    lab.VENV.mkdir()
+    (lab.VENV / "pyvenv.cfg").touch()
+    assert lab.main(["install"]) == 1
+    assert "What to do" in capsys.readouterr().err
+    assert (lab.VENV / "pyvenv.cfg").exists() and steps.titles == []
+
+
+def test_an_environment_cannot_replace_itself(lab, steps, monkeypatch, capsys):
+    lab.VENV.mkdir()
+    (lab.VENV / lab.STAMP).write_text("{}")
+    monkeypatch.setattr(sys, "prefix", str(lab.VENV))
+    assert lab.main(["install"]) == 1
+    assert "deactivate" in capsys.readouterr().err
+    assert lab.VENV.exists()
+
+
+# ---- what can be wrong with the machine
+
+
+def test_a_full_disk_is_told_before_anything_is_made(lab, steps, monkeypatch, capsys):
+    monkeypatch.undo()
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(lab.shutil, "disk_usage", lambda path: usage(0, 0, 1.5e9))
+    monkeypatch.setattr(lab, "has_nvidia_gpu", lambda: False)
+    with pytest.raises(
+        lab.Failure, match=r"only 1\.5 GB are free .* needs 4 GB[\s\S]*What to do: free some space"
+    ):
+        lab.check_room()
+    monkeypatch.setattr(lab.shutil, "disk_usage", lambda path: usage(0, 0, 5e9))
+    lab.check_room()
+
+
+def test_a_small_disk_for_temporary_files_is_told(lab, monkeypatch, tmp_path):
+    monkeypatch.undo()
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(lab.tempfile, "gettempdir", lambda: "/small")
+    monkeypatch.setattr(lab.shutil, "disk_usage", lambda path: usage(0, 0, 5e8 if "small" in path else 1e12))
+    with pytest.raises(lab.Failure, match="TMPDIR"):
+        lab.check_room()
+
+
+@pytest.mark.parametrize("missing", ["venv", "ensurepip"])
+def test_a_python_without_venv_is_told_what_to_install(lab, steps, missing, monkeypatch, capsys):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        lab.importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name)
+    )
+    assert lab.main(["install"]) == 1
+    said = capsys.readouterr().err
+    assert f"no module {missing}" in said and "sudo apt install python3." in said
+    assert not lab.VENV.exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "remedy"),
+    [
+        ("OSError: [Errno 28] No space left on device", "disk is full"),
+        ("NewConnectionError('[Errno 111]')\nERROR: No matching distribution found for torch", "network"),
+        ("Temporary failure in name resolution", "network"),
+        ("SSLError(SSLCertVerificationError(1, 'certificate verify failed'))", "PIP_CERT"),
+        ("error: externally-managed-environment", "without --here"),
+        ("ERROR: No matching distribution found for torch", "64-bit"),
+        ("ERROR: No matching distribution found for tqdm>=4", "pip config list"),
+        ("ERROR: ResolutionImpossible: for help visit", "without\n--here"),
+        ("PermissionError: [Errno 13] Permission denied: 'x'", "folder is yours"),
+        ("[WinError 206] The filename or extension is too long", "nearer to the root"),
+        ("something nobody has seen before", "call again"),
+    ],
+)
+def test_a_failing_step_tells_its_last_words_and_the_remedy(lab, output, remedy):
+    steps = lab.Steps(dict(os.environ))
+    with pytest.raises(lab.Failure) as failure:
+        steps.run("a step", [sys.executable, "-c", f"print('first'); print({output!r}); raise SystemExit(3)"])
+    said = str(failure.value)
+    assert "this step failed: a step" in said and output.splitlines()[-1] in said
+    assert remedy in said.split("What to do: ")[1]
+    assert str(lab.ROOT / "runs" / "setup.log") in said
+    assert output.splitlines()[0] in (lab.ROOT / "runs" / "setup.log").read_text()
+
+
+def test_a_failing_step_leaves_an_environment_to_be_made_anew(lab, steps, monkeypatch, capsys):
+    def fails(self, title, command):
+        steps(title, command)
+        raise lab.Failure("it failed", "try again")
+
+    monkeypatch.setattr(lab.Steps, "run", fails)
+    assert lab.main(["install"]) == 1
+    assert capsys.readouterr().err == "lab.py: it failed\nWhat to do: try again\n"
+    assert lab.condition(lab.VENV) == lab.UNFINISHED
+
+
+def test_a_remedy_is_that_of_the_failing_step_alone(lab):
+    steps = lab.Steps(dict(os.environ))
+    steps.run("fine", [sys.executable, "-c", "print('WARNING: Connection reset, retrying')"])
+    with pytest.raises(lab.Failure, match="call again: what is half made"):
+        steps.run("not fine", [sys.executable, "-c", "raise SystemExit(1)"])
+
+
+def test_an_interrupted_step_stops_its_process(lab, monkeypatch):
+    started = []
+
+    def interrupted(self, process):
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lab.Steps, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lab.Steps(dict(os.environ)).run("long", [sys.executable, "-c", "import time; time.sleep(60)"])
+    assert started[0].poll() is not None
+
+
+# ---- two calls at once
+
+HOLD = """
+import importlib.util, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("lab", sys.argv[1])
+lab = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(lab)
+lab.ROOT = Path(sys.argv[2])
+with lab.only_one():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_only_one_sets_up_and_a_killed_one_does_not_block(lab):
+    command = [sys.executable, "-c", HOLD, str(SOURCE), str(lab.ROOT)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with open(lab.ROOT / lab.LOCK, "a") as file:
+        assert not lab.try_lock(file)
+    holder.kill()
+    holder.wait()
+    with lab.only_one():  # returns although the lock file of the dead process is still there
+        assert (lab.ROOT / lab.LOCK).exists()
+    holder.stdin.close()
+    holder.stdout.close()
+
+
+def test_the_one_that_waited_finds_the_work_done(lab, steps, monkeypatch, capsys):
+    answers = iter([False, True])
+
+    def try_lock(file):
+        free = next(answers)
+        if free:  # meanwhile the other call has finished
+            lab.install_venv(lab.VENV, lab.ABSENT)
+            steps.titles.clear()
+        return free
+
+    monkeypatch.setattr(lab, "try_lock", try_lock)
+    assert lab.main(["install"]) == 0
+    assert steps.titles == []
+    assert "waiting" in capsys.readouterr().out
+
+
+# ---- which torch
+
+
+def test_linux_without_gpu_gets_the_cpu_build_if_its_index_answers(lab, monkeypatch):
+    monkeypatch.setattr(lab.sys, "platform", "linux")
+    monkeypatch.setattr(lab, "has_nvidia_gpu", lambda: False)
+    monkeypatch.delenv("PIP_NO_INDEX", raising=False)
+    assert lab.torch_index()[0] == ["--extra-index-url", lab.CPU_INDEX]
+    monkeypatch.setattr(lab, "reachable", lambda url: False)
+    assert lab.torch_index()[0] == [] and "out of reach" in lab.torch_index()[1]
+
+
+@pytest.mark.parametrize(("platform", "gpu"), [("linux", True), ("darwin", False), ("win32", False)])
+def test_elsewhere_the_default_build_is_right(lab, monkeypatch, platform, gpu):
+    monkeypatch.setattr(lab.sys, "platform", platform)
+    monkeypatch.setattr(lab, "has_nvidia_gpu", lambda: gpu)
+    monkeypatch.setattr(lab, "reachable", lambda url: pytest.fail("asked without need"))
+    assert lab.torch_index()[0] == []
+
+
+def test_an_index_that_does_not_answer_is_out_of_reach(lab, monkeypatch):
+    monkeypatch.undo()
+    assert not lab.reachable("http://127.0.0.1:9/simple", seconds=2)
+
+
+# ---- into the active environment
+
+
+def test_here_leaves_torch_and_what_is_already_there(lab, steps, monkeypatch, tmp_path):
+    active = tmp_path / "conda"
+    active.mkdir()
+    monkeypatch.setattr(sys, "prefix", str(active))
+    monkeypatch.setattr(lab, "present_torch", lambda: "2.6.0+cu124")
+    monkeypatch.setattr(lab, "present_packages", lambda: {"torch", "numpy", "jinja2", "jupyterlab"})
+    seen = []
+    run = lab.Steps.run
+    monkeypatch.setattr(
+        lab.Steps,
+        "run",
+        lambda self, title, command: (
+            run(self, title, command),
+            "-c" in command and seen.append(Path(command[command.index("-c") + 1]).read_text()),
+        ),
+    )
+    assert lab.main(["install", "--here"]) == 0
+    assert began_with(steps) == ["pip and the build tools", "fss_lab and what it needs", "sam2"]
+    pins = dict(line.split("==")[:2] for line in seen[0].splitlines())
+    assert pins["torch"] == "2.6.0+cu124"
+    assert not {"numpy", "jinja2", "jupyterlab"} & pins.keys()
+    assert "tqdm" in pins and "papermill" in pins
+    assert all(command[0] == sys.executable for command in steps.commands)
+    assert not any("lab" in word.strip(".[]").split(",") for word in steps.commands[1])  # it has a Jupyter
+    assert lab.chosen_prefix() == active  # from now on `run` and `test` use it
+    assert not lab.VENV.exists()
+
+
+def test_here_without_torch_installs_the_pinned_one(lab):
+    assert "torch==2.13.0" in lab.relaxed_constraints({"numpy"}, "").splitlines()
+
+
+def test_another_folders_environment_is_not_ours(lab, monkeypatch, tmp_path):
+    (tmp_path / lab.STAMP).write_text(json.dumps({"finished": True, "root": "/another/clone"}))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert lab.chosen_prefix() == lab.VENV
+
+
+@pytest.mark.parametrize(
+    ("code", "stdout", "stderr", "message"),
+    [(0, "2.3.1\n", "", "2.5.1 or newer"), (1, "", "Traceback\nOSError: libcudart", "OSError: libcudart")],
+)
+def test_a_torch_that_does_not_work_is_told(lab, monkeypatch, code, stdout, stderr, message):
+    ended = subprocess.CompletedProcess([], code, stdout, stderr)
+    monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(lab.subprocess, "run", lambda *command, **options: ended)
+    with pytest.raises(lab.Failure, match=message):
+        lab.present_torch()
+
+
+def test_a_torch_that_works_is_kept(lab, monkeypatch):
+    ended = subprocess.CompletedProcess([], 0, "a greeting of the image\n2.10.0a0+git\n", "")
+    monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(lab.subprocess, "run", lambda *command, **options: ended)
+    assert lab.present_torch() == "2.10.0a0+git"
+
+
+# ---- the commands
+
+
+@pytest.fixture
+def jobs(lab, monkeypatch):
+    """The set-up is done; what would be started is noted instead."""
+    noted = []
+    monkeypatch.setattr(lab, "set_up", lambda prefix, here: None)
+    monkeypatch.setattr(lab, "job", lambda command, folder, env: noted.append((command, folder, env)) or 0)
+    return noted
+
+
+def test_test_hands_its_arguments_to_pytest(lab, jobs):
+    assert lab.main(["test", "-x", "-k", "one or two", "tests/test_lab.py"]) == 0
+    command, folder, env = jobs[0]
+    assert command[0] == str(lab.python_in(lab.VENV))
+    assert command[1:3] == ["-m", "pytest"] and command[-4:] == [
+        "-x",
+        "-k",
+        "one or two",
+        "tests/test_lab.py",
+    ]
+    assert command[3] == "-n" and int(command[4]) <= 2
+    assert folder == lab.ROOT and int(env["OMP_NUM_THREADS"]) >= 1
+
+
+def test_the_number_of_workers_can_be_chosen(lab, jobs):
+    lab.main(["test", "-n0"])
+    assert jobs[0][0][3:] == ["-n0"]
+
+
+def test_the_exit_status_of_pytest_is_ours(lab, jobs, monkeypatch):
+    monkeypatch.setattr(lab, "job", lambda *anything: 5)
+    assert lab.main(["test"]) == 5
+
+
+def test_open_listens_on_this_machine_only(lab, jobs):
+    lab.main(["open"])
+    command, folder, _ = jobs[0]
+    assert command[1:] == ["-m", "jupyterlab", "--ip=127.0.0.1"]
+    assert folder == lab.ROOT / "notebooks"
+
+
+def test_run_prints_the_table_and_where_everything_lies(lab, jobs, monkeypatch, capsys):
+    output = lab.ROOT / "runs" / "quickstart"
+    output.mkdir(parents=True)
+    (output / "of_an_earlier_run.png").touch()
+
+    def job(command, folder, env):
+        if "papermill" in command:
+            assert command[command.index("-r") + 1 :][:2] == ["output_dir", str(output)]
+            assert command[command.index("--cwd") + 1] == str(lab.ROOT / "notebooks")
+            (output / "results.txt").write_text("mIoU 70.0 ± 2.0", encoding="utf-8")
+            (output / "prediction.png").touch()
+        return 0
+
+    monkeypatch.setattr(lab, "job", job)
+    assert lab.main(["run"]) == 0
+    printed = capsys.readouterr().out
+    assert "mIoU 70.0 ± 2.0" in printed
+    for name in ("00_quickstart.ipynb", "00_quickstart.html", "prediction.png"):
+        assert str(output / name) in printed
+    assert "of_an_earlier_run" not in printed
+
+
+def test_a_failing_notebook_fails_the_run(lab, jobs, monkeypatch, capsys):
+    monkeypatch.setattr(lab, "job", lambda *anything: 1)
+    assert lab.main(["run"]) == 1
+    assert "doctor" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["install", "--there"], ["run", "fast"], ["fly"], []])
+def test_unknown_arguments_are_refused(lab, jobs, arguments, capsys):
+    with pytest.raises(SystemExit) as refused:
+        lab.main(arguments)
+    assert refused.value.code == 2
+    assert "usage: lab.py" in capsys.readouterr().err
+
+
+def test_the_users_python_settings_do_not_leak_into_the_environment(lab, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
+    monkeypatch.setenv("PIP_CONSTRAINT", "/somewhere/constraints.txt")
+    env = lab.environment_of(lab.VENV, here=False)
+    assert "PYTHONPATH" not in env and "PIP_CONSTRAINT" not in env
+    assert env["PATH"].split(os.pathsep)[0] == str(lab.python_in(lab.VENV).parent)
+    assert lab.environment_of(Path(sys.prefix), here=True)["PYTHONPATH"] == "/somewhere/else"
+
+
+def test_job_runs_in_its_folder_and_returns_the_status(lab):
+    code = "import os, sys; sys.exit(7 if os.path.basename(os.getcwd()) == 'my little lab' else 1)"
+    assert lab.job([sys.executable, "-c", code], lab.ROOT, dict(os.environ)) == 7
