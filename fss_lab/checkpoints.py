@@ -1,0 +1,168 @@
+"""Saving and loading weights: never half a file, never code from a pickle, never a silent mismatch."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+_PICKLED = (".pt", ".pth", ".bin")
+
+
+class CheckpointError(RuntimeError):
+    """A weight file that cannot be written, read, or does not fit the model."""
+
+
+def save_safetensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors to `path` in one step: whoever looks sees the old file or the whole new one.
+
+    The folder is created if need be. metadata: strings about the file, read back by `load_metadata`.
+    Raises TypeError for metadata that are not strings, CheckpointError where the file cannot be written (disk
+    full, no permission); then `path` is as it was and nothing else is left behind.
+    """
+    path = Path(path)
+    metadata = dict(metadata or {})
+    if not all(isinstance(item, str) for pair in metadata.items() for item in pair):
+        raise TypeError(
+            f"metadata must map strings to strings, got {metadata}; use json.dumps for other values"
+        )
+    content = safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata
+    )
+    # beside the target, because only a rename within one file system is atomic
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(aside, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)  # gone already after the rename
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} could not be written ({error}); free some disk space ({len(content) / 1e6:.1f} MB are "
+            "needed) or choose a folder you may write to. A file that was there before is unchanged"
+        ) from error
+
+
+def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read a state dict from .safetensors, or from .pt, .pth or .bin as `torch.save` writes it, on the CPU.
+
+    {'model': …} and {'state_dict': …} are unwrapped, the prefix 'module.' of DataParallel is dropped, half
+    precision is converted to float32. Pickles are read with weights_only=True, so no code in them runs.
+    Raises CheckpointError for a file that is missing, damaged, cut short, or holds something else.
+    """
+    path = _existing(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    for wrapper in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(
+            f"{path} holds no state dict but {_describe(content)}; expected named tensors, as "
+            "torch.save(model.state_dict(), path) writes them"
+        )
+    foreign = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise CheckpointError(
+            f"{path} holds entries that are no tensors: {_listed(foreign)}; save the state dict alone: "
+            "torch.save(model.state_dict(), path)"
+        )
+    state = dict(content)
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    half = (torch.float16, torch.bfloat16)
+    return {name: tensor.float() if tensor.dtype in half else tensor for name, tensor in state.items()}
+
+
+def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The metadata of a .safetensors file. Raises CheckpointError as `load_state`."""
+    path = _existing(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def load_into(module: nn.Module, state: Mapping[str, Tensor], *, source: str | os.PathLike[str]) -> None:
+    """Load a state dict into a module; every parameter and buffer must be there, and nothing else.
+
+    source: where the state came from, for the message. Raises CheckpointError that lists all missing,
+    unexpected and differently shaped entries; the module is then unchanged.
+    """
+    expected = module.state_dict()
+    problems = {
+        "missing": [name for name in expected if name not in state],
+        "unexpected": [name for name in state if name not in expected],
+        "of another shape": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in state and state[name].shape != tensor.shape
+        ],
+    }
+    found = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems.items() if names]
+    if found:
+        raise CheckpointError(
+            f"{source} does not fit {type(module).__name__}. " + "; ".join(found) + ". "
+            "Use the configuration (size, version) that these weights were made for, or other weights"
+        )
+    module.load_state_dict(state)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a directory, expected a weight file; name the file in it")
+    if not path.exists():
+        raise CheckpointError(
+            f"{path} does not exist (looked from {Path.cwd()}); check the path or download it"
+        )
+    if path.suffix != ".safetensors" and path.suffix not in _PICKLED:
+        raise CheckpointError(f"{path} is no weight file; expected .safetensors, {', '.join(_PICKLED)}")
+    return path
+
+
+def _read_safetensors(path: Path) -> object:
+    try:
+        return safetensors.torch.load_file(path, device="cpu")
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes that are no checkpoint make the unpickler raise almost anything
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    # torch wraps the reason into advice to load with weights_only=False, which is the last thing to do here
+    text = str(error).split("WeightsUnpickler error: ")[-1].strip() or type(error).__name__
+    reason = text.splitlines()[0].split(". ")[0].rstrip(".")
+    return CheckpointError(
+        f"{path} ({path.stat().st_size} bytes) is no readable checkpoint: {reason}. It may be cut short, "
+        "damaged, of another format, or hold pickled code, which is never run: download it again and compare "
+        "its checksum, or save the state dict alone from the program that made it"
+    )
+
+
+def _describe(content: object) -> str:
+    return "nothing" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+
+
+def _listed(names: list[str], most: int = 50) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

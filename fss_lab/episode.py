@@ -1,0 +1,174 @@
+"""Episodes: the unit of few-shot segmentation. One query, K labelled supports, one class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IGNORE = 255
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.shape)
+
+
+def check_images(name: str, images: Tensor, dims: int) -> Tensor:
+    """Check RGB images of shape (..., 3, H, W) in 0..255 with `dims` dimensions; return them unchanged.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or range.
+    """
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"{name} must be a torch.Tensor, got {type(images).__name__}; "
+            "fss_lab.images.load_image reads paths, PIL images and arrays"
+        )
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise TypeError(f"{name} must be uint8 or floating point with values 0..255, got {images.dtype}")
+    if images.ndim != dims or images.shape[-3] != 3 or 0 in images.shape:
+        expected = {3: "(3, H, W)", 4: "(K, 3, H, W)", 5: "(B, K, 3, H, W)"}[dims]
+        raise ValueError(f"{name} must be RGB of shape {expected}, none of them 0, got {_shape(images)}")
+    if images.is_floating_point():
+        low, high = images.amin().item(), images.amax().item()
+        if not (low >= 0 and high <= 255):  # written so that NaN fails too
+            raise ValueError(f"{name} must lie in 0..255, got values from {low:g} to {high:g}")
+        if 0 < high <= 1:
+            raise ValueError(
+                f"{name} must lie in 0..255, but its largest value is {high:g}: multiply by 255 if it is 0..1"
+            )
+    return images
+
+
+def check_masks(name: str, masks: Tensor, dims: int) -> Tensor:
+    """Check masks of 0, 1 and 255 (ignore) with `dims` dimensions; return them as uint8.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or other values.
+    """
+    if not isinstance(masks, Tensor):
+        raise TypeError(
+            f"{name} must be a torch.Tensor, got {type(masks).__name__}; "
+            "fss_lab.images.load_mask reads paths, PIL images and arrays"
+        )
+    if masks.is_floating_point() or masks.is_complex():
+        raise TypeError(f"{name} must be bool or integer with values 0, 1 and 255, got {masks.dtype}")
+    if masks.ndim != dims or 0 in masks.shape:
+        expected = {2: "(H, W)", 3: "(K, H, W)", 4: "(B, K, H, W)"}[dims]
+        raise ValueError(f"{name} must have shape {expected}, none of them 0, got {_shape(masks)}")
+    if masks.dtype == torch.bool:
+        return masks.to(torch.uint8)
+    wrong = (masks != 0) & (masks != 1) & (masks != IGNORE)
+    if wrong.any():
+        values = masks[wrong].unique().tolist()
+        raise ValueError(
+            f"{name} may hold 0 (background), 1 (foreground) and 255 (ignore), got also {values[:10]}; "
+            "make it binary for the class of the episode first, e.g. mask == class_id"
+        )
+    return masks.to(torch.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One few-shot task: segment `class_name` in the query, given K supports with masks.
+
+    Images are uint8 or float RGB in 0..255; masks are 0, 1 or 255 (ignore) and stored as uint8. Query and
+    supports share one size, K is at least 1. Construction raises TypeError or ValueError for anything else.
+    """
+
+    query_image: Tensor  # 3, H, W
+    query_mask: Tensor  # H, W
+    support_images: Tensor  # K, 3, H, W
+    support_masks: Tensor  # K, H, W
+    class_id: int
+    class_name: str
+
+    def __post_init__(self) -> None:
+        check_images("query_image", self.query_image, dims=3)
+        check_images("support_images", self.support_images, dims=4)
+        # a frozen dataclass can still be normalised while it is being built
+        object.__setattr__(self, "query_mask", check_masks("query_mask", self.query_mask, dims=2))
+        object.__setattr__(self, "support_masks", check_masks("support_masks", self.support_masks, dims=3))
+        if isinstance(self.class_id, bool) or not isinstance(self.class_id, int):
+            raise TypeError(f"class_id must be an int, got {self.class_id!r}")
+        if not isinstance(self.class_name, str):
+            raise TypeError(f"class_name must be a str, got {self.class_name!r}")
+        if len(self.support_images) != len(self.support_masks):
+            raise ValueError(
+                f"every support image needs one mask, got {len(self.support_images)} images "
+                f"and {len(self.support_masks)} masks"
+            )
+        sizes = {name: _shape(getattr(self, name))[-2:] for name in _TENSORS}
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
+            raise ValueError(f"images and masks of an episode must share one height x width, got {listed}")
+
+    @property
+    def shots(self) -> int:
+        """K, the number of supports."""
+        return len(self.support_images)
+
+
+_TENSORS = ("query_image", "query_mask", "support_images", "support_masks")
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeBatch:
+    """B episodes with the same number of shots and the same size, stacked by `collate`."""
+
+    query_images: Tensor  # B, 3, H, W
+    query_masks: Tensor  # B, H, W
+    support_images: Tensor  # B, K, 3, H, W
+    support_masks: Tensor  # B, K, H, W
+    class_ids: Tensor  # B
+    class_names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.query_images)
+
+    @property
+    def shots(self) -> int:
+        """K, the number of supports of every episode."""
+        return self.support_images.shape[1]
+
+    def to(self, device: torch.device | str) -> EpisodeBatch:
+        """The same batch with all tensors on `device`."""
+        return EpisodeBatch(
+            query_images=self.query_images.to(device),
+            query_masks=self.query_masks.to(device),
+            support_images=self.support_images.to(device),
+            support_masks=self.support_masks.to(device),
+            class_ids=self.class_ids.to(device),
+            class_names=self.class_names,
+        )
+
+
+def collate(episodes: Sequence[Episode]) -> EpisodeBatch:
+    """Stack episodes into an `EpisodeBatch`; a ready `collate_fn` for a DataLoader.
+
+    Raises ValueError for an empty list and for episodes of different shots, size or image dtype.
+    """
+    if len(episodes) == 0:
+        raise ValueError("collate needs at least one episode, got an empty list")
+    equal = {
+        "number of shots": [str(episode.shots) for episode in episodes],
+        "height x width": ["{}x{}".format(*_shape(episode.query_mask)) for episode in episodes],
+        "image dtype": [
+            f"{episode.query_image.dtype}/{episode.support_images.dtype}" for episode in episodes
+        ],
+    }
+    for what, values in equal.items():
+        if len(set(values)) > 1:
+            raise ValueError(
+                f"episodes of one batch must have the same {what}, got {', '.join(values)}; "
+                "resize or convert them first, or use batches of one"
+            )
+    stacked = {name: torch.stack([getattr(episode, name) for episode in episodes]) for name in _TENSORS}
+    return EpisodeBatch(
+        query_images=stacked["query_image"],
+        query_masks=stacked["query_mask"],
+        support_images=stacked["support_images"],
+        support_masks=stacked["support_masks"],
+        class_ids=torch.tensor([episode.class_id for episode in episodes]),
+        class_names=[episode.class_name for episode in episodes],
+    )

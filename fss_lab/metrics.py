@@ -1,0 +1,233 @@
+"""Scores of few-shot segmentation: mIoU over the classes of a fold, FB-IoU, and bootstrap intervals of both.
+
+Everything follows from five integers per episode: the class, and intersection and union of foreground and of
+background, counted over the pixels whose target is not 255. They are kept, so that shards add up exactly and
+intervals can be computed afterwards. All scores are fractions in 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+COUNTS = ("class_id", "inter_fg", "union_fg", "inter_bg", "union_bg")
+Metric = Literal["miou", "fb_iou"]
+
+
+class Interval(NamedTuple):
+    """A score or a difference of scores with its bootstrap interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class SegmentationScore:
+    """Adds up the intersections and unions of many episodes.
+
+    mIoU: per class, foreground intersection and union are summed over all its episodes and divided; then the
+    mean over `class_ids`, where a class without episodes scores 0. FB-IoU: the same sums over all episodes,
+    for background and for foreground, divided and averaged.
+    """
+
+    def __init__(self, class_ids: Sequence[int], counts: np.ndarray | None = None) -> None:
+        """class_ids: the classes of the fold. counts: (N, 5) integers as in `counts`, to continue from.
+
+        Raises ValueError for no classes, repeated classes, and counts of another shape or of other classes.
+        """
+        self.class_ids = tuple(int(class_id) for class_id in class_ids)
+        if len(self.class_ids) == 0 or len(set(self.class_ids)) < len(self.class_ids):
+            raise ValueError(f"class_ids must be one or more different classes, got {list(self.class_ids)}")
+        self._rows = [] if counts is None else _check(counts, self.class_ids).tolist()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def update(self, prediction: Tensor, target: Tensor, class_id: int) -> None:
+        """Add one episode.
+
+        prediction: (H, W) bool. target: (H, W) of 0, 1 and 255 (left out). class_id: one of `class_ids`.
+        Raises TypeError for a prediction that is not bool, ValueError for other shapes, values or classes.
+        """
+        if prediction.dtype != torch.bool:
+            raise TypeError(f"prediction must be bool, got {prediction.dtype}; threshold it, e.g. logits > 0")
+        if prediction.ndim != 2 or prediction.shape != target.shape:
+            raise ValueError(
+                "prediction and target must share one shape (H, W), "
+                f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
+            )
+        class_id = int(class_id)
+        if class_id not in self.class_ids:
+            raise ValueError(f"class {class_id} is not among the classes scored, {list(self.class_ids)}")
+        foreground, background = target == 1, target == 0
+        valid = foreground | background
+        if not (valid | (target == 255)).all():
+            raise ValueError(f"target may hold 0, 1 and 255, got {target.unique().tolist()[:10]}")
+        counted = torch.stack(
+            [
+                prediction & foreground,
+                (prediction | foreground) & valid,
+                ~prediction & background,
+                (~prediction | background) & valid,
+            ]
+        )
+        self._rows.append([class_id, *counted.sum(dim=(1, 2)).tolist()])
+
+    def merge(self, other: SegmentationScore) -> SegmentationScore:
+        """The score of both runs' episodes, this one's first. Raises ValueError for different classes."""
+        if self.class_ids != other.class_ids:
+            raise ValueError(
+                "scores of different classes cannot be merged: "
+                f"{list(self.class_ids)} and {list(other.class_ids)}"
+            )
+        return SegmentationScore(self.class_ids, np.concatenate([self.counts, other.counts]))
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(N, 5) int64, one row per episode in the order of the updates; the columns are `COUNTS`."""
+        return np.array(self._rows, dtype=np.int64).reshape(-1, len(COUNTS))
+
+    @property
+    def iou_per_class(self) -> dict[int, float]:
+        """Foreground IoU of every class, 0 where it was not tested."""
+        sums = _class_sums(self.counts, self.class_ids)
+        return dict(zip(self.class_ids, _ratio(sums[:, 0], sums[:, 1]).tolist(), strict=True))
+
+    @property
+    def miou(self) -> float:
+        """The mean of `iou_per_class`."""
+        return float(_score(_class_sums(self.counts, self.class_ids), "miou"))
+
+    @property
+    def iou_background(self) -> float:
+        """Background IoU over all episodes."""
+        return self._iou_all(2)
+
+    @property
+    def iou_foreground(self) -> float:
+        """Foreground IoU over all episodes, whatever their class."""
+        return self._iou_all(0)
+
+    @property
+    def fb_iou(self) -> float:
+        """The mean of `iou_foreground` and `iou_background`."""
+        return float(_score(_class_sums(self.counts, self.class_ids), "fb_iou"))
+
+    def _iou_all(self, column: int) -> float:
+        sums = self.counts[:, 1:].sum(axis=0)
+        return float(_ratio(sums[column], sums[column + 1]))
+
+
+def bootstrap_interval(
+    score: SegmentationScore,
+    metric: Metric = "miou",
+    *,
+    replicates: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of `score.miou` or `score.fb_iou` over the episodes.
+
+    Episodes are drawn with replacement within each class, so every replicate tests every class as often as
+    the run did; drawing over all of them would leave classes out by chance and score them 0. The same seed
+    gives the same interval. Raises ValueError for a score without episodes, an unknown metric, or a level
+    outside (0, 1).
+    """
+    return _bootstrap([score], metric, replicates, level, seed)
+
+
+def paired_bootstrap(
+    score: SegmentationScore,
+    baseline: SegmentationScore,
+    metric: Metric = "miou",
+    *,
+    replicates: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Interval of the difference `score` - `baseline` of two variants on the same episodes in the same order.
+
+    Both are resampled with the same draws, which removes what the episodes have in common: the interval is
+    far narrower than those of the two scores suggest. Raises ValueError as `bootstrap_interval`, and if the
+    episodes are not the same (other classes, order, or number of counted pixels).
+    """
+    if score.class_ids != baseline.class_ids:
+        raise ValueError(
+            "a paired bootstrap needs scores of the same classes, "
+            f"got {list(score.class_ids)} and {list(baseline.class_ids)}"
+        )
+    episodes, others = _identity(score.counts), _identity(baseline.counts)
+    if not np.array_equal(episodes, others):
+        raise ValueError(
+            "a paired bootstrap needs both scores on the same episodes in the same order, got "
+            f"{len(episodes)} and {len(others)} episodes that differ; use one episode list for both"
+        )
+    return _bootstrap([score, baseline], metric, replicates, level, seed)
+
+
+def _bootstrap(
+    scores: list[SegmentationScore], metric: Metric, replicates: int, level: float, seed: int
+) -> Interval:
+    """Interval of the first score, or of the first minus the second."""
+    if metric not in ("miou", "fb_iou"):
+        raise ValueError(f"metric must be 'miou' or 'fb_iou', got {metric!r}")
+    if not 0 < level < 1 or replicates < 1:
+        raise ValueError(f"expected 0 < level < 1 and replicates >= 1, got {level} and {replicates}")
+    if len(scores[0]) == 0:
+        raise ValueError("there are no episodes to resample; call update() first")
+    class_ids = scores[0].class_ids
+    tables = np.stack([score.counts for score in scores])  # S, N, 5
+    rng = np.random.default_rng(seed)
+    sums = np.zeros((len(scores), replicates, len(class_ids), 4))
+    for index, class_id in enumerate(class_ids):
+        rows = tables[:, tables[0, :, 0] == class_id, 1:].astype(np.float64)  # S, n, 4
+        n = rows.shape[1]
+        if n:
+            # how often each episode is drawn; sums of pixel counts stay exact in float64
+            drawn = rng.multinomial(n, np.full(n, 1 / n), size=replicates).astype(np.float64)
+            sums[:, :, index] = drawn @ rows
+    replicated = _score(sums, metric)  # S, replicates
+    observed = _score(np.stack([_class_sums(table, class_ids) for table in tables]), metric)  # S
+    if len(scores) == 2:
+        replicated, observed = replicated[0] - replicated[1], observed[0] - observed[1]
+    low, high = np.quantile(replicated, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(np.squeeze(observed)), float(low), float(high))
+
+
+def _class_sums(counts: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
+    """(classes, 4): the counts added up per class."""
+    return np.stack([counts[counts[:, 0] == class_id, 1:].sum(axis=0) for class_id in class_ids])
+
+
+def _score(sums: np.ndarray, metric: Metric) -> np.ndarray:
+    """Sums (..., classes, 4) to scores (...)."""
+    if metric == "miou":
+        return _ratio(sums[..., 0], sums[..., 1]).mean(axis=-1)
+    total = sums.sum(axis=-2)
+    return (_ratio(total[..., 0], total[..., 1]) + _ratio(total[..., 2], total[..., 3])) / 2
+
+
+def _ratio(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """intersection / union, and 0 where nothing was counted."""
+    return intersection / np.maximum(union, 1)
+
+
+def _identity(counts: np.ndarray) -> np.ndarray:
+    """(N, 2): what two runs on one episode share, the class and the number of pixels not ignored."""
+    return np.stack([counts[:, 0], counts[:, 1] + counts[:, 4]], axis=1)
+
+
+def _check(counts: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
+    counts = np.asarray(counts)
+    if counts.ndim != 2 or counts.shape[1] != len(COUNTS) or counts.dtype.kind not in "iu":
+        raise ValueError(
+            f"counts must be integers of shape (N, 5), columns {COUNTS}, got {counts.shape} {counts.dtype}"
+        )
+    unknown = sorted(set(counts[:, 0].tolist()) - set(class_ids))
+    if unknown:
+        raise ValueError(f"counts hold the classes {unknown}, which are not among {list(class_ids)}")
+    return counts
