@@ -1,0 +1,1 @@
+"""Pre-trained networks behind small, uniform interfaces. Nothing in here knows of few-shot segmentation."""

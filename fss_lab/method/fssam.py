@@ -1,0 +1,478 @@
+"""FSSAM (Xu et al., ICML 2025): few-shot segmentation with SAM 2's memory, composed of PPG, IMR and SCMA.
+
+    episode --> encode (frozen) --> priors --> memories --> refinement --> calibrated attention --> mask
+
+Every ablation is the same class with other `Options`; `FSSAM.variant` makes one without copying a weight.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from fss_lab.backbones.sam2 import ImageFeatures, Memory, Sam2Backbone
+from fss_lab.episode import Episode, EpisodeBatch
+from fss_lab.images import Source, load_image, load_mask
+from fss_lab.method import calibration, refinement
+from fss_lab.method.prompts import Priors, generate_priors, resize
+from fss_lab.method.trace import Trace, map_tensors
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an FSSAM does; the defaults are the paper's method.
+
+    memory: "pseudo" (support memories and a pseudo memory of the query) or "support" (the baseline the paper
+        starts from: support memories and pointers only, SAM 2's own attention; the options below have no
+        effect).
+    prior: the mask that becomes the pseudo memory: "discriminative", "foreground" (both from PPG), or "truth"
+        (the query's own mask: an upper bound; never refined).
+    rounds: rounds of refinement (IMR), 0 or more. refinement: "v1", or "v2" (weights stretched to 0..1).
+    calibration: "corrected", "as_published" or "off" (SCMA; see `calibration.CalibratedCrossAttention`).
+
+    Raises ValueError for any other value.
+    """
+
+    memory: str = "pseudo"
+    prior: str = "discriminative"
+    rounds: int = 3
+    refinement: str = "v1"
+    calibration: str = "corrected"
+
+    def __post_init__(self) -> None:
+        choices = {
+            "memory": ("pseudo", "support"),
+            "prior": ("discriminative", "foreground", "truth"),
+            "refinement": refinement.VARIANTS,
+            "calibration": calibration.MODES,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if not isinstance(self.rounds, int) or isinstance(self.rounds, bool) or self.rounds < 0:
+            raise ValueError(f"rounds must be an integer of 0 or more, got {self.rounds!r}")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """All that frozen networks say about B episodes; a training loop may cache it. Tensors start with B.
+
+    query: image features, batch B.
+    support: image features of shape (B, K, ...), or None if `support_memory` is given.
+    support_masks: (B, K, S, S) in {0, 1} at the model's image size.
+    priors: None without a feature extractor.
+    query_masks: (B, 1, S, S) in {0, 1}, or None where nobody knows them.
+    support_memory: memories made before, of shape (B, K, ...).
+    """
+
+    query: ImageFeatures
+    support: ImageFeatures | None
+    support_masks: Tensor
+    priors: Priors | None
+    query_masks: Tensor | None = None
+    support_memory: Memory | None = None
+
+    def __len__(self) -> int:
+        return len(self.support_masks)
+
+    def __getitem__(self, index: slice | Tensor | Sequence[int]) -> Encoded:
+        """Select episodes by a slice, a list or an index tensor."""
+        return map_tensors(lambda x: x[index], self)
+
+    def to(self, *args: Any, **kwargs: Any) -> Encoded:
+        """The same on another device or in another dtype (as torch.Tensor.to)."""
+        return map_tensors(lambda x: x.to(*args, **kwargs), self)
+
+    @staticmethod
+    def cat(parts: Sequence[Encoded]) -> Encoded:
+        """Join batches that were encoded alike (same K, same model)."""
+        return map_tensors(lambda *tensors: torch.cat(tensors), *parts)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a forward pass gives.
+
+    logits: (B, S, S) at the model's image size, threshold 0.
+    low_res_logits: the same mask before upsampling, (B, 1, S/4, S/4).
+    ious: predicted IoU of the three candidates, (B, 3).
+    trace: see `fss_lab.method.trace`.
+    """
+
+    logits: Tensor
+    low_res_logits: Tensor
+    ious: Tensor
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True)
+class Support:
+    """K remembered supports, ready for any number of queries. Made by `FSSAM.remember`.
+
+    memory: batch K. masks: (K, S, S) in {0, 1}. features: dense features (K, c, hf, wf) or None.
+    It belongs to the weights that made it: remember again after training or loading others.
+    """
+
+    memory: Memory
+    masks: Tensor
+    features: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A segmentation at the query's original size, on the CPU.
+
+    mask: bool (H, W), probability > 0.5. probability: float (H, W) in 0..1. logits: float (H, W).
+    trace: the forward pass (batch 1, on the model's device), if asked for.
+    """
+
+    mask: Tensor
+    probability: Tensor
+    logits: Tensor
+    trace: Trace | None = None
+
+
+class FSSAM(nn.Module):
+    """Segment in a query image what K support masks show.
+
+    For tensors and training: `forward(batch)` is `predict(encode(batch))`.
+    For people: `segment` and `remember`.
+    """
+
+    def __init__(
+        self,
+        sam2: Sam2Backbone,
+        features: nn.Module | None,
+        *,
+        memory: str = "pseudo",
+        prior: str = "discriminative",
+        rounds: int = 3,
+        refinement: str = "v1",
+        calibration: str = "corrected",
+    ) -> None:
+        """sam2: the backbone; features: the frozen dense features of PPG, images (B, 3, H, W) in 0..255 to
+        (B, c, hf, wf). None is possible where PPG is not needed (memory="support" or prior="truth").
+        The options: see `Options`.
+        """
+        super().__init__()
+        self.sam2 = sam2
+        self.features = features
+        self.options = Options(memory, prior, rounds, refinement, calibration)
+        self.eval()
+
+    def variant(self, **changes: Any) -> FSSAM:
+        """The same networks with other options, e.g. `model.variant(calibration="off", rounds=0)`.
+
+        No weight is copied: training one trains the other. Raises TypeError or ValueError as `Options`.
+        """
+        other = copy.copy(self)
+        other.options = replace(self.options, **changes)
+        return other
+
+    # -- what is trained (Sec. Implementation Details of the paper) --
+
+    def trained_modules(self) -> tuple[nn.Module, ...]:
+        """Memory encoder, memory attention and mask decoder; everything else is frozen."""
+        model = self.sam2.model
+        return model.memory_encoder, model.memory_attention, model.sam_mask_decoder
+
+    def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names (of the SAM 2 state dict) and parameters to optimise: `trained_modules` without `conv_s0`,
+        `conv_s1`, which belong to the frozen image features."""
+        trained = {id(parameter) for module in self.trained_modules() for parameter in module.parameters()}
+        for name, parameter in self.sam2.model.named_parameters():
+            if id(parameter) in trained and ".conv_s" not in name:
+                yield name, parameter
+
+    def freeze(self) -> FSSAM:
+        """Require gradients of `trainable_parameters` and of nothing else. Returns the model."""
+        self.requires_grad_(False)
+        for _, parameter in self.trainable_parameters():
+            parameter.requires_grad_(True)
+        return self
+
+    def train(self, mode: bool = True) -> FSSAM:
+        """Training mode (dropout) for the trained modules only; frozen ones stay in evaluation mode."""
+        super().train(mode)
+        for child in self.children():
+            child.eval()
+        for module in self.trained_modules():
+            module.train(mode)
+        return self
+
+    # -- tensors in, tensors out --
+
+    def forward(self, batch: EpisodeBatch, trace: bool = False) -> Output:
+        """Segment the queries of a batch. See `encode` and `predict`."""
+        return self.predict(self.encode(batch), trace=trace)
+
+    @torch.no_grad()
+    def encode(self, batch: EpisodeBatch) -> Encoded:
+        """Run the frozen networks: queries and supports in one batch through each encoder, without gradient.
+
+        Images and masks of another size are stretched to the model's. An empty support mask is no error here
+        (it gives an empty prior); `segment` and `remember` refuse it.
+        """
+        b, k = batch.support_images.shape[:2]
+        images = torch.cat([batch.query_images, batch.support_images.flatten(0, 1)])
+        encoded, dense = self._encode_images(images)
+        support_masks = self._fit_masks(batch.support_masks)
+        priors = None
+        if dense is not None:
+            priors = generate_priors(dense[:b], dense[b:].unflatten(0, (b, k)), support_masks)
+        return Encoded(
+            query=encoded[:b],
+            support=map_tensors(lambda x: x.unflatten(0, (b, k)), encoded[b:]),
+            support_masks=support_masks,
+            priors=priors,
+            query_masks=self._fit_masks(batch.query_masks.unsqueeze(1)),
+        )
+
+    def predict(self, encoded: Encoded, trace: bool = False) -> Output:
+        """Everything after the frozen networks: remember, refine, attend, decode. Differentiable.
+
+        trace: also return every tensor of every step (`Output.trace`).
+        Raises ValueError if the options need a prior or a query mask that `encoded` lacks.
+        """
+        options, sam2 = self.options, self.sam2
+        b, k = encoded.support_masks.shape[:2]
+        grid = (sam2.grid_size, sam2.grid_size)
+        masks_refine = resize(encoded.support_masks, grid)
+        masks_attention = F.interpolate(encoded.support_masks, grid, mode="nearest")
+
+        support = self._support_memory(encoded)  # B, K, ...
+        memories = [(support.memory[:, i], support.position[:, i]) for i in range(k)]
+        pointers = [support.pointer[:, i] for i in range(k)]
+
+        pseudo = foreground = prior = similarity = None
+        rounds: list[refinement.Round] = []
+        if options.memory == "pseudo":
+            prior = self._prior(encoded)
+            refined = options.rounds > 0 and options.prior != "truth"
+            if refined:
+                # both memories of the query in one batch
+                remembered = sam2.remember(
+                    ImageFeatures.cat([encoded.query, encoded.query]),
+                    torch.cat([prior, self._priors(encoded).foreground]),
+                )
+                pseudo, foreground = remembered[:b], remembered[b:]
+                similarity = refinement.support_similarity(foreground.memory, support.memory, masks_refine)
+                rounds = refinement.refine(
+                    pseudo.memory,
+                    resize(prior, grid),
+                    foreground.memory,
+                    resize(self._priors(encoded).foreground, grid),
+                    similarity,
+                    options.rounds,
+                    options.refinement,
+                )
+            else:
+                pseudo = sam2.remember(encoded.query, prior)
+            memories.append((rounds[-1].memory if rounds else pseudo.memory, pseudo.position))
+            pointers.append(pseudo.pointer)
+
+        tokens = sam2.memory_tokens(memories, pointers)
+        mode = options.calibration if options.memory == "pseudo" else "off"
+        # SAM 2's own fused attention needs no help of ours, unless somebody wants to look inside
+        cross_attention = (
+            None
+            if mode == "off" and not trace
+            else calibration.CalibratedCrossAttention(masks_attention, mode, explicit=trace)
+        )
+        attended = sam2.attend(encoded.query, tokens, cross_attention)
+        decoded = sam2.decode(attended, encoded.query)
+        logits = F.interpolate(
+            decoded.low_res_logits, encoded.support_masks.shape[-2:], mode="bilinear", align_corners=False
+        )
+        traced = None
+        if trace and cross_attention is not None:
+            traced = Trace(
+                priors=encoded.priors,
+                support_masks=encoded.support_masks,
+                support_masks_refine=masks_refine,
+                support_masks_attention=masks_attention,
+                support_memory=support,
+                foreground_memory=foreground,
+                pseudo_memory=pseudo,
+                pseudo_prior=prior,
+                support_similarity=similarity,
+                rounds=rounds,
+                tokens=tokens,
+                layers=cross_attention.layers,
+                attended=attended,
+                decoded=decoded,
+            )
+        return Output(logits.squeeze(1), decoded.low_res_logits, decoded.ious, traced)
+
+    # -- for people --
+
+    @torch.no_grad()
+    def remember(self, images: Source | Sequence[Source], masks: Source | Sequence[Source]) -> Support:
+        """Look at K labelled supports once, for any number of queries.
+
+        images, masks: one each, or K of them: paths, PIL images, arrays or tensors (`fss_lab.images`; there a
+        mask of only 0 and 255 means 255 = foreground, next to 1 it means ignore). Each mask has its image's
+        size; sizes may differ between shots. The model must be in evaluation mode for the result to be
+        reproducible (it is, unless `train()` was called).
+
+        Raises ValueError for no support, unequal numbers, unequal sizes, or a mask without any foreground;
+        and whatever `load_image` and `load_mask` raise.
+        """
+        image_list, mask_list = _as_list(images, dims=3), _as_list(masks, dims=2)
+        if len(image_list) != len(mask_list) or not image_list:
+            raise ValueError(
+                f"expected as many support masks as images, at least one, got {len(image_list)} images and "
+                f"{len(mask_list)} masks"
+            )
+        return self._remember(
+            [load_image(image) for image in image_list], [load_mask(mask) for mask in mask_list]
+        )
+
+    @torch.no_grad()
+    def segment(
+        self,
+        query: Source | Episode,
+        support: Support | tuple[Any, Any] | Episode | None = None,
+        *,
+        trace: bool = False,
+    ) -> Prediction:
+        """Segment a query image of any size.
+
+        query: an image (path, PIL image, array, tensor), or an `Episode`, which brings its own supports.
+        support: a `Support` from `remember`, a pair (images, masks) as `remember` takes it, or an `Episode`
+        whose supports are to be used.
+        trace: also return every tensor of the forward pass.
+
+        Raises ValueError or TypeError for anything else, and whatever `remember` raises.
+        """
+        truth = None
+        if isinstance(query, Episode):
+            support = query if support is None else support
+            image, truth = query.query_image, query.query_mask
+        else:
+            image = load_image(query)
+        if isinstance(support, Episode):
+            support = self._remember(list(support.support_images), list(support.support_masks))
+        elif isinstance(support, tuple) and len(support) == 2:
+            support = self.remember(*support)
+        if not isinstance(support, Support):
+            raise TypeError(
+                "expected support to be a Support from remember(), a pair (images, masks) or an Episode, "
+                f"got {type(support).__name__}"
+            )
+        encoded, dense = self._encode_images(image.unsqueeze(0))
+        priors = None
+        if dense is not None and support.features is not None:
+            priors = generate_priors(dense, support.features.unsqueeze(0), support.masks.unsqueeze(0))
+        output = self.predict(
+            Encoded(
+                query=encoded,
+                support=None,
+                support_masks=support.masks.unsqueeze(0),
+                priors=priors,
+                query_masks=None if truth is None else self._fit_masks(truth[None, None]),
+                support_memory=map_tensors(lambda x: x.unsqueeze(0), support.memory),
+            ),
+            trace=trace,
+        )
+        logits = resize(output.logits.unsqueeze(1).float(), image.shape[-2:])[0, 0].cpu()
+        probability = logits.sigmoid()
+        return Prediction(probability > 0.5, probability, logits, output.trace)
+
+    # -- helpers --
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie; images are moved there."""
+        return self.sam2.mean.device
+
+    def _remember(self, images: list[Tensor], masks: list[Tensor]) -> Support:
+        """images: K of (3, H, W); masks: K of (H, W) with 0, 1, 255."""
+        fitted = []
+        for shot, (image, mask) in enumerate(zip(images, masks, strict=True)):
+            if image.shape[-2:] != mask.shape:
+                raise ValueError(
+                    f"support {shot}: the image has {tuple(image.shape[-2:])} pixels and its mask "
+                    f"{tuple(mask.shape)}; give the mask of this image at the same size"
+                )
+            if not (mask == 1).any():
+                raise ValueError(
+                    f"support {shot}: the mask has no foreground pixel (value 1; 255 is ignored); mark the "
+                    "object of the class in it"
+                )
+            fitted.append(self._fit_masks(mask[None, None])[0])
+            if not fitted[-1].any():
+                raise ValueError(
+                    f"support {shot}: the object is so small that it vanishes when the image is resized to "
+                    f"{self.sam2.image_size} pixels; crop the support closer to the object"
+                )
+        stretched = torch.cat([self._fit_images(image.unsqueeze(0)) for image in images])
+        encoded, dense = self._encode_images(stretched)
+        return Support(self.sam2.remember(encoded, torch.stack(fitted)), torch.cat(fitted), dense)
+
+    def _encode_images(self, images: Tensor) -> tuple[ImageFeatures, Tensor | None]:
+        """images: (N, 3, H, W) in 0..255. Returns SAM 2's features and PPG's dense ones."""
+        images = self._fit_images(images)
+        return self.sam2.encode(images), None if self.features is None else self.features(images)
+
+    def _fit_images(self, images: Tensor) -> Tensor:
+        size = self.sam2.image_size
+        return resize(images.to(self.device, self.sam2.mean.dtype), (size, size))
+
+    def _fit_masks(self, masks: Tensor) -> Tensor:
+        """masks: (B, K, H, W) with 0, 1, 255 -> (B, K, S, S) in {0, 1}; ignored pixels count as
+        background."""
+        binary = (masks == 1).to(self.device, self.sam2.mean.dtype)
+        return F.interpolate(binary, (self.sam2.image_size, self.sam2.image_size), mode="nearest")
+
+    def _support_memory(self, encoded: Encoded) -> Memory:
+        """The supports' memories, (B, K, ...)."""
+        if encoded.support_memory is not None:
+            return encoded.support_memory
+        if encoded.support is None:
+            raise ValueError("these encoded episodes hold neither support features nor support memories")
+        b, k = encoded.support_masks.shape[:2]
+        flat = map_tensors(lambda x: x.flatten(0, 1), encoded.support)
+        memory = self.sam2.remember(flat, encoded.support_masks.flatten(0, 1).unsqueeze(1))
+        return map_tensors(lambda x: x.unflatten(0, (b, k)), memory)
+
+    def _priors(self, encoded: Encoded) -> Priors:
+        if encoded.priors is None:
+            raise ValueError(
+                "these options need priors, but the episodes were encoded without a feature extractor: "
+                'build FSSAM with one, or use memory="support"'
+            )
+        return encoded.priors
+
+    def _prior(self, encoded: Encoded) -> Tensor:
+        """The mask that becomes the pseudo memory, (B, 1, S, S) in 0..1."""
+        if self.options.prior != "truth":
+            return getattr(self._priors(encoded), self.options.prior)
+        if encoded.query_masks is None:
+            raise ValueError(
+                'prior="truth" needs the query\'s own mask: segment an Episode, or choose another prior'
+            )
+        return encoded.query_masks
+
+
+def _as_list(sources: Source | Sequence[Source], dims: int) -> list[Source]:
+    """One source or several -> several; arrays and tensors of more than `dims` axes are several."""
+    if isinstance(sources, str | os.PathLike | Image.Image):
+        return [sources]
+    if isinstance(sources, np.ndarray | Tensor) and sources.ndim <= dims:
+        return [sources]
+    if not isinstance(sources, np.ndarray | Tensor | list | tuple):
+        raise TypeError(f"expected an image or mask, or a list of them, got {type(sources).__name__}")
+    return list(sources)

@@ -1,0 +1,84 @@
+"""Iterative Memory Refinement (Sec. IMR of the paper): repair the pseudo query memory. No parameters.
+
+Where the query looks both like the support's object (A) and like the object guessed so far (B), the refined
+memory takes over what the foreground memory says. Gradients flow through every round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fss_lab.method.prompts import cosine_map, min_max, prototype
+
+VARIANTS = ("v1", "v2")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of refinement.
+
+    similarity: B of the paper. weight: W. prior: P_d after it. All (B, 1, h, w) in 0..1.
+    memory: Mem_d after it, (B, D, h, w).
+    """
+
+    similarity: Tensor
+    weight: Tensor
+    memory: Tensor
+    prior: Tensor
+
+
+def support_similarity(foreground_memory: Tensor, support_memory: Tensor, support_masks: Tensor) -> Tensor:
+    """A: where the query's foreground memory resembles the support's object, mean over shots.
+
+    foreground_memory: (B, D, h, w); support_memory: (B, K, D, h, w); support_masks: (B, K, h, w) in 0..1.
+    Returns (B, 1, h, w) in 0..1; a shot whose mask is empty at this size contributes 0.
+    """
+    prototypes = prototype(support_memory, support_masks.unsqueeze(2))  # B, K, D, 1, 1
+    return min_max(cosine_map(foreground_memory.unsqueeze(1), prototypes)).mean(1)
+
+
+def refine_once(
+    memory: Tensor,
+    prior: Tensor,
+    foreground_memory: Tensor,
+    foreground_prior: Tensor,
+    support_similarity: Tensor,
+    variant: str = "v1",
+) -> Round:
+    """One round of refinement.
+
+    memory, foreground_memory: (B, D, h, w); prior, foreground_prior, support_similarity: (B, 1, h, w) in
+    0..1. variant "v2" stretches the weight W to 0..1.
+    """
+    similarity = min_max(cosine_map(foreground_memory, prototype(memory, prior)))
+    weight = (support_similarity + similarity - 1).clamp(min=0)
+    if variant == "v2":
+        weight = min_max(weight)
+    return Round(
+        similarity=similarity,
+        weight=weight,
+        memory=weight * foreground_memory + (1 - weight) * memory,
+        prior=min_max(weight * foreground_prior + (1 - weight) * prior),
+    )
+
+
+def refine(
+    memory: Tensor,
+    prior: Tensor,
+    foreground_memory: Tensor,
+    foreground_prior: Tensor,
+    support_similarity: Tensor,
+    rounds: int = 3,
+    variant: str = "v1",
+) -> list[Round]:
+    """All rounds in order (an empty list for rounds=0); the last one holds the refined memory. Shapes:
+    `refine_once`."""
+    done: list[Round] = []
+    for _ in range(rounds):
+        done.append(
+            refine_once(memory, prior, foreground_memory, foreground_prior, support_similarity, variant)
+        )
+        memory, prior = done[-1].memory, done[-1].prior
+    return done
