@@ -1,0 +1,208 @@
+"""Pictograms: PASCAL-5i in miniature, rendered on the fly, the same on every machine.
+
+20 named classes in 4 folds of 5. A class is a drawing with free proportions and parts; an identity is one draw of
+them with colours and texture that say nothing of the class. Every scene shows the target class among others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fss_lab.datasets.drawings import CLASSES, draw
+from fss_lab.datasets.scenes import (
+    IGNORE,
+    Identity,
+    Rng,
+    Scene,
+    clip_poses,
+    draw_background,
+    draw_radii,
+    dress,
+    render,
+    scatter,
+)
+from fss_lab.episode import Episode
+
+CLASS_NAMES = tuple(CLASSES)
+FOLDS = 4
+CLASSES_PER_FOLD = 5
+SPLITS = ("base", "novel")
+
+
+def fold_classes(fold: int, split: str) -> tuple[int, ...]:
+    """Class ids 0..19 of a fold's novel classes (5 fold .. 5 fold + 4) or of its base classes (all others).
+
+    Raises ValueError for another fold or split.
+    """
+    if fold not in range(FOLDS):
+        raise ValueError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
+    if split not in SPLITS:
+        raise ValueError(f'split must be "base" or "novel", got {split!r}')
+    return tuple(c for c in range(len(CLASS_NAMES)) if (c // CLASSES_PER_FOLD == fold) == (split == "novel"))
+
+
+class Pictograms:
+    """Episodes of the toy world: `dataset[i]` is always the same `Episode`, on every machine and in any order.
+
+    As in PASCAL-5i, an image counts for a class that covers at least 2 h w = 512 of its pixels, images of base
+    classes never show a novel class, and images of novel classes may show any other class beside the target.
+
+    Args:
+        fold: 0..3, which five classes are novel.
+        split: "base" (train on these) or "novel" (test on these).
+        shots: supports per episode, at least 1.
+        seed: chooses the episodes.
+        episodes: length of the data set.
+        size: height and width of the images in pixels.
+        identity: "other": each object is an individual of its own, as in few-shot segmentation; "same": the supports
+            show the very individual of the query, as in a video. The query is the same in both.
+        targets: objects of the target class in a scene; None: mostly 1, now and then 2 or 3.
+
+    Raises ValueError for a value outside these.
+    """
+
+    def __init__(
+        self,
+        fold: int,
+        split: str = "novel",
+        shots: int = 1,
+        seed: int = 0,
+        *,
+        episodes: int = 1000,
+        size: int = 256,
+        identity: str = "other",
+        targets: int | None = None,
+    ) -> None:
+        self.classes = fold_classes(fold, split)
+        if not isinstance(shots, int) or shots < 1:
+            raise ValueError(f"shots must be an integer of at least 1, got {shots!r}")
+        if identity not in ("other", "same"):
+            raise ValueError(f'identity must be "other" or "same", got {identity!r}')
+        if targets is not None and targets not in range(1, 4):
+            raise ValueError(f"targets must be None, 1, 2 or 3, got {targets!r}")
+        if size < 64:
+            raise ValueError(f"size must be at least 64 pixels, got {size!r}")
+        self.fold, self.split, self.shots, self.seed = fold, split, shots, seed
+        self.episodes, self.size, self.identity, self.targets = episodes, size, identity, targets
+        self.distractors = self.classes if split == "base" else tuple(range(len(CLASS_NAMES)))
+
+    def __len__(self) -> int:
+        return self.episodes
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Episode:
+        """Episode number `index`. Raises IndexError outside 0 .. len - 1."""
+        class_id, scenes = self.scenes(index)
+        images = [torch.from_numpy(scene.image).permute(2, 0, 1).contiguous() for scene in scenes]
+        masks = [torch.from_numpy(scene.mask(class_id)) for scene in scenes]
+        return Episode(
+            query_image=images[0],
+            query_mask=masks[0],
+            support_images=torch.stack(images[1:]),
+            support_masks=torch.stack(masks[1:]),
+            class_id=class_id,
+            class_name=CLASS_NAMES[class_id],
+        )
+
+    def scenes(self, index: int) -> tuple[int, list[Scene]]:
+        """The class of episode `index` and its scenes: the query's, then the supports'."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"episode {index} of a data set of {len(self)}")
+        key = [self.seed, self.fold, SPLITS.index(self.split), index]
+        class_id = self.classes[int(np.random.default_rng(key).integers(len(self.classes)))]
+        query, individual = self._scene(np.random.default_rng([*key, 0]), class_id)
+        keep = individual if self.identity == "same" else None
+        supports = [
+            self._scene(np.random.default_rng([*key, shot]), class_id, keep)[0] for shot in range(1, self.shots + 1)
+        ]
+        return class_id, [query, *supports]
+
+    def labels(self, scene: Scene) -> np.ndarray:
+        """(H, W) uint8 label map as in VOC: 0 = background, class id + 1, 255 = border ring."""
+        table = np.zeros(256, dtype=np.uint8)
+        table[IGNORE] = IGNORE
+        table[1 : len(scene.class_ids) + 1] = np.array(scene.class_ids) + 1
+        return table[scene.instances]
+
+    def clip(self, index: int, frames: int = 8) -> tuple[Tensor, Tensor]:
+        """A clip of the query's kind of scene: the same identities moving through `frames` frames.
+
+        Returns images (T, 3, H, W) uint8 and instances (T, H, W) uint8 (0 = background, 1 = the target, …, 255 = ring).
+        """
+        rng = np.random.default_rng([self.seed, self.fold, SPLITS.index(self.split), index, 2**20])
+        identities = self._cast(rng, self.classes[int(rng.integers(len(self.classes)))], 1, None)
+        radii = draw_radii(rng, len(identities), self.size, 0.11, 0.25)
+        background = draw_background(rng, self.size)
+        paths = [clip_poses(rng, pose, frames, self.size) for pose in scatter(rng, len(radii), self.size, radii)]
+        scenes = [render(background, identities, list(poses), rng) for poses in zip(*paths, strict=True)]
+        images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).contiguous()
+        return images, torch.from_numpy(np.stack([scene.instances for scene in scenes]))
+
+    def write_voc(self, root: str | Path, count: int) -> None:
+        """Write the queries of the first `count` episodes as a VOC tree under `root`, which must not exist yet.
+
+        JPEGImages/*.jpg, SegmentationClass/*.png (palette label maps with all classes) and
+        ImageSets/Segmentation/{train,val}.txt (train for base classes, val for novel ones).
+        Raises FileExistsError if `root` exists; nothing half-written stays behind.
+        """
+        root = Path(root)
+        if root.exists():
+            raise FileExistsError(f"{root} exists already; choose another directory or remove it")
+        aside = root.with_name(root.name + ".part")
+        lists = aside / "ImageSets" / "Segmentation"
+        for folder in (aside / "JPEGImages", aside / "SegmentationClass", lists):
+            folder.mkdir(parents=True)
+        names = []
+        for index in range(count):
+            scene = self.scenes(index)[1][0]
+            names.append(f"{self.split}{self.fold}_{index:06d}")
+            Image.fromarray(scene.image).save(aside / "JPEGImages" / f"{names[-1]}.jpg", quality=95)
+            labels = Image.fromarray(self.labels(scene), mode="P")
+            labels.putpalette(voc_palette())
+            labels.save(aside / "SegmentationClass" / f"{names[-1]}.png")
+        for split, own in (("train", "base"), ("val", "novel")):
+            (lists / f"{split}.txt").write_text("".join(f"{n}\n" for n in names) if own == self.split else "")
+        os.replace(aside, root)
+
+    def _scene(self, rng: Rng, class_id: int, individual: Identity | None = None) -> tuple[Scene, Identity]:
+        """A scene with the class in it, large enough to count, and the target identity that it shows first."""
+        least_area = 2 * (self.size // 16) ** 2
+        while True:
+            count = self.targets or int(rng.choice([1, 1, 1, 1, 1, 1, 1, 2, 2, 3]))
+            identities = self._cast(rng, class_id, count, individual)
+            targets = [identity for identity in identities if identity.class_id == class_id]
+            order = [identities[i] for i in rng.permutation(len(identities))]  # who stands before whom
+            radii = draw_radii(rng, len(order), self.size)
+            poses = scatter(rng, len(order), self.size, radii)
+            scene = render(draw_background(rng, self.size), order, poses, rng)
+            if scene.area(class_id) >= least_area:
+                return scene, targets[0]
+
+    def _cast(self, rng: Rng, class_id: int, count: int, individual: Identity | None) -> list[Identity]:
+        """`count` targets (or the individual, that many times) and 1 to 3 distractors of other classes."""
+        others = [c for c in self.distractors if c != class_id]
+        extra = rng.choice(others, int(rng.integers(1, 4)), replace=False)
+        chosen = [class_id] * count + [int(c) for c in extra]
+        cast = [dress(rng, c, draw(CLASS_NAMES[c], rng)) for c in chosen]
+        return cast if individual is None else [individual] * count + cast[count:]
+
+
+def voc_palette() -> list[int]:
+    """PASCAL VOC's colour map, 256 x RGB: the bits of the label spread over the three channels."""
+    palette = []
+    for label in range(256):
+        colour = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                colour[channel] |= (label >> (3 * bit + channel) & 1) << (7 - bit)
+        palette += colour
+    return palette

@@ -1,0 +1,177 @@
+"""The pre-training corpus: classes composed at random, disjoint from the toy world's named ones.
+
+A class is a recipe: which outlines, where, how large, mirrored or not. An identity follows the recipe with its own
+proportions, colours and texture. What is learned on many such classes ("shape and part layout make the class") is
+then tried on drawings that pre-training never saw.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fss_lab.datasets import shapes
+from fss_lab.datasets.scenes import (
+    Identity,
+    Pose,
+    Rng,
+    Scene,
+    clip_poses,
+    draw_background,
+    draw_radii,
+    dress,
+    render,
+    scatter,
+)
+from fss_lab.datasets.shapes import Outline, Part, part
+
+KINDS = ("ellipse", "box", "polygon", "star", "blob", "drop", "crescent", "ring", "bar", "trapezoid")
+ROLES = ("body", "second", "accent", "dark", "light")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One line of a recipe: an outline of size (rx, ry) about (x, y), perhaps mirrored left-right."""
+
+    kind: str
+    x: float
+    y: float
+    rx: float
+    ry: float
+    turn: float
+    role: str
+    mirrored: bool
+    optional: bool
+    numbers: tuple[float, ...]  # what the kind needs: corners, notch depth, bumps …
+
+
+@dataclass(frozen=True)
+class RandomClass:
+    """A class of the corpus: its number and its recipe, back to front."""
+
+    class_id: int
+    pieces: tuple[Piece, ...]
+
+    @classmethod
+    def compose(cls, class_id: int, seed: int = 0) -> RandomClass:
+        """The class with this number; the same for the same seed on every machine."""
+        rng = np.random.default_rng([seed, class_id])
+        pieces = [_piece(rng, 0.0, 0.0, 0.45 + 0.3 * rng.random(), ROLES[0], in_middle=True)]
+        for _ in range(int(rng.integers(1, 5))):  # limbs: on the body's rim
+            angle, reach = 2 * math.pi * rng.random(), 0.45 + 0.3 * rng.random()
+            x, y = reach * math.cos(angle), reach * math.sin(angle)
+            role = ROLES[int(rng.integers(3))]
+            pieces.insert(0, _piece(rng, x, y, 0.16 + 0.3 * rng.random(), role, mirrored=rng.random() < 0.45))
+        for _ in range(int(rng.integers(0, 4))):  # details: on the body
+            x, y = (0.6 * (2 * rng.random() - 1) * 0.6 for _ in range(2))
+            role = ROLES[int(rng.integers(1, 5))]
+            pieces.append(_piece(rng, x, y, 0.08 + 0.14 * rng.random(), role, mirrored=rng.random() < 0.4))
+        return cls(class_id, tuple(pieces))
+
+    def draw(self, rng: Rng) -> Identity:
+        """One identity of the class."""
+        stretch = [0.78 + 0.44 * rng.random() for _ in range(2)]
+        parts: list[Part] = []
+        for piece in self.pieces:
+            if piece.optional and rng.random() < 0.35:
+                continue
+            parts += _draw_piece(rng, piece, stretch)
+        return dress(rng, self.class_id, parts)
+
+
+class RandomScenes:
+    """Scenes and clips of randomly composed classes.
+
+    Args:
+        classes: how many classes there are, numbered 0 … classes - 1.
+        seed: chooses the classes; scenes take their own generator.
+        size: height and width of the images in pixels.
+    """
+
+    def __init__(self, classes: int = 400, seed: int = 0, size: int = 256):
+        self.classes = [RandomClass.compose(class_id, seed) for class_id in range(classes)]
+        self.size = size
+
+    def scene(self, rng: Rng, class_ids: list[int], radii: tuple[float, float] = (0.09, 0.28)) -> Scene:
+        """A scene with one new identity of each class listed, the last one in front."""
+        identities = [self.classes[class_id].draw(rng) for class_id in class_ids]
+        poses = scatter(rng, len(identities), self.size, draw_radii(rng, len(identities), self.size, *radii), turn=0.5)
+        return render(draw_background(rng, self.size), identities, poses, rng)
+
+    def clip(self, rng: Rng, frames: int, objects: int, jump: bool) -> list[Scene]:
+        """The same identities in `frames` scenes: moving smoothly, or with `jump` put anywhere in every frame.
+
+        Instance 1 (class_ids[0]) is the one to follow; it is never hidden by the others.
+        """
+        chosen = rng.choice(len(self.classes), objects, replace=False)
+        identities = [self.classes[int(class_id)].draw(rng) for class_id in chosen]
+        radii = draw_radii(rng, objects, self.size, 0.09, 0.28)
+        background = draw_background(rng, self.size)
+        tracks: list[list[Pose]]
+        if jump:
+            tracks = [scatter(rng, objects, self.size, [r * (0.75 + 0.5 * rng.random()) for r in radii]) for _ in range(frames)]
+            backgrounds = [background] + [draw_background(rng, self.size) for _ in range(frames - 1)]
+        else:
+            paths = [clip_poses(rng, pose, frames, self.size) for pose in scatter(rng, objects, self.size, radii)]
+            tracks = [list(poses) for poses in zip(*paths, strict=True)]
+            backgrounds = [background] * frames
+        return [
+            render(field, identities, poses, rng) for field, poses in zip(backgrounds, tracks, strict=True)
+        ]
+
+
+def _piece(
+    rng: Rng, x: float, y: float, radius: float, role: str, *, mirrored: bool = False, in_middle: bool = False
+) -> Piece:
+    slim = 0.45 + 0.75 * rng.random()
+    kind = KINDS[int(rng.integers(len(KINDS)))]
+    turn = 0.0 if in_middle or rng.random() < 0.3 else 2 * math.pi * rng.random()
+    return Piece(
+        kind, x, y, radius, radius * slim, turn, role, mirrored and abs(x) > 0.1,
+        optional=not in_middle and radius < 0.25 and rng.random() < 0.3,
+        numbers=tuple(rng.random() for _ in range(8)),
+    )
+
+
+def _draw_piece(rng: Rng, piece: Piece, stretch: list[float]) -> list[Part]:
+    """The piece in this identity's proportions: one part, or two when it is mirrored."""
+    rx, ry = (r * s * (0.82 + 0.36 * rng.random()) for r, s in zip((piece.rx, piece.ry), stretch, strict=True))
+    x, y = (p * s + 0.06 * (2 * rng.random() - 1) for p, s in zip((piece.x, piece.y), stretch, strict=True))
+    turn = piece.turn + 0.25 * (2 * rng.random() - 1)
+    outlines = [shapes.move(outline * [rx, ry], x, y, turn=turn) for outline in _unit(rng, piece)]
+    textured = piece.rx > 0.2
+    parts = [part(outlines[0], piece.role, holes=outlines[1:], textured=textured)]
+    if piece.mirrored:
+        flipped = [shapes.mirror(outline) for outline in outlines]
+        parts.append(part(flipped[0], piece.role, holes=flipped[1:], textured=textured))
+    return parts
+
+
+def _unit(rng: Rng, piece: Piece) -> list[Outline]:
+    """The piece's outline (and hole) with half axes 1, its numbers varied a little for this identity."""
+    n = [number + 0.12 * (2 * rng.random() - 1) for number in piece.numbers]
+    corners = 3 + int(4 * piece.numbers[0])
+    if piece.kind == "ellipse":
+        return [shapes.ellipse(0, 0, 1)]
+    if piece.kind == "box":
+        return [shapes.box(-1, -1, 1, 1, 0.5 * abs(n[1]))]
+    if piece.kind == "polygon":
+        return [shapes.regular(0, 0, 1.1, corners, 2 * math.pi * piece.numbers[1])]
+    if piece.kind == "star":
+        return [shapes.star(0, 0, 1.2, 0.35 + 0.45 * min(max(n[1], 0), 1), corners + 1, 2 * math.pi * piece.numbers[2])]
+    if piece.kind == "blob":
+        angles = [2 * math.pi * i / 8 for i in range(8)]
+        return [shapes.curve([((0.55 + 0.6 * r) * math.cos(a), (0.55 + 0.6 * r) * math.sin(a)) for a, r in zip(angles, n, strict=True)], 3)]
+    if piece.kind == "drop":
+        return [np.concatenate([shapes.arc(0, 0.25, 0.8, 0.75, -0.15, math.pi + 0.15), [[0.0, -0.9 - 0.5 * n[1]]]])]
+    if piece.kind == "crescent":
+        back = shapes.arc(0, 0, 1, 1, -math.pi / 2, math.pi / 2)
+        return [np.concatenate([back, (shapes.arc(0, 0, 0.2 + 0.5 * abs(n[1]), 1, -math.pi / 2, math.pi / 2))[::-1][1:-1]]) - [0.5, 0]]
+    if piece.kind == "ring":
+        return [shapes.ellipse(0, 0, 1), shapes.ellipse(0, 0, 0.4 + 0.35 * min(max(n[1], 0), 1))]
+    if piece.kind == "bar":
+        return [shapes.box(-1.3, -0.35, 1.3, 0.35, 0.3 * abs(n[1]))]
+    top = 0.2 + 0.7 * min(max(n[1], 0), 1)
+    return [shapes.polygon((-top, -1), (top, -1), (1, 1), (-1, 1))]
