@@ -31,9 +31,7 @@ def save_safetensors(
     path = Path(path)
     metadata = dict(metadata or {})
     if not all(isinstance(item, str) for pair in metadata.items() for item in pair):
-        raise TypeError(
-            f"metadata must map strings to strings, got {metadata}; use json.dumps for other values"
-        )
+        raise TypeError(f"metadata must map strings to strings, got {metadata}; use json.dumps for other values")
     content = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata
     )
@@ -127,9 +125,7 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         raise CheckpointError(f"{path} is a directory, expected a weight file; name the file in it")
     if not path.exists():
-        raise CheckpointError(
-            f"{path} does not exist (looked from {Path.cwd()}); check the path or download it"
-        )
+        raise CheckpointError(f"{path} does not exist (looked from {Path.cwd()}); check the path or download it")
     if path.suffix != ".safetensors" and path.suffix not in _PICKLED:
         raise CheckpointError(f"{path} is no weight file; expected .safetensors, {', '.join(_PICKLED)}")
     return path

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fss_lab import __version__
 
@@ -28,8 +29,68 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return examine()
 
 
+def _pretrain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["sam2", "features"], help="which of the two toy backbones")
+    parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
+    parser.add_argument("--steps", type=int, help="optimiser steps (default: those of the shipped weights)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the data and the first weights (default 0)")
+
+
+def _pretrain(arguments: argparse.Namespace) -> int:
+    from fss_lab.pretraining import pretrain_features, pretrain_sam2
+
+    steps = {} if arguments.steps is None else {"steps": arguments.steps}
+    run = pretrain_sam2 if arguments.what == "sam2" else pretrain_features
+    run(arguments.output, seed=arguments.seed, **steps)
+    return 0
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fold", type=int, required=True, help="0 to 3: whose novel classes are kept out")
+    parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
+    parser.add_argument("--steps", type=int, default=250, help="optimiser steps of 8 episodes (default 250)")
+    parser.add_argument("--shots", type=int, default=1, help="supports per episode (default 1)")
+    parser.add_argument("--seed", type=int, default=321, help="chooses the episodes and dropout (default 321)")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from fss_lab.training import train
+
+    train(
+        arguments.output,
+        fold=arguments.fold,
+        steps=arguments.steps,
+        shots=arguments.shots,
+        seed=arguments.seed,
+    )
+    return 0
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3], help="folds (default: all four)")
+    parser.add_argument("--shots", type=int, default=1, help="supports per episode (default 1)")
+    parser.add_argument("--episodes", type=int, default=300, help="novel-class episodes a fold (default 300)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the episodes (default 0)")
+    parser.add_argument("--identity", action="store_true", help="same against another identity in memory, instead")
+    parser.add_argument("--output", type=Path, help="also write the report to this Markdown file")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from fss_lab.evaluation import report
+
+    text = report(arguments.folds, arguments.shots, arguments.episodes, arguments.seed, identity=arguments.identity)
+    print(text)
+    if arguments.output is not None:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
 COMMANDS = {
     "doctor": Command("check this installation and say how to repair it", _doctor),
+    "pretrain": Command("make a toy backbone from scratch, on random classes", _pretrain, _pretrain_arguments),
+    "train": Command("train the toy FSSAM and its baseline on a fold's base classes", _train, _train_arguments),
+    "evaluate": Command("score the shipped toy models on novel classes", _evaluate, _evaluate_arguments),
 }
 
 

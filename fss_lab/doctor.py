@@ -39,9 +39,7 @@ REQUIRED = {
 OPTIONAL = {"transformers": "only DINOv2 needs it", "jupyterlab": "only `python lab.py open` needs it"}
 
 REINSTALL = "call `python lab.py install --here` in the folder of fss_lab"
-REINSTALL_SAM2 = (
-    f"{REINSTALL}, or: SAM2_BUILD_CUDA=0 pip install --no-deps --no-build-isolation sam2=={SAM2_VERSION}"
-)
+REINSTALL_SAM2 = f"{REINSTALL}, or: SAM2_BUILD_CUDA=0 pip install --no-deps --no-build-isolation sam2=={SAM2_VERSION}"
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,7 @@ def check_import(module: str, package: str, remedy: str) -> Check:
     try:
         importlib.import_module(module)
         return Check(package, True, metadata.version(package))
-    except (
-        Exception
-    ) as error:  # an import can fail in any way; whichever it is, it is what has to be reported
+    except Exception as error:  # an import can fail in any way; whichever it is, it is what has to be reported
         return Check(package, False, f"{type(error).__name__}: {error}", remedy)
 
 
@@ -128,9 +124,7 @@ def check_device() -> Check:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         torch.ones(8, 8, device=name).matmul(torch.ones(8, 8, device=name)).sum().item()
     except Exception as error:  # drivers fail in many ways; see check_import
-        return Check(
-            "device", False, f"{type(error).__name__}: {error}", "look at the GPU driver and at torch"
-        )
+        return Check("device", False, f"{type(error).__name__}: {error}", "look at the GPU driver and at torch")
     if name == "cuda":
         properties = torch.cuda.get_device_properties(0)
         return Check("device", True, f"cuda, {properties.name}, {properties.total_memory / 1e9:.0f} GB")

@@ -153,9 +153,7 @@ def collate(episodes: Sequence[Episode]) -> EpisodeBatch:
     equal = {
         "number of shots": [str(episode.shots) for episode in episodes],
         "height x width": ["{}x{}".format(*_shape(episode.query_mask)) for episode in episodes],
-        "image dtype": [
-            f"{episode.query_image.dtype}/{episode.support_images.dtype}" for episode in episodes
-        ],
+        "image dtype": [f"{episode.query_image.dtype}/{episode.support_images.dtype}" for episode in episodes],
     }
     for what, values in equal.items():
         if len(set(values)) > 1:

@@ -61,10 +61,7 @@ def load_image(source: Source) -> Tensor:
     shares no memory with the source.
     """
     name, content = _open(source)
-    if isinstance(content, Image.Image):
-        array = _rgb_from_pil(content, name)
-    else:
-        array = _rgb_from_array(content, name)
+    array = _rgb_from_pil(content, name) if isinstance(content, Image.Image) else _rgb_from_array(content, name)
     return torch.from_numpy(array.transpose(2, 0, 1).copy())
 
 
@@ -126,9 +123,7 @@ def _open(source: Source) -> tuple[str, Image.Image | np.ndarray]:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory, expected an image file; name one file in it")
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist (looked from {Path.cwd()}); check the spelling of the path"
-        )
+        raise FileNotFoundError(f"{path} does not exist (looked from {Path.cwd()}); check the spelling of the path")
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is empty (0 bytes); download or copy it again")
     try:
@@ -195,9 +190,7 @@ def _eight_bit(array: np.ndarray, name: str) -> np.ndarray:
     if not (low >= 0 and high <= 255):  # written so that NaN fails too
         raise ImageError(f"{name} must lie in 0..255, got values from {low:g} to {high:g}; rescale it")
     if array.dtype.kind == "f" and 0 < high <= 1:
-        raise ImageError(
-            f"{name} must lie in 0..255, but its largest value is {high:g}: multiply by 255 if it is 0..1"
-        )
+        raise ImageError(f"{name} must lie in 0..255, but its largest value is {high:g}: multiply by 255 if it is 0..1")
     return np.rint(array).astype(np.uint8)
 
 

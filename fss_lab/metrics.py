@@ -81,8 +81,7 @@ class SegmentationScore:
         """The score of both runs' episodes, this one's first. Raises ValueError for different classes."""
         if self.class_ids != other.class_ids:
             raise ValueError(
-                "scores of different classes cannot be merged: "
-                f"{list(self.class_ids)} and {list(other.class_ids)}"
+                f"scores of different classes cannot be merged: {list(self.class_ids)} and {list(other.class_ids)}"
             )
         return SegmentationScore(self.class_ids, np.concatenate([self.counts, other.counts]))
 
@@ -169,9 +168,7 @@ def paired_bootstrap(
     return _bootstrap([score, baseline], metric, replicates, level, seed)
 
 
-def _bootstrap(
-    scores: list[SegmentationScore], metric: Metric, replicates: int, level: float, seed: int
-) -> Interval:
+def _bootstrap(scores: list[SegmentationScore], metric: Metric, replicates: int, level: float, seed: int) -> Interval:
     """Interval of the first score, or of the first minus the second."""
     if metric not in ("miou", "fb_iou"):
         raise ValueError(f"metric must be 'miou' or 'fb_iou', got {metric!r}")

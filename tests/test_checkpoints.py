@@ -59,9 +59,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(
-        CheckpointError, match=r"weights.safetensors could not be written .*No space.*free some disk"
-    ):
+    with pytest.raises(CheckpointError, match=r"weights.safetensors could not be written .*No space.*free some disk"):
         save_safetensors(weights, model(1).state_dict())
     assert weights.read_bytes() == before
     assert list(weights.parent.iterdir()) == [weights]
@@ -132,9 +130,7 @@ def test_bad_paths(tmp_path: Path) -> None:
 def test_foreign_files(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(
-        CheckpointError, match=rf"{name} \({len(content)} bytes\) is no readable.*download it again"
-    ):
+    with pytest.raises(CheckpointError, match=rf"{name} \({len(content)} bytes\) is no readable.*download it again"):
         load_state(path)
 
 

@@ -102,9 +102,7 @@ def test_nothing_triggers_the_isolated_build_of_sam2():
     build = tomllib.loads(read("pyproject.toml"))["build-system"]["requires"]
     names = [requirement.name for requirement in [*wanted(), *pins(), *map(Requirement, build)]]
     names += [str(dependency) for dependency in yaml.safe_load(read("environment.yml"))["dependencies"]]
-    assert not [
-        name for name in names if re.match(r"sam[-_]?2|torchvision|nvidia|triton", name, re.IGNORECASE)
-    ]
+    assert not [name for name in names if re.match(r"sam[-_]?2|torchvision|nvidia|triton", name, re.IGNORECASE)]
 
 
 def test_conda_environment_is_python_alone_and_of_a_supported_version(lab):
@@ -138,9 +136,7 @@ def test_lab_agrees_with_pyproject(lab):
 
 
 def test_doctor_looks_at_every_dependency():
-    assert sorted(doctor.REQUIRED.values()) == sorted(
-        Requirement(text).name for text in PROJECT["dependencies"]
-    )
+    assert sorted(doctor.REQUIRED.values()) == sorted(Requirement(text).name for text in PROJECT["dependencies"])
 
 
 def test_console_script_is_the_command_line():

@@ -32,9 +32,7 @@ class StoredFeatures(nn.Module):
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__()
-        self.register_buffer(
-            "stored", torch.cat([tensors["in.query_features"], tensors["in.support_features"]])
-        )
+        self.register_buffer("stored", torch.cat([tensors["in.query_features"], tensors["in.support_features"]]))
 
     def forward(self, images: Tensor) -> Tensor:
         assert len(images) == len(self.stored)
@@ -43,9 +41,7 @@ class StoredFeatures(nn.Module):
 
 @pytest.fixture(scope="module")
 def backbone() -> Sam2Backbone:
-    return Sam2Backbone.build(
-        REFERENCE / "sam2_reference.yaml", checkpoint=REFERENCE / "one_shot_weights.safetensors"
-    )
+    return Sam2Backbone.build(REFERENCE / "sam2_reference.yaml", checkpoint=REFERENCE / "one_shot_weights.safetensors")
 
 
 def batch_of(tensors: dict[str, Tensor]) -> EpisodeBatch:
@@ -109,9 +105,7 @@ def test_every_stage(backbone: Sam2Backbone, case: str) -> None:
     found["attention.memory"], found["attention.memory_pos"] = trace.tokens.tokens, trace.tokens.position
     masks = trace.support_masks_attention
     found["attention.support_mask"] = (
-        masks[:, :1]
-        if model.options.calibration == "as_published"
-        else masks.reshape(b * k, 1, *masks.shape[2:])
+        masks[:, :1] if model.options.calibration == "as_published" else masks.reshape(b * k, 1, *masks.shape[2:])
     )
     found["attention.output"] = to_sequence(trace.attended)
     found["decoder.low_res_logits"], found["decoder.ious"] = output.low_res_logits, output.ious

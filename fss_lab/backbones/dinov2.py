@@ -172,9 +172,7 @@ def _pretrained(source: str | os.PathLike[str], name: str | None, **options: Any
             "facebook/dinov2-base. Without a network, or with HF_HUB_OFFLINE=1, run `hf download "
             "facebook/dinov2-base` on a machine that has one, copy the directory it prints and give its path"
         ) from error
-    problems = {
-        kind: sorted(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")
-    }
+    problems = {kind: sorted(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
     found = [f"{len(names)} {kind}: {', '.join(names[:50])}" for kind, names in problems.items() if names]
     if found:
         raise CheckpointError(

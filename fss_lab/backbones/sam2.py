@@ -98,9 +98,7 @@ class Memory:
 
     def __getitem__(self, index: slice | Tensor | Sequence[int]) -> Memory:
         """Select memories by a slice, a list or an index tensor."""
-        return Memory(
-            self.memory[index], self.position[index], self.pointer[index], self.low_res_logits[index]
-        )
+        return Memory(self.memory[index], self.position[index], self.pointer[index], self.low_res_logits[index])
 
     def to(self, *args: Any, **kwargs: Any) -> Memory:
         """The same memory on another device or in another dtype (as torch.Tensor.to)."""
@@ -157,9 +155,7 @@ class Sam2Backbone(nn.Module):
         if model.num_maskmem < 1:
             lacking.append("num_maskmem (at least 1)")
         if lacking:
-            raise ValueError(
-                f"this SAM 2 configuration lacks {', '.join(lacking)}; set them in its `model` section"
-            )
+            raise ValueError(f"this SAM 2 configuration lacks {', '.join(lacking)}; set them in its `model` section")
         self.model = model
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
@@ -271,9 +267,7 @@ class Sam2Backbone(nn.Module):
         )
         return Memory(memory, position[-1], pointer, low_res_logits)
 
-    def memory_tokens(
-        self, memories: Sequence[tuple[Tensor, Tensor]], pointers: Sequence[Tensor] = ()
-    ) -> MemoryTokens:
+    def memory_tokens(self, memories: Sequence[tuple[Tensor, Tensor]], pointers: Sequence[Tensor] = ()) -> MemoryTokens:
         """Lay memories and pointers out as memory attention reads them.
 
         memories: (memory, position) pairs, each (B, D, h, w); all get the temporal code of the current frame
@@ -358,9 +352,7 @@ def project_heads(
     q, k, v = attention.q_proj(q), attention.k_proj(k), attention.v_proj(v)
     q, k, v = (attention._separate_heads(x, attention.num_heads) for x in (q, k, v))
     spatial, pointers = k[:, :, : k.shape[2] - pointer_tokens], k[:, :, k.shape[2] - pointer_tokens :]
-    q, spatial = apply_rotary_enc(
-        q, spatial, attention.freqs_cis.to(q.device), repeat_freqs_k=attention.rope_k_repeat
-    )
+    q, spatial = apply_rotary_enc(q, spatial, attention.freqs_cis.to(q.device), repeat_freqs_k=attention.rope_k_repeat)
     return q, torch.cat([spatial, pointers], dim=2), v
 
 
@@ -385,16 +377,12 @@ def read_config(config: str | Path) -> DictConfig:
     except Exception as error:
         raise ValueError(f"{path} is not a readable YAML file: {error}") from error
     if not isinstance(settings, DictConfig) or "model" not in settings or "image_size" not in settings.model:
-        raise ValueError(
-            f"{path} is not a SAM 2 configuration: it has no `model` section with an `image_size`"
-        )
+        raise ValueError(f"{path} is not a SAM 2 configuration: it has no `model` section with an `image_size`")
     OmegaConf.resolve(settings)
     for section in _sections(settings.model):
         # A configuration names the classes to call; only SAM 2's own may be.
         if not str(section.get("_target_", "sam2.")).startswith("sam2."):
-            raise ValueError(
-                f"{path} asks for {section['_target_']!r}; only classes of the sam2 package are allowed"
-            )
+            raise ValueError(f"{path} asks for {section['_target_']!r}; only classes of the sam2 package are allowed")
     return settings.model
 
 

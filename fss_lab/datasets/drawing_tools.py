@@ -58,9 +58,7 @@ def pair(outline: Outline, role: str = "body", textured: bool = False) -> Part:
     return group([outline, mirror(outline)], role, textured)
 
 
-def ring(
-    x: float, y: float, rx: float, ry: float, width: float, role: str = "body", textured: bool = False
-) -> Part:
+def ring(x: float, y: float, rx: float, ry: float, width: float, role: str = "body", textured: bool = False) -> Part:
     """An ellipse about (x, y), outer half axes rx and ry, with a hole that leaves a rim of `width`."""
     hole = ellipse(x, y, rx - width, ry - width, corners=18)
     return part(ellipse(x, y, rx, ry, corners=24), role, holes=[hole], textured=textured)

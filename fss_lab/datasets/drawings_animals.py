@@ -47,23 +47,17 @@ def fish(rng: Rng) -> list[Part]:
     if fin == 1:
         parts.append(part(polygon((-0.3, -0.7 * high), (0.2, -high - rise), (0.35, -0.4 * high)), "second"))
     elif fin == 2:
-        parts.append(
-            part(arc(0.0, -0.6 * high, 0.45, 0.35 * high + rise, math.pi, 2 * math.pi, steps=10), "second")
-        )
+        parts.append(part(arc(0.0, -0.6 * high, 0.45, 0.35 * high + rise, math.pi, 2 * math.pi, steps=10), "second"))
     elif fin == 3:
         spikes = [(-0.4 + 0.2 * i, -high - (rise if i % 2 else 0.0)) for i in range(5)]
         parts.append(part(polygon((-0.4, -0.5 * high), *spikes, (0.4, -0.4 * high)), "second"))
     if chance(rng, 0.6):
-        parts.append(
-            part(polygon((-0.2, 0.6 * belly), (0.25, belly + 0.8 * rise), (0.25, 0.5 * belly)), "second")
-        )
+        parts.append(part(polygon((-0.2, 0.6 * belly), (0.25, belly + 0.8 * rise), (0.25, 0.5 * belly)), "second"))
     parts.append(part(body, "body", textured=True))
     mark = choose(rng, 0, 3)
     if mark == 1:
         places = [(-0.28, 0.8), (0.02, 0.78), (0.3, 0.5)][: choose(rng, 1, 3)]
-        parts += [
-            part(ellipse(x, 0, 0.08, tall * min(high, belly), corners=12), "accent") for x, tall in places
-        ]
+        parts += [part(ellipse(x, 0, 0.08, tall * min(high, belly), corners=12), "accent") for x, tall in places]
     elif mark == 2:
         parts.append(part(ellipse(-0.1, 0.55 * belly, 0.4, 0.35 * belly, corners=18), "light"))
     elif mark == 3:
@@ -185,14 +179,10 @@ def bird(rng: Rng) -> list[Part]:
     parts.append(part(stroke(throat, 1.1 * head if neck else 1.7 * head, 0.9 * high)))
     parts.append(part(ellipse(0, 0, long, high, tilt, corners=24), textured=True))
     if chance(rng, 0.45):
-        parts.append(
-            part(ellipse(-0.25 * long, 0.35 * high, 0.55 * long, 0.5 * high, tilt + 0.3, corners=16), "light")
-        )
+        parts.append(part(ellipse(-0.25 * long, 0.35 * high, 0.55 * long, 0.5 * high, tilt + 0.3, corners=16), "light"))
     crest = choose(rng, 0, 3)
     if crest == 1:
-        parts.append(
-            part(polygon((x - 0.05, y - 0.8 * head), (x + 0.5, y - head - 0.2), (x + 0.1, y + 0.1)), "accent")
-        )
+        parts.append(part(polygon((x - 0.05, y - 0.8 * head), (x + 0.5, y - head - 0.2), (x + 0.1, y + 0.1)), "accent"))
     bill, form = vary(rng, 0.18, 0.45), choose(rng, 0, 3)
     tip = x - 0.8 * head - bill
     if form == 0:
@@ -200,9 +190,7 @@ def bird(rng: Rng) -> list[Part]:
     elif form == 1:  # hooked
         beak = polygon((x, y - 0.6 * head), (tip + 0.06, y - 0.08), (tip, y + 0.22), (x, y + 0.5 * head))
     elif form == 2:  # a duck's
-        beak = polygon(
-            (x, y - 0.3 * head), (tip + 0.1, y + 0.02), (tip, y), (tip, y + 0.13), (x, y + 0.6 * head)
-        )
+        beak = polygon((x, y - 0.3 * head), (tip + 0.1, y + 0.02), (tip, y), (tip, y + 0.13), (x, y + 0.6 * head))
     else:  # open
         beak = polygon(
             (x, y - 0.5 * head),
@@ -292,9 +280,7 @@ def butterfly(rng: Rng) -> list[Part]:
         parts.append(pair(ellipse(0.33 * out, -0.25 * up, 0.09, corners=10), "light"))
     spread, length = vary(rng, 0.15, 0.4), vary(rng, 0.35, 0.55)
     parts.append(
-        pair(
-            stroke([(0.02, -0.3), (0.5 * spread, -0.3 - 0.7 * length), (spread, -0.3 - length)], 0.08), "dark"
-        )
+        pair(stroke([(0.02, -0.3), (0.5 * spread, -0.3 - 0.7 * length), (spread, -0.3 - length)], 0.08), "dark")
     )
     thick = vary(rng, 0.08, 0.14)
     parts.append(part(ellipse(0, 0.08, thick, vary(rng, 0.42, 0.6), corners=16), "dark"))

@@ -34,17 +34,13 @@ def house(rng: Rng) -> list[Part]:
         parts.append(part(box(min(0, far), -low, max(0, far), 0), "second"))
         parts.append(part(bar(side * (half + 0.24), -0.65 * low, 0, 0.3), "dark"))
     if chance(rng, 0.5):
-        parts.append(
-            part(bar(vary(rng, 0.3, 0.6) * half, -high - 0.8 * rise - 0.15, -0.8 * high, 0.2), "accent")
-        )
+        parts.append(part(bar(vary(rng, 0.3, 0.6) * half, -high - 0.8 * rise - 0.15, -0.8 * high, 0.2), "accent"))
     parts.append(part(box(-half, -high, half, 0), textured=True))
     if form == 0:  # gable
         roof = polygon((-eave, -high), (0, -high - rise), (eave, -high))
     elif form == 1:  # hip
         ridge = vary(rng, 0.35, 0.65) * half
-        roof = polygon(
-            (-eave, -high), (-ridge, -high - 0.8 * rise), (ridge, -high - 0.8 * rise), (eave, -high)
-        )
+        roof = polygon((-eave, -high), (-ridge, -high - 0.8 * rise), (ridge, -high - 0.8 * rise), (eave, -high))
     elif form == 2:  # flat
         roof = box(-eave, -high - 0.18, eave, -high + 0.06)
     elif form == 3:  # lean-to
@@ -91,14 +87,10 @@ def mug(rng: Rng) -> list[Part]:
     if form == 0:
         handle = ring(x, 0, out, max(drop, 0.28), thick, "body")
     elif form == 1:
-        handle = part(
-            box(0, -drop, x + out, drop, 0.1), holes=[box(0, thick - drop, x + out - thick, drop - thick)]
-        )
+        handle = part(box(0, -drop, x + out, drop, 0.1), holes=[box(0, thick - drop, x + out - thick, drop - thick)])
     elif form == 2:  # pointed
         outer = polygon((0, -drop), (x + out, -drop), (0.8 * x, drop + 0.1))
-        inner = polygon(
-            (0, thick - drop), (x + out - 1.7 * thick, thick - drop), (0.8 * x, drop - 1.0 * thick)
-        )
+        inner = polygon((0, thick - drop), (x + out - 1.7 * thick, thick - drop), (0.8 * x, drop - 1.0 * thick))
         handle = part(outer, holes=[inner])
     else:  # an ear
         ear = [
@@ -128,9 +120,7 @@ def mug(rng: Rng) -> list[Part]:
     parts.append(part(polygon(*walls, *[(-px, py) for px, py in reversed(walls)]), textured=True))
     mark = choose(rng, 0, 3)
     if mark == 1:
-        parts.append(
-            part(box(-0.93 * min(top, foot, belly), -0.2, 0.93 * min(top, foot, belly), 0.15), "accent")
-        )
+        parts.append(part(box(-0.93 * min(top, foot, belly), -0.2, 0.93 * min(top, foot, belly), 0.15), "accent"))
     elif mark == 2:
         heart = [
             (0, 0.3),
@@ -160,19 +150,13 @@ def chair(rng: Rng) -> list[Part]:
     parts = []
     if chance(rng, 0.25):  # one foot
         base = vary(rng, 0.35, 0.55)
-        parts.append(
-            group([bar(0, 0, deep + legs, 0.18), ellipse(0, deep + legs, base, 0.12, corners=16)], "dark")
-        )
+        parts.append(group([bar(0, 0, deep + legs, 0.18), ellipse(0, deep + legs, base, 0.12, corners=16)], "dark"))
     else:
         splay = vary(rng, -0.02, 0.16)
         parts.append(pair(stroke([(0.7 * top, 0), (0.7 * top + splay / 2, deep + 0.7 * legs)], 0.1), "dark"))
-        parts.append(
-            pair(stroke([(front - thick, 0.05), (front - thick + splay, deep + legs)], thick), "second")
-        )
+        parts.append(pair(stroke([(front - thick, 0.05), (front - thick + splay, deep + legs)], thick), "second"))
         if chance(rng, 0.35):
-            parts.append(
-                part(box(-front + thick, deep + 0.4 * legs, front - thick, deep + 0.4 * legs + 0.1), "second")
-            )
+            parts.append(part(box(-front + thick, deep + 0.4 * legs, front - thick, deep + 0.4 * legs + 0.1), "second"))
     form = choose(rng, 0, 4)
     if form == 0:
         parts.append(part(box(-top, -rise, top, 0.05, vary(rng, 0, 0.35)), textured=True))
@@ -185,9 +169,7 @@ def chair(rng: Rng) -> list[Part]:
             holes = [box(x, 0.16 - rise, x + gap, 0) for x in spots]
         else:
             gap = (rise - 0.16 - 0.13 * (count - 1)) / count
-            holes = [
-                box(-inner, y, inner, y + gap) for y in (0.16 - rise + i * (gap + 0.13) for i in range(count))
-            ]
+            holes = [box(-inner, y, inner, y + gap) for y in (0.16 - rise + i * (gap + 0.13) for i in range(count))]
         parts.append(part(box(-top, -rise, top, 0.05, 0.12), holes=holes, textured=True))
     elif form == 3:  # a round back on two posts
         parts.append(pair(bar(0.6 * top, -0.5 * rise, 0.05, 0.12), "second"))
@@ -361,9 +343,7 @@ def teapot(rng: Rng) -> list[Part]:
             (-wide, 0.2 * high),
         )
     else:  # a can
-        body = polygon(
-            (-0.7 * wide, -1.1 * high), (0.7 * wide, -1.1 * high), (0.95 * wide, high), (-0.95 * wide, high)
-        )
+        body = polygon((-0.7 * wide, -1.1 * high), (0.7 * wide, -1.1 * high), (0.95 * wide, high), (-0.95 * wide, high))
     parts.append(part(body, textured=True))
     mark = choose(rng, 0, 3)
     if mark == 1:

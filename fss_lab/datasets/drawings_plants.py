@@ -34,9 +34,7 @@ def tree(rng: Rng) -> list[Part]:
     elif form == 2:  # a cloud
         bumps, size = choose(rng, 4, 6), vary(rng, 0.32, 0.42)
         around = [2 * math.pi * i / bumps + vary(rng, -0.2, 0.2) for i in range(bumps)]
-        balls = [
-            ellipse(wide * 0.75 * math.cos(a), -0.5 + 0.4 * math.sin(a), size, corners=14) for a in around
-        ]
+        balls = [ellipse(wide * 0.75 * math.cos(a), -0.5 + 0.4 * math.sin(a), size, corners=14) for a in around]
         parts.append(group([ellipse(0, -0.5, 0.4, corners=14), *balls], textured=True))
         fruit = [(-0.6, -0.55), (0.0, -0.8), (0.65, -0.5), (0.1, -0.35)]
     elif form == 3:  # a poplar
@@ -114,9 +112,7 @@ def _toadstool(rng: Rng) -> list[Part]:
     stem += [(-0.7 * slim, 0.98), (-foot * slim, 0.8), (-slim, 0.3)]
     parts = [part(curve(stem, 3), "light" if chance(rng, 0.5) else "second")]
     if chance(rng, 0.35):
-        parts.append(
-            part(polygon((-slim, 0.2), (slim, 0.2), (1.6 * slim, 0.42), (-1.6 * slim, 0.42)), "accent")
-        )
+        parts.append(part(polygon((-slim, 0.2), (slim, 0.2), (1.6 * slim, 0.42), (-1.6 * slim, 0.42)), "accent"))
     if chance(rng, 0.5):
         parts.append(part(ellipse(0, 0, 0.9 * wide, 0.17, corners=18), "second"))
     if form == 0:  # a dome
@@ -164,9 +160,7 @@ def _toadstool(rng: Rng) -> list[Part]:
     mark = choose(rng, 0, 2)
     if mark == 1:
         size = vary(rng, 0.08, 0.13)
-        places = [(-0.5, -0.25), (0.05, -0.35), (0.5, -0.2), (-0.15, -0.75), (0.28, -0.65)][
-            : choose(rng, 3, 5)
-        ]
+        places = [(-0.5, -0.25), (0.05, -0.35), (0.5, -0.2), (-0.15, -0.75), (0.28, -0.65)][: choose(rng, 3, 5)]
         parts.append(dots([(x * wide, y * high) for x, y in places], size, "light"))
     elif mark == 2 and form in (0, 3):
         parts.append(

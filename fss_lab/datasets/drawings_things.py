@@ -60,9 +60,7 @@ def key(rng: Rng) -> list[Part]:
         saw = [(first + step * i / 2, vary(rng, 0.24, 0.34) if i % 2 else 0.13) for i in range(2 * tips + 1)]
         parts.append(group([shaft, polygon((first, 0), *saw, (end, 0))], role, True))
     if chance(rng, 0.45):
-        parts.append(
-            part(bar(near + vary(rng, 0.1, 0.2), -0.75 * thick - 0.04, 0.75 * thick + 0.04, 0.12), "accent")
-        )
+        parts.append(part(bar(near + vary(rng, 0.1, 0.2), -0.75 * thick - 0.04, 0.75 * thick + 0.04, 0.12), "accent"))
     return fit(parts)
 
 
@@ -98,9 +96,7 @@ def umbrella(rng: Rng) -> list[Part]:
     parts.append(part(canopy, textured=True))
     style = choose(rng, 0, 2)
     if style:
-        panels = [
-            np.concatenate([rib(ends[i]), hem(i)[1:-1], rib(ends[i + 1])[::-1]]) for i in range(1, count, 2)
-        ]
+        panels = [np.concatenate([rib(ends[i]), hem(i)[1:-1], rib(ends[i + 1])[::-1]]) for i in range(1, count, 2)]
         parts.append(group(panels, "second"))
     if style == 2:  # a cap of another colour
         parts.append(part(np.concatenate([rib(-1.0)[:4], rib(1.0)[3::-1]]), "accent"))

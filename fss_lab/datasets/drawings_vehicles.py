@@ -32,9 +32,7 @@ def boat(rng: Rng) -> list[Part]:
         mast, top = vary(rng, -0.2, 0.25), -vary(rng, 1.1, 1.6)
         parts.append(part(bar(mast, top, 0.05, 0.1), "dark"))
         if chance(rng, 0.5):
-            parts.append(
-                part(polygon((mast, top - 0.02), (mast + 0.38, top + 0.12), (mast, top + 0.26)), "accent")
-            )
+            parts.append(part(polygon((mast, top - 0.02), (mast + 0.38, top + 0.12), (mast, top + 0.26)), "accent"))
         low, start = -0.16, top + (0.3 if form == 2 else 0.12)
         if form == 2:  # square
             wide = vary(rng, 0.4, 0.62)
@@ -56,14 +54,10 @@ def boat(rng: Rng) -> list[Part]:
         else:
             bulge, far = vary(rng, 0.0, 0.25), half * vary(rng, 0.75, 1.0)
             middle = (mast + far) / 2
-            sail = polygon(
-                (mast + 0.03, start), (middle + bulge, (start + low) / 2), (far, low), (mast + 0.03, low)
-            )
+            sail = polygon((mast + 0.03, start), (middle + bulge, (start + low) / 2), (far, low), (mast + 0.03, low))
             parts.append(part(sail, "second", textured=True))
             if form == 1:  # a jib
-                jib = polygon(
-                    (mast - 0.03, start + 0.15), (mast - 0.03, low), (-half * vary(rng, 0.7, 1.0), low)
-                )
+                jib = polygon((mast - 0.03, start + 0.15), (mast - 0.03, low), (-half * vary(rng, 0.7, 1.0), low))
                 parts.append(part(jib, "light"))
     parts.append(part(hull, textured=True))
     mark = choose(rng, 0, 2)
@@ -119,9 +113,7 @@ def airplane(rng: Rng) -> list[Part]:
         parts.append(dots([(-0.42 + 0.2 * i, -0.35 * thick) for i in range(windows)], 0.06, "light"))
     parts.append(
         part(
-            polygon(
-                (-0.88, -0.5 * thick), (-0.68, -0.85 * thick), (-0.6, -0.2 * thick), (-0.92, -0.1 * thick)
-            ),
+            polygon((-0.88, -0.5 * thick), (-0.68, -0.85 * thick), (-0.6, -0.2 * thick), (-0.92, -0.1 * thick)),
             "light",
         )
     )
@@ -163,9 +155,7 @@ def car(rng: Rng) -> list[Part]:
     post = (b + c) / 2 + vary(rng, -0.1, 0.1)
     left, right = b + (a - b) * 0.75 + 0.1, c + (d - c) * 0.75 - 0.1
     inset = roof + 0.1
-    front = polygon(
-        (left, low), (max(b, left) + 0.06 * (b > left), inset), (post - 0.05, inset), (post - 0.05, low)
-    )
+    front = polygon((left, low), (max(b, left) + 0.06 * (b > left), inset), (post - 0.05, inset), (post - 0.05, low))
     rear = polygon((post + 0.05, low), (post + 0.05, inset), (min(c, right), inset), (right, low))
     if kind == 5:
         front, rear = front * [0.8, 1] - [0.05, 0], rear * [0.85, 1]
@@ -247,7 +237,5 @@ def bicycle(rng: Rng) -> list[Part]:
             parts.append(part(box(rear - 0.22, ry - small - 0.1, rear + 0.25, ry - small + 0.04), "accent"))
     parts.append(part(stroke(bars, 0.1), "dark"))
     wide = vary(rng, 0.16, 0.22)
-    parts.append(
-        part(box(saddle[0] - wide, saddle[1] - 0.06, saddle[0] + wide, saddle[1] + 0.06, 0.05), "dark")
-    )
+    parts.append(part(box(saddle[0] - wide, saddle[1] - 0.06, saddle[0] + wide, saddle[1] + 0.06, 0.05), "dark"))
     return fit(parts)

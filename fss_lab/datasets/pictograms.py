@@ -23,7 +23,7 @@ from fss_lab.datasets.scenes import (
     Scene,
     clip_poses,
     draw_background,
-    draw_radii,
+    draw_radius,
     dress,
     render,
     scatter,
@@ -34,6 +34,8 @@ CLASS_NAMES = tuple(CLASSES)
 FOLDS = 4
 CLASSES_PER_FOLD = 5
 SPLITS = ("base", "novel")
+TARGET_RADII = (0.12, 0.36)  # of the image's size; PASCAL's objects are about as large
+DISTRACTOR_RADII = (0.1, 0.28)
 
 
 def fold_classes(fold: int, split: str) -> tuple[int, ...]:
@@ -140,9 +142,9 @@ class Pictograms:
         """
         rng = np.random.default_rng([self.seed, self.fold, SPLITS.index(self.split), index, 2**20])
         identities = self._cast(rng, self.classes[int(rng.integers(len(self.classes)))], 1, None)
-        radii = draw_radii(rng, len(identities), self.size, 0.11, 0.25)
+        radii = [draw_radius(rng, self.size, *DISTRACTOR_RADII) for _ in identities]
         background = draw_background(rng, self.size)
-        paths = [clip_poses(rng, pose, frames, self.size) for pose in scatter(rng, len(radii), self.size, radii)]
+        paths = [clip_poses(rng, pose, frames, self.size) for pose in scatter(rng, self.size, radii)]
         scenes = [render(background, identities, list(poses), rng) for poses in zip(*paths, strict=True)]
         images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).contiguous()
         return images, torch.from_numpy(np.stack([scene.instances for scene in scenes]))
@@ -181,8 +183,9 @@ class Pictograms:
             identities = self._cast(rng, class_id, count, individual)
             targets = [identity for identity in identities if identity.class_id == class_id]
             order = [identities[i] for i in rng.permutation(len(identities))]  # who stands before whom
-            radii = draw_radii(rng, len(order), self.size)
-            poses = scatter(rng, len(order), self.size, radii)
+            sizes = [TARGET_RADII if identity.class_id == class_id else DISTRACTOR_RADII for identity in order]
+            radii = [draw_radius(rng, self.size, *size) for size in sizes]
+            poses = scatter(rng, self.size, radii)
             scene = render(draw_background(rng, self.size), order, poses, rng)
             if scene.area(class_id) >= least_area:
                 return scene, targets[0]

@@ -20,7 +20,7 @@ from fss_lab.datasets.scenes import (
     Scene,
     clip_poses,
     draw_background,
-    draw_radii,
+    draw_radius,
     dress,
     render,
     scatter,
@@ -28,6 +28,7 @@ from fss_lab.datasets.scenes import (
 from fss_lab.datasets.shapes import Outline, Part, part
 
 KINDS = ("ellipse", "box", "polygon", "star", "blob", "drop", "crescent", "ring", "bar", "trapezoid")
+RADII = (0.1, 0.36)  # of the image's size
 ROLES = ("body", "second", "accent", "dark", "light")
 
 
@@ -94,10 +95,11 @@ class RandomScenes:
         self.classes = [RandomClass.compose(class_id, seed) for class_id in range(classes)]
         self.size = size
 
-    def scene(self, rng: Rng, class_ids: list[int], radii: tuple[float, float] = (0.09, 0.28)) -> Scene:
+    def scene(self, rng: Rng, class_ids: list[int]) -> Scene:
         """A scene with one new identity of each class listed, the last one in front."""
         identities = [self.classes[class_id].draw(rng) for class_id in class_ids]
-        poses = scatter(rng, len(identities), self.size, draw_radii(rng, len(identities), self.size, *radii), turn=0.5)
+        sizes = [draw_radius(rng, self.size, *RADII) for _ in identities]
+        poses = scatter(rng, self.size, sizes, turn=0.5)
         return render(draw_background(rng, self.size), identities, poses, rng)
 
     def clip(self, rng: Rng, frames: int, objects: int, jump: bool) -> list[Scene]:
@@ -107,19 +109,20 @@ class RandomScenes:
         """
         chosen = rng.choice(len(self.classes), objects, replace=False)
         identities = [self.classes[int(class_id)].draw(rng) for class_id in chosen]
-        radii = draw_radii(rng, objects, self.size, 0.09, 0.28)
+        radii = [draw_radius(rng, self.size, *RADII) for _ in identities]
         background = draw_background(rng, self.size)
         tracks: list[list[Pose]]
         if jump:
-            tracks = [scatter(rng, objects, self.size, [r * (0.75 + 0.5 * rng.random()) for r in radii]) for _ in range(frames)]
+            tracks = [
+                scatter(rng, self.size, [r * (0.75 + 0.5 * rng.random()) for r in radii])
+                for _ in range(frames)
+            ]
             backgrounds = [background] + [draw_background(rng, self.size) for _ in range(frames - 1)]
         else:
-            paths = [clip_poses(rng, pose, frames, self.size) for pose in scatter(rng, objects, self.size, radii)]
+            paths = [clip_poses(rng, pose, frames, self.size) for pose in scatter(rng, self.size, radii)]
             tracks = [list(poses) for poses in zip(*paths, strict=True)]
             backgrounds = [background] * frames
-        return [
-            render(field, identities, poses, rng) for field, poses in zip(backgrounds, tracks, strict=True)
-        ]
+        return [render(field, identities, poses, rng) for field, poses in zip(backgrounds, tracks, strict=True)]
 
 
 def _piece(
@@ -129,7 +132,14 @@ def _piece(
     kind = KINDS[int(rng.integers(len(KINDS)))]
     turn = 0.0 if in_middle or rng.random() < 0.3 else 2 * math.pi * rng.random()
     return Piece(
-        kind, x, y, radius, radius * slim, turn, role, mirrored and abs(x) > 0.1,
+        kind,
+        x,
+        y,
+        radius,
+        radius * slim,
+        turn,
+        role,
+        mirrored and abs(x) > 0.1,
         optional=not in_middle and radius < 0.25 and rng.random() < 0.3,
         numbers=tuple(rng.random() for _ in range(8)),
     )
@@ -163,12 +173,23 @@ def _unit(rng: Rng, piece: Piece) -> list[Outline]:
         return [shapes.star(0, 0, 1.2, 0.35 + 0.45 * min(max(n[1], 0), 1), corners + 1, 2 * math.pi * piece.numbers[2])]
     if piece.kind == "blob":
         angles = [2 * math.pi * i / 8 for i in range(8)]
-        return [shapes.curve([((0.55 + 0.6 * r) * math.cos(a), (0.55 + 0.6 * r) * math.sin(a)) for a, r in zip(angles, n, strict=True)], 3)]
+        return [
+            shapes.curve(
+                [
+                    ((0.55 + 0.6 * r) * math.cos(a), (0.55 + 0.6 * r) * math.sin(a))
+                    for a, r in zip(angles, n, strict=True)
+                ],
+                3,
+            )
+        ]
     if piece.kind == "drop":
         return [np.concatenate([shapes.arc(0, 0.25, 0.8, 0.75, -0.15, math.pi + 0.15), [[0.0, -0.9 - 0.5 * n[1]]]])]
     if piece.kind == "crescent":
         back = shapes.arc(0, 0, 1, 1, -math.pi / 2, math.pi / 2)
-        return [np.concatenate([back, (shapes.arc(0, 0, 0.2 + 0.5 * abs(n[1]), 1, -math.pi / 2, math.pi / 2))[::-1][1:-1]]) - [0.5, 0]]
+        return [
+            np.concatenate([back, (shapes.arc(0, 0, 0.2 + 0.5 * abs(n[1]), 1, -math.pi / 2, math.pi / 2))[::-1][1:-1]])
+            - [0.5, 0]
+        ]
     if piece.kind == "ring":
         return [shapes.ellipse(0, 0, 1), shapes.ellipse(0, 0, 0.4 + 0.35 * min(max(n[1], 0), 1))]
     if piece.kind == "bar":

@@ -82,10 +82,10 @@ def dress(rng: Rng, class_id: int, parts: list[Part]) -> Identity:
     return Identity(class_id, tuple(parts), palette, texture, _colour(rng), int(rng.integers(16, 44)))
 
 
-def scatter(rng: Rng, count: int, size: int, radii: list[float], turn: float = 0.45) -> list[Pose]:
-    """Poses for `count` objects in a size x size image: apart from each other as far as twelve tries each allow."""
+def scatter(rng: Rng, size: int, radii: list[float], turn: float = 0.45) -> list[Pose]:
+    """Poses for objects of these radii in a size x size image: apart from each other as far as twelve tries each allow."""
     poses: list[Pose] = []
-    for radius in radii[:count]:
+    for radius in radii:
         best, best_gap = None, -math.inf
         for _ in range(12):
             margin = 0.75 * radius
@@ -97,14 +97,20 @@ def scatter(rng: Rng, count: int, size: int, radii: list[float], turn: float = 0
                 break
         assert best is not None
         poses.append(
-            Pose(*best, radius, (2 * rng.random() - 1) * turn, 0.85 + 0.3 * rng.random(), bool(rng.random() < 0.5))
+            Pose(
+                *best,
+                radius,
+                (2 * rng.random() - 1) * turn,
+                0.85 + 0.3 * rng.random(),
+                bool(rng.random() < 0.5),
+            )
         )
     return poses
 
 
-def draw_radii(rng: Rng, count: int, size: int, low: float = 0.075, high: float = 0.27) -> list[float]:
-    """Radii in pixels, log-uniform between `low` and `high` of the image's size."""
-    return [size * low * (high / low) ** rng.random() for _ in range(count)]
+def draw_radius(rng: Rng, size: int, low: float, high: float) -> float:
+    """A radius in pixels, log-uniform between `low` and `high` of the image's size."""
+    return size * low * (high / low) ** rng.random()
 
 
 def render(background: np.ndarray, identities: list[Identity], poses: list[Pose], rng: Rng) -> Scene:

@@ -98,18 +98,28 @@ def curve(points: Sequence[Point], steps: int = 6) -> Outline:
     before, after, beyond = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
     t = (np.arange(steps) / steps)[:, None, None]
     return (
-        0.5
-        * (
-            2 * p
-            + (after - before) * t
-            + (2 * before - 5 * p + 4 * after - beyond) * t**2
-            + (3 * p - before - 3 * after + beyond) * t**3
+        (
+            0.5
+            * (
+                2 * p
+                + (after - before) * t
+                + (2 * before - 5 * p + 4 * after - beyond) * t**2
+                + (3 * p - before - 3 * after + beyond) * t**3
+            )
         )
-    ).transpose(1, 0, 2).reshape(-1, 2)
+        .transpose(1, 0, 2)
+        .reshape(-1, 2)
+    )
 
 
 def move(
-    outline: Outline, dx: float = 0.0, dy: float = 0.0, *, turn: float = 0.0, scale: float = 1.0, flip: bool = False
+    outline: Outline,
+    dx: float = 0.0,
+    dy: float = 0.0,
+    *,
+    turn: float = 0.0,
+    scale: float = 1.0,
+    flip: bool = False,
 ) -> Outline:
     """Mirror left-right, scale, turn (radians, clockwise), then shift an outline about the origin."""
     x, y = outline[:, 0] * (-scale if flip else scale), outline[:, 1] * scale

@@ -336,9 +336,7 @@ class FSSAM(nn.Module):
                 f"expected as many support masks as images, at least one, got {len(image_list)} images and "
                 f"{len(mask_list)} masks"
             )
-        return self._remember(
-            [load_image(image) for image in image_list], [load_mask(mask) for mask in mask_list]
-        )
+        return self._remember([load_image(image) for image in image_list], [load_mask(mask) for mask in mask_list])
 
     @torch.no_grad()
     def segment(
@@ -461,9 +459,7 @@ class FSSAM(nn.Module):
         if self.options.prior != "truth":
             return getattr(self._priors(encoded), self.options.prior)
         if encoded.query_masks is None:
-            raise ValueError(
-                'prior="truth" needs the query\'s own mask: segment an Episode, or choose another prior'
-            )
+            raise ValueError('prior="truth" needs the query\'s own mask: segment an Episode, or choose another prior')
         return encoded.query_masks
 
 

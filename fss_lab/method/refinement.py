@@ -77,8 +77,6 @@ def refine(
     `refine_once`."""
     done: list[Round] = []
     for _ in range(rounds):
-        done.append(
-            refine_once(memory, prior, foreground_memory, foreground_prior, support_similarity, variant)
-        )
+        done.append(refine_once(memory, prior, foreground_memory, foreground_prior, support_similarity, variant))
         memory, prior = done[-1].memory, done[-1].prior
     return done

@@ -1,0 +1,95 @@
+"""Models by name, and the weights that ship with the package."""
+
+import pytest
+import torch
+
+from fss_lab import load_model
+from fss_lab.backbones import toy
+from fss_lab.checkpoints import CheckpointError
+from fss_lab.datasets.pictograms import Pictograms
+from fss_lab.episode import collate
+
+
+@pytest.mark.parametrize("fold", range(4))
+def test_the_shipped_weights_of_every_fold_load_and_differ(fold: int) -> None:
+    fssam, baseline = load_model("toy", fold=fold), load_model("toy", fold=fold, weights="baseline")
+    assert fssam.options.memory == "pseudo" and baseline.options.memory == "support"
+    assert not fssam.training
+    key = "memory_encoder.out_proj.weight"
+    weights = [
+        model.sam2.model.state_dict()[key] for model in (fssam, baseline, load_model("toy", weights="pretrained"))
+    ]
+    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_all_shipped_weights_together_stay_small() -> None:
+    assert sum(path.stat().st_size for path in toy.WEIGHTS.glob("*.safetensors")) <= 40e6
+
+
+def test_options_reach_the_model() -> None:
+    options = load_model("toy", rounds=1, calibration="off").options
+    assert options.rounds == 1 and options.calibration == "off"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "sam3"}, "there is no model 'sam3'"),
+        ({"name": "sam2-small+resnet"}, "there is no model"),
+        ({"fold": 4}, "fold must be one of 0, 1, 2, 3, got 4"),
+        ({"weights": "best"}, "weights must be one of"),
+        ({"calibration": "on"}, "calibration must be one of"),
+    ],
+)
+def test_unknown_names_say_what_there_is(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_model(**{"name": "toy", **arguments})
+
+
+def test_a_missing_or_damaged_weight_file_is_named(tmp_path, monkeypatch) -> None:
+    for path in toy.WEIGHTS.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr("fss_lab.models.WEIGHTS", tmp_path)
+    broken = tmp_path / "toy_fold1_fssam.safetensors"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="toy_fold1_fssam"):
+        load_model("toy", fold=1)
+    broken.unlink()
+    with pytest.raises(CheckpointError, match="toy_fold1_fssam"):
+        load_model("toy", fold=1)
+    (tmp_path / "toy_fold1_fssam.safetensors").write_bytes((tmp_path / "toy_features.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match="does not hold the trained parameters"):
+        load_model("toy", fold=1)
+
+
+def test_toy_features_take_any_size_and_depend_on_no_neighbour_in_the_batch() -> None:
+    features = load_model("toy").features
+    images = torch.randint(0, 256, (3, 3, 100, 180), dtype=torch.uint8)
+    with torch.no_grad():
+        assert features(images).shape == (3, 96, 32, 32)
+        torch.testing.assert_close(features(images)[1:2], features(images[1:2]), atol=1e-4, rtol=1e-4)
+
+
+def test_fssam_beats_its_ingredients_on_classes_it_never_saw() -> None:
+    """The point of it all, on a handful of episodes: far better than the support memory alone."""
+    from fss_lab.evaluation import evaluate
+
+    novel = Pictograms(0, "novel", episodes=24, seed=11)
+    scores = evaluate({"fssam": load_model("toy")}, novel) | evaluate(
+        {"baseline": load_model("toy", weights="baseline")}, novel
+    )
+    assert scores["fssam"].miou > scores["baseline"].miou + 0.1
+
+
+def test_half_precision_files_are_used_in_single_precision() -> None:
+    model = load_model("toy")
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    batch = collate([Pictograms(0)[0]])
+    with torch.no_grad():
+        assert model(batch).logits.dtype == torch.float32
+
+
+def test_full_size_pairs_build_with_random_weights() -> None:
+    pytest.importorskip("transformers", reason='DINOv2 needs the optional package: pip install "fss-lab[real]"')
+    model = load_model("sam2-tiny+dinov2-small", image_size=128)
+    assert model.sam2.image_size == 128 and model.sam2.channels == 256
