@@ -46,9 +46,7 @@ LOG = "runs/setup.log"
 BUILD_TOOLS = ["pip>=23.1", "setuptools>=77", "wheel>=0.40"]
 SAM2 = "sam2==1.1.0"
 EXTRAS = ["real", "test"]
-CPU_INDEX = (
-    "https://download.pytorch.org/whl/cpu"  # PyPI's torch for Linux brings several GB of CUDA libraries
-)
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyPI's torch for Linux brings several GB of CUDA libraries
 MIN_TORCH = (2, 5, 1)
 
 READY, ABSENT, UNFINISHED, OUTDATED, FOREIGN = "ready", "absent", "unfinished", "outdated", "foreign"
@@ -88,8 +86,9 @@ REMEDIES = [
     ),
     (
         r"ResolutionImpossible|conflicting dependencies",
-        "The packages already in this environment contradict ours. Call `python lab.py install` without\n"
-        "--here: it makes an environment of its own.",
+        "pip finds no versions that fit together. Either its package index lacks one of ours (switched off, an\n"
+        "old mirror: look at `pip config list`), or packages already in the active environment contradict ours;\n"
+        "then call `python lab.py install` without --here: it makes an environment of its own.",
     ),
     (
         r"WinError 206|[Ff]ile ?name too long|path too long",
@@ -388,9 +387,7 @@ def present_torch() -> str:
     version = asked.stdout.strip().split("\n")[-1]
     if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < MIN_TORCH:
         raise Failure(
-            "the torch of this environment is {}; fss_lab needs {}.{}.{} or newer.".format(
-                version, *MIN_TORCH
-            ),
+            "the torch of this environment is {}; fss_lab needs {}.{}.{} or newer.".format(version, *MIN_TORCH),
             "call `python lab.py install` without --here: it makes an environment of its own.",
         )
     return version
@@ -443,9 +440,7 @@ def remove(prefix: Path) -> None:
 def only_one():
     """One set-up at a time. The system frees the lock of a process however it ends: it is never stale."""
     with open(ROOT / LOCK, "a") as file:
-        os.set_inheritable(
-            file.fileno(), True
-        )  # a pip that outlives a killed lab.py keeps the lock until it ends
+        os.set_inheritable(file.fileno(), True)  # a pip that outlives a killed lab.py keeps the lock until it ends
         waiting = False
         while not try_lock(file):
             if not waiting:
@@ -487,7 +482,7 @@ def run_quickstart(python: str, env: dict) -> int:
             "the notebook stopped with the error above.",
             f"`{python} -m fss_lab doctor` looks for the cause; the cells up to the error are in {executed}",
         )
-    if job([python, "-m", "nbconvert", "--log-level=WARN", "--to", "html", str(executed)], ROOT, env):
+    if job([python, "-m", "nbconvert", "--log-level=WARN", "--to", "html", "--template", "classic", str(executed)], ROOT, env):
         raise Failure("the executed notebook could not be turned into HTML.", "read the lines above.")
     print()
     print((output / "results.txt").read_text(encoding="utf-8"))
@@ -524,9 +519,7 @@ def main(argv: list) -> int:
         prog="lab.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=["run", "test", "open", "install"])
-    parser.add_argument(
-        "arguments", nargs=argparse.REMAINDER, help="install: --here; test: arguments for pytest"
-    )
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="install: --here; test: arguments for pytest")
     asked = parser.parse_args(argv)
     here = asked.command == "install" and asked.arguments == ["--here"]
     if asked.arguments and not here and asked.command != "test":

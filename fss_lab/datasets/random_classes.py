@@ -15,7 +15,6 @@ import numpy as np
 from fss_lab.datasets import shapes
 from fss_lab.datasets.scenes import (
     Identity,
-    Pose,
     Rng,
     Scene,
     clip_poses,
@@ -98,31 +97,29 @@ class RandomScenes:
     def scene(self, rng: Rng, class_ids: list[int]) -> Scene:
         """A scene with one new identity of each class listed, the last one in front."""
         identities = [self.classes[class_id].draw(rng) for class_id in class_ids]
-        sizes = [draw_radius(rng, self.size, *RADII) for _ in identities]
-        poses = scatter(rng, self.size, sizes, turn=0.5)
+        poses = scatter(rng, self.size, self._radii(rng, len(identities)), turn=0.5)
         return render(draw_background(rng, self.size), identities, poses, rng)
 
     def clip(self, rng: Rng, frames: int, objects: int, jump: bool) -> list[Scene]:
-        """The same identities in `frames` scenes: moving smoothly, or with `jump` put anywhere in every frame.
+        """The same identities in `frames` scenes: moving smoothly, or with `jump` placed and sized anew in each.
 
-        Instance 1 (class_ids[0]) is the one to follow; it is never hidden by the others.
+        Instances keep their numbers; later ones stand in front.
         """
         chosen = rng.choice(len(self.classes), objects, replace=False)
         identities = [self.classes[int(class_id)].draw(rng) for class_id in chosen]
-        radii = [draw_radius(rng, self.size, *RADII) for _ in identities]
         background = draw_background(rng, self.size)
-        tracks: list[list[Pose]]
-        if jump:
-            tracks = [
-                scatter(rng, self.size, [r * (0.75 + 0.5 * rng.random()) for r in radii])
-                for _ in range(frames)
-            ]
-            backgrounds = [background] + [draw_background(rng, self.size) for _ in range(frames - 1)]
-        else:
-            paths = [clip_poses(rng, pose, frames, self.size) for pose in scatter(rng, self.size, radii)]
-            tracks = [list(poses) for poses in zip(*paths, strict=True)]
-            backgrounds = [background] * frames
-        return [render(field, identities, poses, rng) for field, poses in zip(backgrounds, tracks, strict=True)]
+        first = scatter(rng, self.size, self._radii(rng, objects))
+        if not jump:
+            paths = [clip_poses(rng, pose, frames, self.size) for pose in first]
+            return [render(background, identities, list(poses), rng) for poses in zip(*paths, strict=True)]
+        clip = [render(background, identities, first, rng)]
+        for _ in range(frames - 1):
+            poses = scatter(rng, self.size, self._radii(rng, objects))
+            clip.append(render(draw_background(rng, self.size), identities, poses, rng))
+        return clip
+
+    def _radii(self, rng: Rng, count: int) -> list[float]:
+        return [draw_radius(rng, self.size, *RADII) for _ in range(count)]
 
 
 def _piece(

@@ -83,7 +83,7 @@ def dress(rng: Rng, class_id: int, parts: list[Part]) -> Identity:
 
 
 def scatter(rng: Rng, size: int, radii: list[float], turn: float = 0.45) -> list[Pose]:
-    """Poses for objects of these radii in a size x size image: apart from each other as far as twelve tries each allow."""
+    """Poses for objects of these radii in a size x size image, as far apart as twelve tries each allow."""
     poses: list[Pose] = []
     for radius in radii:
         best, best_gap = None, -math.inf

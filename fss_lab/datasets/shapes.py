@@ -134,5 +134,5 @@ def mirror(outline: Outline) -> Outline:
 
 def _clockwise(outline: Outline) -> Outline:
     x, y = outline[:, 0], outline[:, 1]
-    area = float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())
+    area = (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() + x[-1] * y[0] - x[0] * y[-1]  # twice, with sign
     return outline if area >= 0 else outline[::-1]

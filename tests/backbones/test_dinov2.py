@@ -50,11 +50,7 @@ def own_names(published: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for name, tensor in published.items():
         name = name.replace("embeddings.position_embeddings", "pos_embed")
         name = name.replace("embeddings.patch_embeddings.projection", "patch_embed.proj")
-        name = (
-            name.replace("embeddings.", "")
-            .replace("layernorm.", "norm.")
-            .replace("encoder.layer.", "blocks.")
-        )
+        name = name.replace("embeddings.", "").replace("layernorm.", "norm.").replace("encoder.layer.", "blocks.")
         name = name.replace("attention.output.dense", "attn.proj").replace("mlp.weights_out", "mlp.w3")
         name = name.replace("mlp.weights_in", "mlp.w12")
         name = re.sub(r"layer_scale(\d)\.lambda1", r"ls\1.gamma", name)
@@ -188,9 +184,7 @@ def test_a_damaged_directory_is_refused(transformers: Any, tmp_path: Path) -> No
         Dinov2Features.load(tmp_path)
 
 
-def test_a_hub_name_without_a_network(
-    transformers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_name_without_a_network(transformers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))

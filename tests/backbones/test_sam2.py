@@ -68,9 +68,7 @@ def test_padding_leaves_sizes_of_32_alone(backbone: Sam2Backbone) -> None:
     normalised = (images(1).float() / 255 - backbone.mean) / backbone.std
     stock = backbone.model.forward_image(normalised)
     features = backbone.encode(images(1))
-    assert features.top.equal(stock["backbone_fpn"][-1]) and features.position.equal(
-        stock["vision_pos_enc"][-1]
-    )
+    assert features.top.equal(stock["backbone_fpn"][-1]) and features.position.equal(stock["vision_pos_enc"][-1])
 
 
 @torch.no_grad()

@@ -11,6 +11,8 @@ from fss_lab.datasets.pictograms import CLASS_NAMES, FOLDS, Pictograms, fold_cla
 from fss_lab.datasets.random_classes import RandomClass, RandomScenes
 from fss_lab.datasets.scenes import IGNORE, ring
 
+PIXELS = "c87a8ae6577336ff548f5c4514551aeb7430731a58214b86c211d88fb54adb8c"
+
 
 def test_four_folds_of_five_split_the_classes() -> None:
     assert len(CLASS_NAMES) == 20
@@ -170,6 +172,3 @@ def test_random_scenes_and_clips() -> None:
         assert len(clip) == 3 and len({frame.class_ids for frame in clip}) == 1
         again = corpus.clip(np.random.default_rng(1), 3, 2, jump)
         assert all((a.image == b.image).all() for a, b in zip(clip, again, strict=True))
-
-
-PIXELS = "to be filled in"

@@ -8,16 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import settings
 from torch import Tensor, nn
 
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.episode import EpisodeBatch
 from fss_lab.method import FSSAM
-
-# the same examples everywhere, and no alarm when a busy machine is slow
-settings.register_profile("repeatable", deadline=None, derandomize=True)
-settings.load_profile("repeatable")
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -36,9 +31,7 @@ class ColourFeatures(nn.Module):
 
 @pytest.fixture(scope="session")
 def backbone() -> Sam2Backbone:
-    return Sam2Backbone.build(
-        REFERENCE / "sam2_reference.yaml", checkpoint=REFERENCE / "one_shot_weights.safetensors"
-    )
+    return Sam2Backbone.build(REFERENCE / "sam2_reference.yaml", checkpoint=REFERENCE / "one_shot_weights.safetensors")
 
 
 @pytest.fixture

@@ -122,18 +122,14 @@ def test_the_order_of_shots_does_not_matter(
     model: FSSAM, make_batch: Maker, order: list[int], seed: int, options: dict
 ) -> None:
     batch, variant = make_batch(1, 3, seed=seed), model.variant(**options)
-    other = replace(
-        batch, support_images=batch.support_images[:, order], support_masks=batch.support_masks[:, order]
-    )
+    other = replace(batch, support_images=batch.support_images[:, order], support_masks=batch.support_masks[:, order])
     torch.testing.assert_close(variant(batch).logits, variant(other).logits, atol=2e-4, rtol=1e-4)
 
 
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 100), st.sampled_from(VARIANTS))
 @torch.no_grad()
-def test_episodes_of_a_batch_do_not_see_each_other(
-    model: FSSAM, make_batch: Maker, seed: int, options: dict
-) -> None:
+def test_episodes_of_a_batch_do_not_see_each_other(model: FSSAM, make_batch: Maker, seed: int, options: dict) -> None:
     variant, batch = model.variant(**options), make_batch(3, 2, seed=seed)
     together = variant(batch).logits
     encoded = variant.encode(batch)
@@ -196,9 +192,7 @@ def test_what_is_trained(model: FSSAM, batch: EpisodeBatch) -> None:
 def test_train_keeps_frozen_modules_in_evaluation(model: FSSAM) -> None:
     model.train()
     modes = {name: module.training for name, module in model.sam2.model.named_modules() if name}
-    assert (
-        modes["memory_attention.layers.0.dropout1"] and modes["memory_encoder"] and modes["sam_mask_decoder"]
-    )
+    assert modes["memory_attention.layers.0.dropout1"] and modes["memory_encoder"] and modes["sam_mask_decoder"]
     assert not modes["image_encoder.trunk"] and not modes["sam_prompt_encoder"] and not modes["obj_ptr_proj"]
     assert not model.features.training and model.training
     model.eval()
@@ -290,9 +284,7 @@ def test_remember_once_equals_recomputing(model: FSSAM, batch: EpisodeBatch) -> 
         once = model.segment(query, support)
         assert once.logits.equal(model.segment(query, support=support).logits)
         assert once.logits.equal(model.segment(query, pair).logits)
-    assert model.segment(batch.query_images[0], episode(batch, 0)).logits.equal(
-        model.segment(episode(batch, 0)).logits
-    )
+    assert model.segment(batch.query_images[0], episode(batch, 0)).logits.equal(model.segment(episode(batch, 0)).logits)
 
 
 def test_sources_of_any_kind_and_size(model: FSSAM, make_batch: Maker, tmp_path: Path) -> None:

@@ -21,9 +21,7 @@ def random(seed: int, *shape: int) -> torch.Tensor:
 
 
 @given(seeds, st.floats(1e-3, 1e3), st.floats(-100, 100))
-def test_min_max_is_in_the_unit_interval_and_ignores_scale_and_shift(
-    seed: int, scale: float, shift: float
-) -> None:
+def test_min_max_is_in_the_unit_interval_and_ignores_scale_and_shift(seed: int, scale: float, shift: float) -> None:
     x = random(seed, 2, 3, 5, 4).double()
     stretched = min_max(x)
     assert stretched.amin((-2, -1)).eq(0).all()

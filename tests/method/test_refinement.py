@@ -72,8 +72,6 @@ def test_gradients_reach_all_memories(variant: str) -> None:
 
 def test_empty_support_mask_refines_nothing() -> None:
     tensors = case(2)
-    similarity = support_similarity(
-        tensors["foreground_memory"], torch.randn(2, 1, 5, 4, 4), torch.zeros(2, 1, 4, 4)
-    )
+    similarity = support_similarity(tensors["foreground_memory"], torch.randn(2, 1, 5, 4, 4), torch.zeros(2, 1, 4, 4))
     step = refine_once(**tensors | {"support_similarity": similarity})
     torch.testing.assert_close(step.memory, tensors["memory"])
