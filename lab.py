@@ -482,7 +482,11 @@ def run_quickstart(python: str, env: dict) -> int:
             "the notebook stopped with the error above.",
             f"`{python} -m fss_lab doctor` looks for the cause; the cells up to the error are in {executed}",
         )
-    if job([python, "-m", "nbconvert", "--log-level=WARN", "--to", "html", "--template", "classic", str(executed)], ROOT, env):
+    if job(
+        [python, "-m", "nbconvert", "--log-level=WARN", "--to", "html", "--template", "classic", str(executed)],
+        ROOT,
+        env,
+    ):
         raise Failure("the executed notebook could not be turned into HTML.", "read the lines above.")
     print()
     print((output / "results.txt").read_text(encoding="utf-8"))

@@ -29,10 +29,18 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return examine()
 
 
+def _positive(text: str) -> int:
+    """An argument that must be a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return number
+
+
 def _pretrain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["sam2", "features"], help="which of the two toy backbones")
     parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
-    parser.add_argument("--steps", type=int, help="optimiser steps (default: those of the shipped weights)")
+    parser.add_argument("--steps", type=_positive, help="optimiser steps (default: those of the shipped weights)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the data and the first weights (default 0)")
 
 
@@ -46,10 +54,12 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--fold", type=int, required=True, help="0 to 3: whose novel classes are kept out")
+    parser.add_argument(
+        "--fold", type=int, choices=range(4), required=True, help="0 to 3: whose novel classes are kept out"
+    )
     parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
-    parser.add_argument("--steps", type=int, default=250, help="optimiser steps of 8 episodes (default 250)")
-    parser.add_argument("--shots", type=int, default=1, help="supports per episode (default 1)")
+    parser.add_argument("--steps", type=_positive, default=250, help="optimiser steps of 8 episodes (default 250)")
+    parser.add_argument("--shots", type=_positive, default=1, help="supports per episode (default 1)")
     parser.add_argument("--seed", type=int, default=321, help="chooses the episodes and dropout (default 321)")
 
 
@@ -67,9 +77,11 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3], help="folds (default: all four)")
-    parser.add_argument("--shots", type=int, default=1, help="supports per episode (default 1)")
-    parser.add_argument("--episodes", type=int, default=300, help="novel-class episodes a fold (default 300)")
+    parser.add_argument(
+        "--folds", type=int, choices=range(4), nargs="+", default=[0, 1, 2, 3], help="folds (default: all four)"
+    )
+    parser.add_argument("--shots", type=_positive, default=1, help="supports per episode (default 1)")
+    parser.add_argument("--episodes", type=_positive, default=300, help="novel-class episodes a fold (default 300)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the episodes (default 0)")
     parser.add_argument("--identity", action="store_true", help="same against another identity in memory, instead")
     parser.add_argument("--output", type=Path, help="also write the report to this Markdown file")

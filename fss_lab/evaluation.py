@@ -122,7 +122,7 @@ def report(
     lines += [table(scores), "", "FSSAM by fold (mIoU):"]
     lines[-1] += "".join(f" {fold}: {100 * sum(values) / len(values):.1f}" for fold, values in by_fold)
     lines += ["", "What each step adds, in points of mIoU on the same episodes:", ""]
-    for better, worse in pairwise(list(scores)[1:5]):
+    for worse, better in pairwise(list(scores)[1:5]):
         estimate, low, high = (100 * value for value in paired_bootstrap(scores[better], scores[worse]))
         lines.append(f"- {better} over {worse}: {estimate:+.1f} [{low:+.1f}, {high:+.1f}]")
     return "\n".join(lines)
@@ -130,7 +130,7 @@ def report(
 
 def table(scores: Scores) -> str:
     """The scores as a Markdown table in percent, with 95 % bootstrap intervals over episodes."""
-    width = max(len(name) for name in scores)
+    width = max(map(len, ["variant", *scores]))
     lines = [
         f"| {'variant':<{width}} | mIoU [95 %]        | FB-IoU [95 %]      |",
         f"|{'-' * (width + 2)}|{'-' * 20}|{'-' * 20}|",

@@ -22,7 +22,7 @@ from fss_lab.method.prompts import cosine_map, discriminative_prior, min_max, pr
 from fss_lab.training import Losses, cosine, run_loop
 
 
-def pretrain_sam2(directory: Path, *, steps: int = 1150, clips: int = 8, seed: int = 0) -> Sam2Backbone:
+def pretrain_sam2(directory: Path, *, steps: int = 1450, clips: int = 8, seed: int = 0) -> Sam2Backbone:
     """Train SAM 2 in miniature on its own task: shown an object in one frame, segment the same one in another.
 
     Each step renders `clips` clips of two frames; in every clip two objects are followed in both directions.
@@ -85,13 +85,13 @@ def sam2_losses(backbone: Sam2Backbone, pairs: list[list[Scene]]) -> Losses:
     }
 
 
-def pretrain_features(directory: Path, *, steps: int = 3300, classes_a_step: int = 12, seed: int = 0) -> ToyFeatures:
+def pretrain_features(directory: Path, *, steps: int = 6000, classes_a_step: int = 12, seed: int = 0) -> ToyFeatures:
     """Train the dense features: patches of one class agree across identities, and the prior is right at 0.5.
 
     Each step renders two scenes of each of `classes_a_step` classes, every scene with distractors of the others.
     """
     torch.manual_seed(seed)
-    corpus = RandomScenes(classes=300, size=FEATURE_INPUT)
+    corpus = RandomScenes(classes=600, size=FEATURE_INPUT)
     model = ToyFeatures()
     # A direction for the background and for every class; only needed while training.
     directions = nn.Embedding(len(corpus.classes) + 1, model.project.out_channels)

@@ -1,8 +1,8 @@
 """The pre-training corpus: classes composed at random, disjoint from the toy world's named ones.
 
-A class is a recipe: which outlines, where, how large, mirrored or not. An identity follows the recipe with its own
-proportions, colours and texture. What is learned on many such classes ("shape and part layout make the class") is
-then tried on drawings that pre-training never saw.
+A class is a recipe: which outlines, where, how large; alone, mirrored, in a row or around the centre. An identity
+follows the recipe with its own proportions, colours and texture. What is learned on many such classes ("shape and
+part layout make the class") is then tried on drawings that pre-training never saw.
 """
 
 from __future__ import annotations
@@ -26,14 +26,20 @@ from fss_lab.datasets.scenes import (
 )
 from fss_lab.datasets.shapes import Outline, Part, part
 
-KINDS = ("ellipse", "box", "polygon", "star", "blob", "drop", "crescent", "ring", "bar", "trapezoid")
+KINDS = (
+    "ellipse", "box", "polygon", "star", "blob", "drop", "crescent", "ring", "bar", "trapezoid", "arch", "tail"
+)  # fmt: skip
+LAYOUTS = ("alone", "alone", "mirrored", "mirrored", "row", "radial")
 RADII = (0.1, 0.36)  # of the image's size
 ROLES = ("body", "second", "accent", "dark", "light")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One line of a recipe: an outline of size (rx, ry) about (x, y), perhaps mirrored left-right."""
+    """One line of a recipe: an outline of size (rx, ry) about (x, y), and how often it is repeated there.
+
+    layout: "alone"; "mirrored" left-right; `copies` in a "row" through (x, y); or "radial", all round the centre.
+    """
 
     kind: str
     x: float
@@ -42,7 +48,8 @@ class Piece:
     ry: float
     turn: float
     role: str
-    mirrored: bool
+    layout: str
+    copies: int
     optional: bool
     numbers: tuple[float, ...]  # what the kind needs: corners, notch depth, bumps …
 
@@ -58,16 +65,16 @@ class RandomClass:
     def compose(cls, class_id: int, seed: int = 0) -> RandomClass:
         """The class with this number; the same for the same seed on every machine."""
         rng = np.random.default_rng([seed, class_id])
-        pieces = [_piece(rng, 0.0, 0.0, 0.45 + 0.3 * rng.random(), ROLES[0], in_middle=True)]
+        pieces = [_piece(rng, 0.0, 0.0, 0.45 + 0.3 * rng.random(), ROLES[0])]
         for _ in range(int(rng.integers(1, 5))):  # limbs: on the body's rim
             angle, reach = 2 * math.pi * rng.random(), 0.45 + 0.3 * rng.random()
             x, y = reach * math.cos(angle), reach * math.sin(angle)
             role = ROLES[int(rng.integers(3))]
-            pieces.insert(0, _piece(rng, x, y, 0.16 + 0.3 * rng.random(), role, mirrored=rng.random() < 0.45))
+            pieces.insert(0, _piece(rng, x, y, 0.16 + 0.3 * rng.random(), role, LAYOUTS))
         for _ in range(int(rng.integers(0, 4))):  # details: on the body
             x, y = (0.6 * (2 * rng.random() - 1) * 0.6 for _ in range(2))
             role = ROLES[int(rng.integers(1, 5))]
-            pieces.append(_piece(rng, x, y, 0.08 + 0.14 * rng.random(), role, mirrored=rng.random() < 0.4))
+            pieces.append(_piece(rng, x, y, 0.08 + 0.14 * rng.random(), role, LAYOUTS))
         return cls(class_id, tuple(pieces))
 
     def draw(self, rng: Rng) -> Identity:
@@ -122,38 +129,38 @@ class RandomScenes:
         return [draw_radius(rng, self.size, *RADII) for _ in range(count)]
 
 
-def _piece(
-    rng: Rng, x: float, y: float, radius: float, role: str, *, mirrored: bool = False, in_middle: bool = False
-) -> Piece:
+def _piece(rng: Rng, x: float, y: float, radius: float, role: str, layouts: tuple[str, ...] = ()) -> Piece:
+    """A random piece; without layouts to choose from it is the body, upright and never left out."""
     slim = 0.45 + 0.75 * rng.random()
     kind = KINDS[int(rng.integers(len(KINDS)))]
-    turn = 0.0 if in_middle or rng.random() < 0.3 else 2 * math.pi * rng.random()
-    return Piece(
-        kind,
-        x,
-        y,
-        radius,
-        radius * slim,
-        turn,
-        role,
-        mirrored and abs(x) > 0.1,
-        optional=not in_middle and radius < 0.25 and rng.random() < 0.3,
-        numbers=tuple(rng.random() for _ in range(8)),
-    )
+    turn = 0.0 if not layouts or rng.random() < 0.3 else 2 * math.pi * rng.random()
+    layout = layouts[int(rng.integers(len(layouts)))] if layouts else "alone"
+    copies = {"alone": 1, "mirrored": 2, "row": int(rng.integers(2, 5)), "radial": int(rng.integers(3, 8))}[layout]
+    if layout in ("row", "radial"):
+        radius /= copies**0.5
+    optional = bool(layouts) and radius < 0.25 and rng.random() < 0.3
+    numbers = tuple(rng.random() for _ in range(8))
+    return Piece(kind, x, y, radius, radius * slim, turn, role, layout, copies, optional, numbers)
 
 
 def _draw_piece(rng: Rng, piece: Piece, stretch: list[float]) -> list[Part]:
-    """The piece in this identity's proportions: one part, or two when it is mirrored."""
+    """The piece in this identity's proportions, a part for each copy."""
     rx, ry = (r * s * (0.82 + 0.36 * rng.random()) for r, s in zip((piece.rx, piece.ry), stretch, strict=True))
     x, y = (p * s + 0.06 * (2 * rng.random() - 1) for p, s in zip((piece.x, piece.y), stretch, strict=True))
     turn = piece.turn + 0.25 * (2 * rng.random() - 1)
-    outlines = [shapes.move(outline * [rx, ry], x, y, turn=turn) for outline in _unit(rng, piece)]
+    unit = [outline * [rx, ry] for outline in _unit(rng, piece)]
+    placed = [[shapes.move(outline, x, y, turn=turn) for outline in unit]]
+    if piece.layout == "mirrored":
+        placed.append([shapes.mirror(outline) for outline in placed[0]])
+    elif piece.layout == "row":
+        gap, way = 2.4 * rx, math.pi * round(2 * piece.numbers[7]) / 2  # along x or y
+        shifts = [gap * (i - (piece.copies - 1) / 2) for i in range(piece.copies)]
+        placed = [[shapes.move(outline, math.cos(way) * d, math.sin(way) * d) for outline in placed[0]] for d in shifts]
+    elif piece.layout == "radial":
+        turns = [2 * math.pi * i / piece.copies for i in range(piece.copies)]
+        placed = [[shapes.move(outline, turn=t) for outline in placed[0]] for t in turns]
     textured = piece.rx > 0.2
-    parts = [part(outlines[0], piece.role, holes=outlines[1:], textured=textured)]
-    if piece.mirrored:
-        flipped = [shapes.mirror(outline) for outline in outlines]
-        parts.append(part(flipped[0], piece.role, holes=flipped[1:], textured=textured))
-    return parts
+    return [part(first, piece.role, holes=holes, textured=textured) for first, *holes in placed]
 
 
 def _unit(rng: Rng, piece: Piece) -> list[Outline]:
@@ -191,5 +198,10 @@ def _unit(rng: Rng, piece: Piece) -> list[Outline]:
         return [shapes.ellipse(0, 0, 1), shapes.ellipse(0, 0, 0.4 + 0.35 * min(max(n[1], 0), 1))]
     if piece.kind == "bar":
         return [shapes.box(-1.3, -0.35, 1.3, 0.35, 0.3 * abs(n[1]))]
+    if piece.kind == "arch":
+        return [np.concatenate([shapes.arc(0, 0, 1, 1, -2.4, 0.9), shapes.arc(0, 0, 0.6, 0.6, -2.4, 0.9)[::-1]])]
+    if piece.kind == "tail":
+        bend = 1.6 * (n[1] - 0.5)
+        return [shapes.stroke([(-1, bend), (-0.4, 0), (0.3, -bend), (1, 0.3 * bend)], 0.7, 0.2 + 0.4 * abs(n[2]))]
     top = 0.2 + 0.7 * min(max(n[1], 0), 1)
     return [shapes.polygon((-top, -1), (top, -1), (1, 1), (-1, 1))]
