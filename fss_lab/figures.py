@@ -439,7 +439,7 @@ def overview_figure(episode: Episode, prediction: Prediction) -> Picture:
     """The method in one strip: support and query, prior, refined prior, attention, prediction.
 
     prediction: of the episode, made with trace=True. Raises ValueError without a trace, a prior, or refinement.
-    The README's picture is this figure of `Pictograms(0)[18]` and `load_model("toy", fold=0)`.
+    The README's picture is this figure of `Pictograms(0)[20]` and `load_model("toy", fold=0)`.
     """
     trace = prediction.trace
     if trace is None or trace.pseudo_prior is None or not trace.rounds:
