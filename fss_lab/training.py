@@ -72,7 +72,7 @@ def run_loop(
             group["lr"] = learning_rate * schedule(step, steps)
         losses = compute_losses(step)
         if not torch.isfinite(losses["loss"]):
-            raise FloatingPointError(f"the loss of step {step} is {float(losses['loss'])}; lower the learning rate")
+            raise FloatingPointError(f"the loss of step {step} is {losses['loss'].item()}; lower the learning rate")
         optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(parameters, clip)
