@@ -88,7 +88,7 @@ def sam2_losses(backbone: Sam2Backbone, pairs: list[list[Scene]]) -> Losses:
 def pretrain_features(directory: Path, *, steps: int = 6000, classes_a_step: int = 12, seed: int = 0) -> ToyFeatures:
     """Train the dense features: patches of one class agree across identities, and the prior is right at 0.5.
 
-    Each step renders two scenes of each of `classes_a_step` (at least 2) classes, every scene with distractors of the others.
+    Each step renders two scenes of each of `classes_a_step` classes (at least 2), with distractors of the others.
     """
     torch.manual_seed(seed)
     corpus = RandomScenes(classes=600, size=FEATURE_INPUT)
