@@ -45,6 +45,8 @@ LOG = "runs/setup.log"
 
 BUILD_TOOLS = ["pip>=23.1", "setuptools>=77", "wheel>=0.40"]
 SAM2 = "sam2==1.1.0"
+# The folder itself on the path: setuptools' import hook would lose to a clone named fss_lab in the working directory.
+EDITABLE = ["--config-settings", "editable_mode=compat", "-e"]
 EXTRAS = ["real", "test"]
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyPI's torch for Linux brings several GB of CUDA libraries
 MIN_TORCH = (2, 5, 1)
@@ -322,7 +324,7 @@ def install_packages(steps: Steps, python: Path, constraints: str, extras: list,
     if not keep_torch:
         index, kind = torch_index()
         steps.run(f"torch ({kind})", pinned + index + ["torch"])
-    steps.run("fss_lab and what it needs", pinned + ["-e", ".[{}]".format(",".join(extras))])
+    steps.run("fss_lab and what it needs", pinned + EDITABLE + [".[{}]".format(",".join(extras))])
     steps.run("sam2", pip + ["--no-deps", SAM2])
 
 

@@ -103,6 +103,10 @@ class Episode:
             listed = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
             raise ValueError(f"images and masks of an episode must share one height x width, got {listed}")
 
+    def __repr__(self) -> str:
+        height, width = _shape(self.query_mask)
+        return f"Episode({self.class_name!r}, {self.shots} shots, {height} x {width})"
+
     @property
     def shots(self) -> int:
         """K, the number of supports."""

@@ -40,6 +40,10 @@ def load_model(
     that name the file for weights that are missing or do not fit.
     """
     if name == "toy":
+        if sam2_checkpoint is not None or features_checkpoint is not None:
+            raise ValueError(
+                'checkpoints are for a pair such as "sam2-small+dinov2-base"; "toy" brings its own weights'
+            )
         return _load_toy(fold, weights, options)
     sam2, _, size = name.partition("+dinov2-")
     if sam2 not in CONFIGS or size not in SIZES:

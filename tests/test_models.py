@@ -39,6 +39,7 @@ def test_options_reach_the_model() -> None:
         ({"name": "sam2-small+resnet"}, "there is no model"),
         ({"fold": 4}, "fold must be one of 0, 1, 2, 3, got 4"),
         ({"weights": "best"}, "weights must be one of"),
+        ({"sam2_checkpoint": "sam2.pt"}, "brings its own weights"),
         ({"calibration": "on"}, "calibration must be one of"),
     ],
 )
@@ -76,6 +77,24 @@ def test_fssam_is_far_better_than_the_support_memory_it_starts_from() -> None:
     models = {"fssam": load_model("toy"), "start": load_model("toy", weights="pretrained", memory="support")}
     scores = evaluate(models, Pictograms(0, "novel", episodes=24, seed=11))
     assert scores["fssam"].miou > scores["start"].miou + 0.1
+
+
+def test_a_support_is_only_for_the_model_that_remembered_it() -> None:
+    model, episode = load_model("toy"), Pictograms(0)[0]
+    support = model.remember(list(episode.support_images), list(episode.support_masks))
+    assert model.variant(calibration="off").segment(episode.query_image, support).mask.any()
+    with pytest.raises(ValueError, match="remembered by another model"):
+        load_model("toy", fold=1).segment(episode.query_image, support)
+
+
+def test_results_introduce_themselves_in_a_line() -> None:
+    model, episode = load_model("toy"), Pictograms(0)[20]
+    prediction = model.segment(episode, trace=True)
+    support = model.remember(list(episode.support_images), list(episode.support_masks))
+    assert repr(episode) == "Episode('mug', 1 shots, 256 x 256)"
+    assert repr(prediction).startswith("Prediction(256 x 256, ") and repr(prediction).endswith("% foreground, traced)")
+    assert repr(support) == "Support(1 remembered, 256 x 256)"
+    assert repr(prediction.trace) == "Trace(2 layers, 3 rounds, batch of 1)"
 
 
 def test_half_precision_files_are_used_in_single_precision() -> None:

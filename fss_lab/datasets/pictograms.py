@@ -118,7 +118,7 @@ class Pictograms:
     def scenes(self, index: int) -> tuple[int, list[Scene]]:
         """The class of episode `index` and its scenes: the query's, then the supports'."""
         if not 0 <= index < len(self):
-            raise IndexError(f"episode {index} of a data set of {len(self)}")
+            raise IndexError(f"episode {index} is outside 0 .. {len(self) - 1}")
         key = [self.seed, self.fold, SPLITS.index(self.split), index]
         class_id = self.classes[int(np.random.default_rng(key).integers(len(self.classes)))]
         query, individual = self._scene(np.random.default_rng([*key, 0]), class_id)

@@ -119,12 +119,17 @@ class Support:
     """K remembered supports, ready for any number of queries. Made by `FSSAM.remember`.
 
     memory: batch K. masks: (K, S, S) in {0, 1}. features: dense features (K, c, hf, wf) or None.
-    It belongs to the weights that made it: remember again after training or loading others.
+    sam2: the backbone that remembered; only models that share it can use the result. It belongs to the weights that
+    made it: remember again after training or loading others.
     """
 
     memory: Memory
     masks: Tensor
     features: Tensor | None
+    sam2: Sam2Backbone
+
+    def __repr__(self) -> str:
+        return f"Support({len(self)} remembered, {self.masks.shape[-2]} x {self.masks.shape[-1]})"
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -142,6 +147,11 @@ class Prediction:
     probability: Tensor
     logits: Tensor
     trace: Trace | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        traced = ", traced" if self.trace else ""
+        return f"Prediction({height} x {width}, {self.mask.float().mean():.0%} foreground{traced})"
 
 
 class FSSAM(nn.Module):
@@ -370,6 +380,8 @@ class FSSAM(nn.Module):
                 "expected support to be a Support from remember(), a pair (images, masks) or an Episode, "
                 f"got {type(support).__name__}"
             )
+        if support.sam2 is not self.sam2:
+            raise ValueError("this Support was remembered by another model; call remember() of the model that segments")
         encoded, dense = self._encode_images(image.unsqueeze(0))
         priors = None
         if dense is not None and support.features is not None:
@@ -418,7 +430,7 @@ class FSSAM(nn.Module):
                 )
         stretched = torch.cat([self._fit_images(image.unsqueeze(0)) for image in images])
         encoded, dense = self._encode_images(stretched)
-        return Support(self.sam2.remember(encoded, torch.stack(fitted)), torch.cat(fitted), dense)
+        return Support(self.sam2.remember(encoded, torch.stack(fitted)), torch.cat(fitted), dense, self.sam2)
 
     def _encode_images(self, images: Tensor) -> tuple[ImageFeatures, Tensor | None]:
         """images: (N, 3, H, W) in 0..255. Returns SAM 2's features and PPG's dense ones."""

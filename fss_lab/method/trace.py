@@ -100,6 +100,9 @@ class Trace:
     attended: Tensor
     decoded: Decoded
 
+    def __repr__(self) -> str:
+        return f"Trace({len(self.layers)} layers, {len(self.rounds)} rounds, batch of {len(self.attended)})"
+
 
 def map_tensors(function: Callable[..., Tensor], first: Any, *others: Any) -> Any:
     """Apply a function to the tensors in equal places of one or more like-built structures.

@@ -38,7 +38,7 @@ def test_bad_arguments_say_what_was_expected(arguments: dict, message: str) -> N
 
 
 def test_an_episode_outside_the_data_set_is_an_error() -> None:
-    with pytest.raises(IndexError, match="episode 3 of a data set of 3"):
+    with pytest.raises(IndexError, match="episode 3 is outside 0 .. 2"):
         Pictograms(0, episodes=3)[3]
 
 
