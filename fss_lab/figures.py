@@ -41,7 +41,7 @@ from fss_lab.datasets import scenes
 from fss_lab.datasets.drawings import draw
 from fss_lab.datasets.pictograms import CLASS_NAMES, fold_classes
 from fss_lab.episode import Episode
-from fss_lab.method.fssam import Prediction
+from fss_lab.method import Prediction
 from fss_lab.method.trace import Trace
 from fss_lab.metrics import SegmentationScore, bootstrap_interval
 
