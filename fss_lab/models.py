@@ -19,7 +19,7 @@ def load_model(
     name: str = "toy",
     *,
     fold: int = 0,
-    weights: str | None = "fssam",
+    weights: str = "fssam",
     sam2_checkpoint: str | Path | None = None,
     features_checkpoint: str | Path | None = None,
     image_size: int = 512,
@@ -55,7 +55,7 @@ def load_model(
     return FSSAM(Sam2Backbone.build(sam2, image_size, sam2_checkpoint), features, **options)
 
 
-def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
+def _load_toy(fold: int, weights: str, options: dict[str, Any]) -> FSSAM:
     if fold not in range(FOLDS):
         raise ValueError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
     if weights not in TOY_WEIGHTS:

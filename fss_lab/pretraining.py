@@ -135,7 +135,7 @@ def feature_losses(model: ToyFeatures, directions: nn.Embedding, scenes: list[Sc
     prior_loss = bce(12 * (prior - 0.5), truth, weight).mean() + dice(12 * (prior - 0.5), truth, weight).mean()
     discriminative_loss = bce(12 * (discriminative - 0.5), truth, weight).mean()
 
-    numbers = torch.from_numpy(np.stack([_class_numbers(scene) for scene in scenes]))[:, 2::4, 2::4]
+    numbers = torch.from_numpy(np.stack([scene.labels(ring=-1) for scene in scenes]))[:, 2::4, 2::4]
     counted = (numbers > 0) | ((numbers == 0) & (torch.rand(numbers.shape) < 0.1))  # most patches are background
     patches = features.permute(0, 2, 3, 1)[counted]
     # Patches of one class in one scene, averaged: the object as a whole.
@@ -206,11 +206,3 @@ def _match_loss(support: Tensor, shown: Tensor, query: Tensor, truth: Tensor, vi
         .mean(dim=(1, 2, 3))[visible]
         .mean()
     )
-
-
-def _class_numbers(scene: Scene) -> np.ndarray:
-    """(H, W) int64: 0 = background, class id + 1 on objects, -1 on border rings."""
-    table = np.zeros(256, dtype=np.int64)
-    table[1 : len(scene.class_ids) + 1] = np.array(scene.class_ids) + 1
-    table[IGNORE] = -1
-    return table[scene.instances]

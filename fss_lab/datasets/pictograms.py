@@ -7,6 +7,7 @@ them with colours and texture that say nothing of the class. Every scene shows t
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,10 +131,7 @@ class Pictograms:
 
     def labels(self, scene: Scene) -> np.ndarray:
         """(H, W) uint8 label map as in VOC: 0 = background, class id + 1, 255 = border ring."""
-        table = np.zeros(256, dtype=np.uint8)
-        table[IGNORE] = IGNORE
-        table[1 : len(scene.class_ids) + 1] = np.array(scene.class_ids) + 1
-        return table[scene.instances]
+        return scene.labels(ring=IGNORE).astype(np.uint8)
 
     def clip(self, index: int, frames: int = 8) -> tuple[Tensor, Tensor]:
         """A clip of the query's kind of scene: the same identities moving through `frames` frames.
@@ -160,20 +158,27 @@ class Pictograms:
         if root.exists():
             raise FileExistsError(f"{root} exists already; choose another directory or remove it")
         aside = root.with_name(root.name + ".part")
-        lists = aside / "ImageSets" / "Segmentation"
-        for folder in (aside / "JPEGImages", aside / "SegmentationClass", lists):
+        try:
+            self._write_voc(aside, count)
+            os.replace(aside, root)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+    def _write_voc(self, root: Path, count: int) -> None:
+        lists = root / "ImageSets" / "Segmentation"
+        for folder in (root / "JPEGImages", root / "SegmentationClass", lists):
             folder.mkdir(parents=True)
         names = []
         for index in range(count):
             scene = self.scenes(index)[1][0]
             names.append(f"{self.split}{self.fold}_{index:06d}")
-            Image.fromarray(scene.image).save(aside / "JPEGImages" / f"{names[-1]}.jpg", quality=95)
+            Image.fromarray(scene.image).save(root / "JPEGImages" / f"{names[-1]}.jpg", quality=95)
             labels = Image.fromarray(self.labels(scene), mode="P")
             labels.putpalette(voc_palette())
-            labels.save(aside / "SegmentationClass" / f"{names[-1]}.png")
+            labels.save(root / "SegmentationClass" / f"{names[-1]}.png")
         for split, own in (("train", "base"), ("val", "novel")):
             (lists / f"{split}.txt").write_text("".join(f"{n}\n" for n in names) if own == self.split else "")
-        os.replace(aside, root)
 
     def _scene(self, rng: Rng, class_id: int, individual: Identity | None = None) -> tuple[Scene, Identity]:
         """A scene with the class in it, large enough to count, and the target identity that it shows first."""

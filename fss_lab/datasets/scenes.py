@@ -68,6 +68,13 @@ class Scene:
             table[number] = other == class_id
         return table[self.instances]
 
+    def labels(self, ring: int) -> np.ndarray:
+        """(H, W) int64: 0 = background, class id + 1 on objects, `ring` on border rings."""
+        table = np.zeros(256, dtype=np.int64)
+        table[1 : len(self.class_ids) + 1] = np.array(self.class_ids) + 1
+        table[IGNORE] = ring
+        return table[self.instances]
+
     def area(self, class_id: int) -> int:
         """Pixels that the class covers."""
         return int((self.mask(class_id) == 1).sum())

@@ -149,6 +149,14 @@ def test_voc_tree(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["voc"]
 
 
+def test_a_voc_tree_that_fails_midway_leaves_nothing_and_can_be_tried_again(tmp_path) -> None:
+    with pytest.raises(IndexError, match="episode 2 is outside 0 .. 1"):
+        Pictograms(0, episodes=2).write_voc(tmp_path / "voc", 3)
+    assert list(tmp_path.iterdir()) == []
+    Pictograms(0, episodes=2).write_voc(tmp_path / "voc", 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["voc"]
+
+
 def test_voc_palette_is_the_published_one() -> None:
     palette = np.array(voc_palette()).reshape(256, 3)
     assert palette[[0, 1, 2, 3, 8, 15, 255]].tolist() == [
