@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+_ADVICE = "download it again and compare its checksum, or save the state dict alone from the program that made it"
 _PICKLED = (".pt", ".pth", ".bin")
+RUN_FORMAT = "fss_lab training run 1"
 
 
 class CheckpointError(RuntimeError):
@@ -35,6 +41,15 @@ def save_safetensors(
     content = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata
     )
+    write_atomically(path, content)
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file in one step: aside, flushed to the disk, renamed. The folder is created if need be.
+
+    Raises CheckpointError where it cannot be written; then `path` is as it was and nothing else is left behind.
+    """
+    path = Path(path)
     # beside the target, because only a rename within one file system is atomic
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -44,14 +59,77 @@ def save_safetensors(
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(aside, path)
+            _replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)  # gone already after the rename
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = f"free some disk space, {len(content) / 1e6:.1f} MB are needed"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            advice = "choose a folder you may write to, and close programs that have the file open"
+        else:
+            advice = "check the path and the disk"
         raise CheckpointError(
-            f"{path} could not be written ({error}); free some disk space ({len(content) / 1e6:.1f} MB are "
-            "needed) or choose a folder you may write to. A file that was there before is unchanged"
+            f"{path} could not be written ({error}); {advice}. A file that was there before is unchanged"
         ) from error
+
+
+def _replace(aside: Path, path: Path) -> None:
+    """Rename; again for a second where that is refused, for Windows' virus scanners hold new files for a moment."""
+    for pause in (0.05, 0.1, 0.2, 0.3, 0.4):
+        try:
+            return os.replace(aside, path)
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(aside, path)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Delete what a process that was killed while writing left in `directory`; no other may be writing there."""
+    for aside in directory.glob(".*." + "[0-9a-f]" * 32 + ".tmp"):
+        aside.unlink()
+
+
+def save_run(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write a checkpoint of a run: tensors, numbers, strings, and lists, tuples and dicts of them.
+
+    Raises CheckpointError as `write_atomically`.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": RUN_FORMAT, **content}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_run_file(
+    path: str | os.PathLike[str], *, keys: Iterable[str] = (), advice: str = "use an undamaged file of the run"
+) -> dict[str, Any]:
+    """Read what `save_run` wrote, on the CPU and without running any code in it.
+
+    keys: what it must hold. advice: what to do about a damaged file, for the message. Raises CheckpointError for a
+    file that is missing, damaged, cut short, or no checkpoint of a run.
+    """
+    path = _existing(path)
+    content = _read_pickle(path, advice)
+    if not isinstance(content, dict) or content.get("format") != RUN_FORMAT:
+        raise CheckpointError(
+            f"{path} is no checkpoint of a run of this version of fss_lab ({RUN_FORMAT!r}); it may hold weights alone "
+            "or come from another version or program. Choose another directory for a new run"
+        )
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise CheckpointError(f"{path} lacks {_listed(missing)}: {advice}")
+    return content
+
+
+def load_tensors(target: Mapping[str, Tensor], state: Mapping[str, Tensor], *, source: str | os.PathLike[str]) -> None:
+    """Copy tensors of the same names and shapes into `target`'s, in place; all must be there, and nothing else.
+
+    Raises CheckpointError as `load_into`; `target` is then unchanged.
+    """
+    _check_fit(target, state, source, "the tensors of this run")
+    with torch.no_grad():
+        for name, tensor in target.items():
+            tensor.copy_(state[name])
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -101,7 +179,13 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], *, source: str | o
     source: where the state came from, for the message. Raises CheckpointError that lists all missing,
     unexpected and differently shaped entries; the module is then unchanged.
     """
-    expected = module.state_dict()
+    _check_fit(module.state_dict(), state, source, type(module).__name__)
+    module.load_state_dict(state)
+
+
+def _check_fit(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str | os.PathLike[str], what: str
+) -> None:
     problems = {
         "missing": [name for name in expected if name not in state],
         "unexpected": [name for name in state if name not in expected],
@@ -114,10 +198,9 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], *, source: str | o
     found = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems.items() if names]
     if found:
         raise CheckpointError(
-            f"{source} does not fit {type(module).__name__}. " + "; ".join(found) + ". "
+            f"{source} does not fit {what}. " + "; ".join(found) + ". "
             "Use the configuration (size, version) that these weights were made for, or other weights"
         )
-    module.load_state_dict(state)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -138,21 +221,20 @@ def _read_safetensors(path: Path) -> object:
         raise _damaged(path, error) from error
 
 
-def _read_pickle(path: Path) -> object:
+def _read_pickle(path: Path, advice: str = _ADVICE) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no checkpoint make the unpickler raise almost anything
-        raise _damaged(path, error) from error
+        raise _damaged(path, error, advice) from error
 
 
-def _damaged(path: Path, error: Exception) -> CheckpointError:
+def _damaged(path: Path, error: Exception, advice: str = _ADVICE) -> CheckpointError:
     # torch wraps the reason into advice to load with weights_only=False, which is the last thing to do here
     text = str(error).split("WeightsUnpickler error: ")[-1].strip() or type(error).__name__
     reason = text.splitlines()[0].split(". ")[0].rstrip(".")
     return CheckpointError(
         f"{path} ({path.stat().st_size} bytes) is no readable checkpoint: {reason}. It may be cut short, "
-        "damaged, of another format, or hold pickled code, which is never run: download it again and compare "
-        "its checksum, or save the state dict alone from the program that made it"
+        f"damaged, of another format, or hold pickled code, which is never run: {advice}"
     )
 
 

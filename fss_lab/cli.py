@@ -7,9 +7,13 @@ Only the former imports what it needs, so that `fss-lab --help` answers at once.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fss_lab import __version__
 
@@ -42,6 +46,9 @@ def _pretrain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
     parser.add_argument("--steps", type=_positive, help="optimiser steps (default: those of the shipped weights)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the data and the first weights (default 0)")
+    parser.add_argument(
+        "--accelerator", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CUDA where there is one (default)"
+    )
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
@@ -49,60 +56,225 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 
     steps = {} if arguments.steps is None else {"steps": arguments.steps}
     run = pretrain_sam2 if arguments.what == "sam2" else pretrain_features
-    run(arguments.output, seed=arguments.seed, **steps)
+    run(arguments.output, seed=arguments.seed, accelerator=arguments.accelerator, **steps)
     return 0
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    from dataclasses import fields
+
+    from fss_lab.runs import PROFILES, TrainConfig
+
     parser.add_argument(
-        "--fold", type=int, choices=range(4), required=True, help="0 to 3: whose novel classes are kept out"
+        "--output", type=Path, help="directory of the run; one that holds this run already continues it"
     )
-    parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
-    parser.add_argument("--steps", type=_positive, default=250, help="optimiser steps of 8 episodes (default 250)")
-    parser.add_argument("--shots", type=_positive, default=1, help="supports per episode (default 1)")
-    parser.add_argument("--seed", type=int, default=321, help="chooses the episodes and dropout (default 321)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--profile", choices=PROFILES, help="which defaults (default: toy)")
+    source.add_argument("--config", type=Path, help="repeat the run of this run.yaml; other options change it")
+    source.add_argument("--replay", type=Path, help="compute the step of a not_finite.pt once more, and nothing else")
+    for each in fields(TrainConfig):
+        flag, rules = f"--{each.name.replace('_', '-')}", each.metadata
+        default = "" if each.default is None else f" (default: {each.default})"
+        common = {"default": argparse.SUPPRESS, "help": (rules["help"] + default).replace("%", "%%")}
+        if rules["type"] is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+        elif each.name == "trainable":
+            parser.add_argument(flag, nargs="+", **common)
+        else:
+            parser.add_argument(flag, type=rules["type"], choices=rules["choices"], **common)
+    changes = ", ".join(f"{name} {value}" for name, value in PROFILES["paper"].items())
+    parser.epilog = (
+        f"The paper's profile changes: {changes}; the steps follow from its epochs. The defaults above are those of "
+        "the toy profile. Several devices: --devices 4; or `torchrun --nproc-per-node 4 -m fss_lab train ...`, which "
+        "then says how many processes there are."
+    )
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from fss_lab.training import train
+    from dataclasses import replace
 
-    train(
-        arguments.output,
-        fold=arguments.fold,
-        steps=arguments.steps,
-        shots=arguments.shots,
-        seed=arguments.seed,
-    )
+    from fss_lab.method.fssam import TRAINABLE
+    from fss_lab.training import TrainConfig, profile, read_config, replay, train
+
+    if arguments.replay is not None:
+        replay(arguments.replay)
+        return 0
+    if arguments.output is None:
+        print("fss-lab train: --output DIRECTORY is missing: where the run keeps its files", file=sys.stderr)
+        return 2
+    given = {name: value for name, value in vars(arguments).items() if name in TrainConfig.__dataclass_fields__}
+    if len(given.get("trainable", ())) == 1 and given["trainable"][0] in TRAINABLE:
+        (given["trainable"],) = given["trainable"]
+    if arguments.config is None:
+        config = profile(arguments.profile or "toy", **given)
+    else:
+        config = replace(read_config(arguments.config), **given)
+    train(config, arguments.output)
     return 0
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--folds", type=int, choices=range(4), nargs="+", default=[0, 1, 2, 3], help="folds (default: all four)"
-    )
-    parser.add_argument("--shots", type=_positive, default=1, help="supports per episode (default 1)")
-    parser.add_argument("--episodes", type=_positive, default=300, help="novel-class episodes a fold (default 300)")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the episodes (default 0)")
+    _run_arguments(parser)
+    parser.add_argument("--shots", type=_positive, nargs="+", default=[1], help="supports per episode (default 1)")
     parser.add_argument("--identity", action="store_true", help="same against another identity in memory, instead")
-    parser.add_argument("--output", type=Path, help="also write the report to this Markdown file")
+    parser.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="do only part I of N, into one --output DIR that all parts share"
+    )
+    parser.add_argument(
+        "--output", type=Path,
+        help="FILE.md: also write the text there; or a directory for JSON, CSV, Markdown and a figure, where an "
+        "interrupted run goes on",
+    )  # fmt: skip
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from fss_lab.evaluation import report
+    from functools import partial
 
-    text = report(arguments.folds, arguments.shots, arguments.episodes, arguments.seed, identity=arguments.identity)
+    from fss_lab.evaluation import STEPS, toy_variants
+    from fss_lab.evaluation_runs import grid_jobs, identity_jobs, run
+    from fss_lab.results import markdown, write_results
+
+    report = arguments.output if arguments.output is not None and arguments.output.suffix == ".md" else None
+    directory = None if report else arguments.output
+    chosen = _run_settings(arguments, directory)
+    if arguments.shard and directory is None:
+        raise SystemExit("fss-lab evaluate: error: --shard needs a directory as --output, which all parts share")
+    title, steps = "Evaluation", STEPS
+    if arguments.identity:
+        if arguments.protocol or arguments.weights or arguments.shots != [1]:
+            raise SystemExit("fss-lab evaluate: error: --identity goes without --protocol, --weights and --shots")
+        title, steps = "Same or another identity in memory", ()
+        jobs = identity_jobs(arguments.folds, chosen["seeds"], arguments.episodes)
+    else:
+        models = partial(toy_variants, weights=chosen["weights"])
+        jobs = grid_jobs(arguments.folds, arguments.shots, chosen["seeds"], models, chosen["episodes"])
+    results = run(jobs, directory, chosen["settings"], workers=arguments.workers, shard=arguments.shard, progress=True)
+    if not results:
+        print(f"this part is done; the result is written when all parts in {directory} are")
+        return 0
+    text = markdown(results, title, steps) if directory is None else write_results(results, directory, title, steps)
     print(text)
-    if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    if report:
+        from fss_lab.checkpoints import write_atomically
+
+        write_atomically(report, (text + "\n").encode())
+    return 0
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `evaluate` and `ablate` have in common."""
+    parser.add_argument(
+        "--folds", type=int, choices=range(4), nargs="+", default=[0, 1, 2, 3], help="folds (default: all four)"
+    )
+    parser.add_argument("--episodes", type=_positive, default=300, help="novel-class episodes a fold (default 300)")
+    parser.add_argument(
+        "--seeds", "--seed", type=int, nargs="+", help="choose the episodes (default 0, or the protocol's own)"
+    )
+    parser.add_argument(
+        "--protocol", choices=["fssam", "hsnet"],
+        help="draw the episodes from a fixed set of images as this protocol says (default: fresh scenes for each)",
+    )  # fmt: skip
+    parser.add_argument("--images", type=_positive, help="images of a protocol's set (default 400)")
+    parser.add_argument(
+        "--weights", type=_weight_file, nargs="+", default=[], metavar="[NAME=]PATH",
+        help="weights of your own runs instead of the shipped ones; NAME: fssam (default), baseline, or any other, "
+        "which is added as a row; {fold} in PATH stands for the fold",
+    )  # fmt: skip
+    parser.add_argument("--workers", type=_positive, default=1, help="processes (default 1); the result is the same")
+    parser.add_argument("--threads", type=_positive, default=1, help="threads of each process (default 1)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
+    parser.add_argument(
+        "--cache", type=int, default=0, metavar="MB",
+        help="memory of each process for features of images seen before (default 0)",
+    )  # fmt: skip
+    parser.add_argument("--cache-directory", type=Path, help="keep these features on disk, for all processes and runs")
+
+
+def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict[str, Any]:
+    """The seeds, where episodes and weights come from, and how to compute. directory: of the run, if it has one."""
+    from functools import partial
+
+    from fss_lab.datasets.episodes import benchmark
+    from fss_lab.evaluation import toy_episodes
+    from fss_lab.evaluation_runs import Settings
+
+    named = [name for name, _ in arguments.weights]
+    if len(set(named)) < len(named):
+        raise SystemExit(
+            f"fss-lab {arguments.command}: error: --weights has one file for each name (fssam where none is given), "
+            f"got {', '.join(named)}; to compare several runs name them, as in --weights first=PATH second=PATH"
+        )
+    if arguments.images and not arguments.protocol:
+        raise SystemExit(f"fss-lab {arguments.command}: error: --images needs --protocol; without, scenes are fresh")
+    lists = None if directory is None else directory / "episodes"
+    images = arguments.images or 400
+    return {
+        "seeds": arguments.seeds or [benchmark(arguments.protocol).seed if arguments.protocol else 0],
+        "weights": dict(arguments.weights),
+        "episodes": partial(
+            toy_episodes, number=arguments.episodes, protocol=arguments.protocol, images=images, lists=lists
+        ),
+        "settings": Settings(
+            threads=arguments.threads,
+            device=arguments.device,
+            cache_bytes=arguments.cache * 10**6,
+            cache_directory=arguments.cache_directory,
+        ),
+    }
+
+
+def _weight_file(text: str) -> tuple[str, str]:
+    """PATH or NAME=PATH."""
+    name, sign, path = text.partition("=")
+    return (name, path) if sign and not set(name) & set("/\\") else ("fssam", text)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """I/N with 1 <= I <= N."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"must be I/N with 1 <= I <= N, such as 2/3, not {text}")
+    return int(part), int(parts)
+
+
+def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
+    _run_arguments(parser)
+    parser.add_argument("--shots", type=_positive, nargs="+", default=[1, 5], help="supports per episode (default 1 5)")
+    parser.add_argument(
+        "--measured", type=int, help="episodes a fold for prior and attention (default: all; 0: leave this out)"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="directory of tables and figures, where an interrupted run goes on"
+    )
+
+
+def _ablate(arguments: argparse.Namespace) -> int:
+    from functools import partial
+
+    from fss_lab.ablation import ablate, suite
+    from fss_lab.evaluation_runs import grid_jobs
+
+    chosen = _run_settings(arguments, arguments.output)
+    models = partial(suite, weights=chosen["weights"])
+    jobs = grid_jobs(arguments.folds, arguments.shots, chosen["seeds"], models, chosen["episodes"])
+    text = ablate(
+        jobs, arguments.output, chosen["settings"],
+        measured=arguments.measured, workers=arguments.workers, progress=True,
+    )  # fmt: skip
+    print(text)
     return 0
 
 
 COMMANDS = {
     "doctor": Command("check this installation and say how to repair it", _doctor),
     "pretrain": Command("make a toy backbone from scratch, on random classes", _pretrain, _pretrain_arguments),
-    "train": Command("train the toy FSSAM and its baseline on a fold's base classes", _train, _train_arguments),
+    "train": Command(
+        "train FSSAM, or with --memory support its baseline, on a fold's base classes", _train, _train_arguments
+    ),
     "evaluate": Command("score the shipped toy models on novel classes", _evaluate, _evaluate_arguments),
+    "ablate": Command(
+        "score every part and variant of the method, and measure IMR and SCMA", _ablate, _ablate_arguments
+    ),
 }
 
 
@@ -119,9 +291,30 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; argv: default the process's own. Returns the exit status, 130 after a Ctrl-C."""
+    """Run one command; argv: default the process's own. Returns the exit status, 130 after a Ctrl-C.
+
+    What a user can put right is one line on stderr and status 1; with FSS_LAB_DEBUG=1 in the environment, and for
+    every other error, it is raised.
+    """
     arguments = build_parser().parse_args(argv)
     try:
         return COMMANDS[arguments.command].run(arguments)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if os.environ.get("FSS_LAB_DEBUG") == "1" or not _for_the_user(error):
+            raise
+        print(f"fss-lab {arguments.command}: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _for_the_user(error: Exception) -> bool:
+    """Whether the message says all: a missing file, or an error that fss_lab itself raised."""
+    from fss_lab.checkpoints import CheckpointError
+    from fss_lab.runs import RunError
+
+    if isinstance(error, RunError | CheckpointError | FileNotFoundError):
+        return True
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    own = frame.f_globals.get("__name__", "").startswith("fss_lab.")
+    return own and isinstance(error, ValueError | FloatingPointError)

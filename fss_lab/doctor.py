@@ -27,6 +27,8 @@ REQUIRED = {
     "safetensors": "safetensors",
     "hydra": "hydra-core",
     "omegaconf": "omegaconf",
+    "lightning.fabric": "lightning",
+    "tensorboard": "tensorboard",
     "iopath": "iopath",
     "tqdm": "tqdm",
     "ipykernel": "ipykernel",

@@ -2,62 +2,240 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from dataclasses import asdict, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
 
-import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fss_lab.datasets.pictograms import FOLDS, Pictograms, fold_classes
+from fss_lab.cache import FeatureCache, hash_tensors
+from fss_lab.checkpoints import CheckpointError, load_into, load_metadata, load_state
+from fss_lab.datasets.episodes import (
+    BENCHMARKS,
+    ListedEpisodes,
+    benchmark,
+    draw_episodes,
+    load_or_draw,
+)
+from fss_lab.datasets.pictogram_images import PictogramImages
+from fss_lab.datasets.pictograms import FOLDS, Pictograms
 from fss_lab.episode import Episode, EpisodeBatch, collate
 from fss_lab.method import FSSAM
-from fss_lab.metrics import SegmentationScore, bootstrap_interval, paired_bootstrap
+from fss_lab.method.prompts import Priors, resize
+from fss_lab.method.records import Encoded, Options
+from fss_lab.method.trace import map_tensors
+from fss_lab.metrics import SegmentationScore, bootstrap_interval, merge_scores
 from fss_lab.models import load_model
 
 Scores = dict[str, SegmentationScore]
 FULL = "PPG + IMR + SCMA (FSSAM)"
+STEPS: tuple[str, ...] = ("support memory, fine-tuned", "PPG", "PPG + IMR", FULL)
+"""The rows of `toy_variants` of which each adds one part to the row before."""
 
 
-@torch.inference_mode()
+class Episodes(Protocol):
+    """A data set of episodes, such as `Pictograms` or `ListedEpisodes`; the latter brings a protocol of its own."""
+
+    classes: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Episode: ...
+
+
+class Part:
+    """Some episodes of a data set, by their numbers. The protocol of a `ListedEpisodes` is not taken along."""
+
+    def __init__(self, episodes: Episodes, numbers: Sequence[int]) -> None:
+        self.episodes, self.numbers, self.classes = episodes, numbers, episodes.classes
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int, /) -> Episode:
+        return self.episodes[self.numbers[index]]
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[index] for index in range(len(self)))
+
+
 def evaluate(
-    models: Mapping[str, FSSAM], episodes: Pictograms, *, batch_size: int = 8, progress: bool = False
+    models: Mapping[str, FSSAM],
+    episodes: Episodes,
+    *,
+    batch_size: int = 8,
+    progress: bool = False,
+    cache: FeatureCache | None = None,
 ) -> Scores:
     """Score every model on every episode; the frozen encoders, which the models must share, run once per image.
 
-    IoU at the label's own size, pixels of 255 left out. Raises ValueError for no models, or for models whose image
-    encoder or feature extractor differ.
+    By the protocol of `episodes` (see `fss_lab.datasets.episodes.Benchmark`), for others as "fssam": the model fuses
+    the shots, IoU at the label's own size. Pixels of 255 are left out. cache: a `FeatureCache` for the encoders.
+    Raises ValueError for no models, or for models whose image encoder or feature extractor differ.
     """
-    if not models:
-        raise ValueError("there is no model to evaluate")
-    first = next(iter(models.values()))
-    for name, model in models.items():
-        if not _share_encoders(first, model):
-            raise ValueError(f"{name!r} has other frozen encoders than {next(iter(models))!r}; evaluate it on its own")
+    check_shared_encoders(models)
     scores = {name: SegmentationScore(episodes.classes) for name in models}
     with tqdm(total=len(episodes), desc="episodes", disable=None if progress else True) as bar:
-        for batch in _batches(episodes, batch_size):
-            encoded = first.encode(batch)
-            for name, model in models.items():
-                predictions = model.predict(encoded).logits.cpu() > 0
-                for prediction, target, class_id in zip(
-                    predictions, batch.query_masks, batch.class_ids.tolist(), strict=True
-                ):
-                    scores[name].update(prediction, target, class_id)
-            bar.update(len(batch))
+        for start in range(0, len(episodes), batch_size):
+            indices = range(start, min(start + batch_size, len(episodes)))
+            score_batch(models, episodes, indices, scores, cache)
+            bar.update(len(indices))
     return scores
 
 
-def toy_variants(fold: int) -> dict[str, FSSAM]:
-    """From the paper's starting point to its method, on a fold of Pictograms; all share their frozen encoders."""
-    fssam = load_model("toy", fold=fold)
+def score_batch(
+    models: Mapping[str, FSSAM],
+    episodes: Episodes,
+    indices: Sequence[int],
+    scores: Scores,
+    cache: FeatureCache | None = None,
+) -> None:
+    """Let every model solve the episodes `indices` as one batch, and add them to its score."""
+    protocol = getattr(episodes, "protocol", BENCHMARKS["fssam"])
+    batch = collate([episodes[index] for index in indices])
+    first = next(iter(models.values()))
+    encoded = first.encode(batch, cache=cache)
+    targets = _targets(episodes, batch, indices, protocol.resolution, encoded.support_masks.shape[-1])
+    for name, model in models.items():
+        voters = [encoded]
+        if protocol.shots == "vote":
+            voters = [one_shot(encoded, shot) for shot in range(batch.shots)]
+        with torch.inference_mode():
+            answers = [model.predict(voter).logits.float().cpu() for voter in voters]
+        for row, (target, class_id) in enumerate(zip(targets, batch.class_ids.tolist(), strict=True)):
+            masks = [resize(logits[row, None, None], target.shape)[0, 0] > 0 for logits in answers]
+            scores[name].update(vote(torch.stack(masks)), target, class_id)
+
+
+def vote(masks: Tensor) -> Tensor:
+    """One mask of K: the pixels with at least half as many votes as the pixel with most. (K, H, W) bool -> (H, W).
+
+    So two of five may be enough, where no pixel has more than four. One mask is returned as it is.
+    """
+    votes = masks.sum(0)
+    return (2 * votes >= votes.max()) & (votes > 0)
+
+
+def one_shot(encoded: Encoded, shot: int) -> Encoded:
+    """The same episodes with one of their supports only, and with the priors that it alone gives."""
+
+    def keep(x: Tensor) -> Tensor:
+        return x[:, shot : shot + 1]
+
+    priors = encoded.priors
+    if priors is not None:
+        foreground, discriminative = keep(priors.foreground_similarity), keep(priors.discriminative_per_shot)
+        background = keep(priors.background_similarity)
+        priors = Priors(foreground, background, discriminative, foreground, discriminative)
+    return Encoded(
+        query=encoded.query,
+        support=map_tensors(keep, encoded.support),
+        support_masks=keep(encoded.support_masks),
+        priors=priors,
+        query_masks=encoded.query_masks,
+        support_memory=map_tensors(keep, encoded.support_memory),
+    )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Twelve hexadecimal digits of a SHA-256 over the names, types, shapes and values of all weights."""
+    return hash_tensors("", model.state_dict())[:12]
+
+
+# ---- the toy world
+
+
+def load_weights(path: str | Path, fold: int, **options: Any) -> FSSAM:
+    """The toy model with weights of a training run of yours instead of the shipped ones.
+
+    path: a weight file with any part of the toy SAM 2; the rest stays as it was when that run began. "{fold}" in it
+    stands for `fold`. options: see `fss_lab.method.Options`; by default those of the run.
+    Raises CheckpointError for a file that is unreadable or holds other weights, ValueError for one of another model, or
+    one that was trained on another fold, whose base classes are novel here.
+    """
+    path = Path(str(path).replace("{fold}", str(fold)))
+    trained, facts = load_state(path), load_metadata(path) if path.suffix == ".safetensors" else {}
+    run = json.loads(facts.get("config", "{}"))
+    if run.get("model", "toy") != "toy":
+        raise ValueError(f"{path} was trained for {run['model']}, but the toy world is for the toy model")
+    if facts.get("fold", str(fold)) != str(fold):
+        raise ValueError(
+            f"{path} was trained on fold {facts['fold']}, so it has seen the novel classes of fold {fold}; choose "
+            f'--folds {facts["fold"]}, or give one file for each fold with "{{fold}}" in the path'
+        )
+    chosen = {field.name: run[field.name] for field in fields(Options) if field.name in run} | options
+    model = load_model("toy", fold=fold, weights=run.get("weights", "pretrained")).variant(**chosen)
+    own = model.sam2.model.state_dict()
+    unknown = sorted(set(trained) - set(own))
+    if unknown:
+        raise CheckpointError(f"{path} holds weights the toy SAM 2 does not have: {', '.join(unknown[:5])}")
+    load_into(model.sam2.model, own | trained, source=path)
+    return model
+
+
+def toy_models(fold: int, weights: Mapping[str, str] | None = None) -> dict[str, FSSAM]:
+    """FSSAM under the name `FULL`, and the two support-memory baselines; all share their frozen encoders.
+
+    weights: paths of own weights under the names "fssam" and "baseline", see `load_weights`. With only the first of
+    them there is no fine-tuned baseline, for the shipped one was not trained beside it. Other names are added, with the
+    options of their runs. Raises as `load_weights`, and ValueError for a baseline in the place of FSSAM.
+    """
+    own = dict(weights or {})
+    models = {"support memory, not fine-tuned": load_model("toy", weights="pretrained", memory="support")}
+    if "baseline" in own:
+        models["support memory, fine-tuned"] = load_weights(own.pop("baseline"), fold, memory="support")
+    elif "fssam" not in own:
+        models["support memory, fine-tuned"] = load_model("toy", fold=fold, weights="baseline")
+    if "fssam" in own:
+        trained = load_weights(path := own.pop("fssam"), fold)
+        if trained.options.memory != "pseudo":
+            raise ValueError(f"{path} was trained with memory='support'; give it as baseline={path}")
+        models[FULL] = trained.variant(**asdict(Options()))
+    else:
+        models[FULL] = load_model("toy", fold=fold)
+    return models | {f"trained: {name}": load_weights(path, fold) for name, path in own.items()}
+
+
+def toy_episodes(
+    fold: int,
+    shots: int,
+    seed: int,
+    number: int,
+    protocol: str | None = None,
+    images: int = 400,
+    lists: str | Path | None = None,
+) -> Episodes:
+    """Novel-class episodes of Pictograms: with scenes of their own (protocol None), or drawn by a protocol from a fixed
+    set of images. lists: a directory; the list is taken from there, or drawn and saved there."""
+    if protocol is None:
+        return Pictograms(fold, "novel", shots, seed, episodes=number)
+    rules, source = benchmark(protocol), _images(fold, images)
+    if lists is None:
+        return ListedEpisodes(draw_episodes(rules, source, shots, number, seed), source)
+    path = Path(lists) / f"{protocol}_fold{fold}_{shots}shot_seed{seed}.json"
+    return ListedEpisodes(load_or_draw(path, rules, source, shots, number, seed), source)
+
+
+def toy_variants(fold: int, weights: Mapping[str, str] | None = None) -> dict[str, FSSAM]:
+    """From the paper's starting point to its method, on a fold of Pictograms; all share their frozen encoders.
+
+    weights: see `toy_models`.
+    """
+    models = toy_models(fold, weights)
+    fssam = models.pop(FULL)
     return {
-        "support memory, not fine-tuned": load_model("toy", weights="pretrained", memory="support"),
-        "support memory, fine-tuned": load_model("toy", fold=fold, weights="baseline"),
+        **{name: model for name, model in models.items() if not name.startswith("trained: ")},
         "PPG": fssam.variant(rounds=0, calibration="off"),
         "PPG + IMR": fssam.variant(calibration="off"),
         FULL: fssam,
         "true query mask (upper bound)": fssam.variant(prior="truth"),
+        **{name: model for name, model in models.items() if name.startswith("trained: ")},
     }
 
 
@@ -76,56 +254,20 @@ def evaluate_toy(
     for fold in folds:
         novel = Pictograms(fold, "novel", shots, seed, episodes=episodes)
         for name, score in evaluate(toy_variants(fold), novel, progress=progress).items():
-            merged[name] = _merge(merged.get(name), score)
+            merged[name] = merge_scores([merged[name], score] if name in merged else [score])
     return merged
 
 
-def evaluate_identity(
-    folds: Sequence[int] = range(FOLDS), episodes: int = 300, seed: int = 0, progress: bool = False
-) -> Scores:
-    """The paper's motivation: the toy SAM 2, never trained on Pictograms, with a support as its only memory.
-
-    The queries are the same; the support shows the query's own individual, or another one of its class.
-    """
-    model = {"": load_model("toy", weights="pretrained", memory="support")}
-    merged: Scores = {}
-    for fold in folds:
-        for identity in ("same", "other"):
-            novel = Pictograms(fold, "novel", 1, seed, episodes=episodes, identity=identity, targets=1)
-            name = f"memory shows {'the same' if identity == 'same' else 'another'} identity"
-            merged[name] = _merge(merged.get(name), evaluate(model, novel, progress=progress)[""])
-    return merged
+def identity_models(identity: str) -> dict[str, FSSAM]:
+    """The toy SAM 2, never trained on Pictograms, with a support as its only memory, under a name for `identity`."""
+    shown = "the same" if identity == "same" else "another"
+    return {f"memory shows {shown} identity": load_model("toy", weights="pretrained", memory="support")}
 
 
-def report(
-    folds: Sequence[int],
-    shots: int,
-    episodes: int,
-    seed: int,
-    *,
-    identity: bool = False,
-    progress: bool = True,
-) -> str:
-    """Markdown: the protocol, the table of scores, FSSAM by fold and what each part adds (or the identity table)."""
-    what = "same or another identity in memory" if identity else f"{shots}-shot"
-    lines = [
-        f"Pictograms, {what}, novel classes of folds {', '.join(map(str, folds))}, {episodes} episodes a fold, "
-        f"episode seed {seed}, CPU, float32. IoU at 256 x 256, border rings left out; mIoU: intersections and unions "
-        "summed by class, mean over classes; intervals: 95 % bootstrap over episodes within each class.",
-        "",
-    ]
-    if identity:
-        return "\n".join([*lines, table(evaluate_identity(folds, episodes, seed, progress))])
-    scores = evaluate_toy(folds, shots, episodes, seed, progress)
-    ious = scores[FULL].iou_per_class
-    by_fold = ((fold, [ious[c] for c in fold_classes(fold, "novel")]) for fold in folds)
-    lines += [table(scores), "", "FSSAM by fold (mIoU):"]
-    lines[-1] += "".join(f" {fold}: {100 * sum(values) / len(values):.1f}" for fold, values in by_fold)
-    lines += ["", "What each step adds, in points of mIoU on the same episodes:", ""]
-    for worse, better in pairwise(list(scores)[1:5]):
-        estimate, low, high = (100 * value for value in paired_bootstrap(scores[better], scores[worse]))
-        lines.append(f"- {better} over {worse}: {estimate:+.1f} [{low:+.1f}, {high:+.1f}]")
-    return "\n".join(lines)
+def identity_episodes(identity: str, fold: int, seed: int, number: int) -> Pictograms:
+    """The paper's motivation: the support shows the query's own individual ("same"), or another one of its class
+    ("other"); the queries are the same."""
+    return Pictograms(fold, "novel", 1, seed, episodes=number, identity=identity, targets=1)
 
 
 def table(scores: Scores) -> str:
@@ -144,27 +286,44 @@ def table(scores: Scores) -> str:
     return "\n".join(lines)
 
 
-def _merge(earlier: SegmentationScore | None, score: SegmentationScore) -> SegmentationScore:
-    if earlier is None:
-        return score
-    return SegmentationScore((*earlier.class_ids, *score.class_ids), np.concatenate([earlier.counts, score.counts]))
+def check_shared_encoders(models: Mapping[str, FSSAM]) -> None:
+    """Raises ValueError for no models, or for models whose encoders see an image in another way."""
+    if not models:
+        raise ValueError("there is no model to evaluate")
+    first = next(iter(models.values()))
+    for name, model in models.items():
+        if not _share_encoders(first, model):
+            raise ValueError(f"{name!r} has other frozen encoders than {next(iter(models))!r}; evaluate it on its own")
 
 
-def _batches(episodes: Pictograms, batch_size: int) -> Iterator[EpisodeBatch]:
-    waiting: list[Episode] = []
-    for episode in episodes:
-        waiting.append(episode)
-        if len(waiting) == batch_size:
-            yield collate(waiting)
-            waiting = []
-    if waiting:
-        yield collate(waiting)
+@lru_cache(maxsize=1)
+def _images(fold: int, images: int) -> PictogramImages:
+    """The fold's fixed images, kept for the next number of shots or seed."""
+    return PictogramImages(fold, "novel", images)
+
+
+def _targets(
+    episodes: Episodes, batch: EpisodeBatch, indices: Sequence[int], resolution: str, size: int
+) -> list[Tensor]:
+    """The true query masks where the protocol counts: at the label's own size, or stretched to the model's square."""
+    if resolution == "label":
+        target = getattr(episodes, "target", None)
+        return list(batch.query_masks) if target is None else [target(index) for index in indices]
+    masks = batch.query_masks.unsqueeze(1).float()
+    return list(F.interpolate(masks, (size, size), mode="nearest").squeeze(1).to(torch.uint8))
 
 
 def _share_encoders(one: FSSAM, other: FSSAM) -> bool:
-    def frozen(model: FSSAM) -> list[torch.Tensor]:
-        trained = {id(parameter) for _, parameter in model.trainable_parameters()}
-        return [p for p in model.parameters() if id(p) not in trained]
+    """Whether `encode` gives the same for both; all behind it may differ."""
+    first, second = _encoder_tensors(one), _encoder_tensors(other)
+    return (
+        (one.sam2.image_size, one.precision) == (other.sam2.image_size, other.precision)
+        and [(x.shape, x.dtype) for x in first] == [(x.shape, x.dtype) for x in second]
+        and all(map(torch.equal, first, second))
+    )
 
-    first, second = frozen(one), frozen(other)
-    return len(first) == len(second) and all(map(torch.equal, first, second))
+
+def _encoder_tensors(model: FSSAM) -> list[Tensor]:
+    networks = [*model.sam2.encoder_modules(), *([] if model.features is None else [model.features])]
+    tensors = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
+    return [model.sam2.mean, model.sam2.std, *tensors]

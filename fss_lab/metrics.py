@@ -7,7 +7,7 @@ intervals can be computed afterwards. All scores are fractions in 0..1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -121,6 +121,17 @@ class SegmentationScore:
         return float(_ratio(sums[column], sums[column + 1]))
 
 
+def merge_scores(scores: Iterable[SegmentationScore]) -> SegmentationScore:
+    """The score of all episodes together, e.g. of several folds or seeds, in order.
+
+    Its classes are those of any of the scores; as every fold has five, the mIoU of all folds is the mean of theirs.
+    Raises ValueError for no scores.
+    """
+    parts = list(scores)
+    class_ids = dict.fromkeys(class_id for score in parts for class_id in score.class_ids)
+    return SegmentationScore(tuple(class_ids), np.concatenate([score.counts for score in parts]) if parts else None)
+
+
 def bootstrap_interval(
     score: SegmentationScore,
     metric: Metric = "miou",
@@ -166,6 +177,36 @@ def paired_bootstrap(
             f"{len(episodes)} and {len(others)} episodes that differ; use one episode list for both"
         )
     return _bootstrap([score, baseline], metric, replicates, level, seed)
+
+
+def mean_interval(
+    values: np.ndarray,
+    baseline: np.ndarray | None = None,
+    *,
+    relative: bool = False,
+    replicates: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of the mean of something measured once per episode.
+
+    values: (N,). baseline: the same measure of another variant on the same episodes, (N,); then the interval is of
+    the difference of the means, or with relative=True of mean(values) / mean(baseline) - 1, with paired draws.
+    Raises ValueError for other shapes, no episodes, values that are not finite, or relative=True without a baseline.
+    """
+    table = np.stack([values] if baseline is None else [values, baseline]).astype(np.float64)
+    if table.ndim != 2 or table.shape[1] == 0 or not np.isfinite(table).all():
+        raise ValueError(f"expected finite values of shape (N,), N at least 1, got {table.shape[1:]}")
+    if relative and baseline is None:
+        raise ValueError("a relative change needs a baseline")
+    n = table.shape[1]
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=replicates)  # replicates, N
+    means = np.concatenate([table.mean(axis=1, keepdims=True), table @ drawn.T / n], axis=1)  # observed first
+    result = means[0]
+    if baseline is not None:
+        result = means[0] / means[1] - 1 if relative else means[0] - means[1]
+    low, high = np.quantile(result[1:], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(result[0]), float(low), float(high))
 
 
 def _bootstrap(scores: list[SegmentationScore], metric: Metric, replicates: int, level: float, seed: int) -> Interval:

@@ -5,48 +5,73 @@ Both learn from randomly composed classes only (`fss_lab.datasets.random_classes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.toy import FEATURE_INPUT, IMAGE_SIZE, ToyFeatures, build_toy_sam2
+from fss_lab.batches import ignore_signals
 from fss_lab.checkpoints import save_safetensors
 from fss_lab.datasets.random_classes import RandomScenes
-from fss_lab.datasets.scenes import IGNORE, Scene
+from fss_lab.datasets.scenes import IGNORE, Scene, silhouette
+from fss_lab.loop import Losses, run_loop
 from fss_lab.method.prompts import cosine_map, discriminative_prior, min_max, prototype
-from fss_lab.training import Losses, cosine, run_loop
+from fss_lab.optimisers import MuonAdamW, require_muon
+from fss_lab.running import one_device
+
+SHAPE_SIZE = 16  # cells along each side of the silhouettes that the features learn to tell
+T = TypeVar("T")
 
 
-def pretrain_sam2(directory: Path, *, steps: int = 1450, clips: int = 8, seed: int = 0) -> Sam2Backbone:
+def hold(step: int, steps: int) -> float:
+    """Learning-rate factor: 50 steps of warm-up, 1, and over the last fifth of the steps linearly down to 0."""
+    return min(1.0, (step + 1) / 50, 5 * (1 - step / steps))
+
+
+def pretrain_sam2(
+    directory: Path, *, steps: int = 1450, clips: int = 8, seed: int = 0, accelerator: str = "auto"
+) -> Sam2Backbone:
     """Train SAM 2 in miniature on its own task: shown an object in one frame, segment the same one in another.
 
     Each step renders `clips` clips of two frames; in every clip two objects are followed in both directions.
+    accelerator: cpu, cuda, or auto for CUDA where there is one. Raises RunError without `torch.optim.Muon`, and as
+    `run_loop`.
     """
+    require_muon()
     torch.manual_seed(seed)
     backbone = build_toy_sam2().train()
     corpus = RandomScenes(classes=1000, size=IMAGE_SIZE)
-
-    def losses(step: int) -> Losses:
-        rng = np.random.default_rng([seed, step])
-        pairs = [corpus.clip(rng, 2, int(rng.integers(2, 5)), jump=bool(rng.random() < 0.75)) for _ in range(clips)]
-        return sam2_losses(backbone, pairs)
-
-    _run(backbone, losses, directory, steps, 8e-4, seed)
+    matrices = (m.weight for m in backbone.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+    hidden = [weight for weight in matrices if weight.shape[1] > 3]  # not of the image, nor of one channel each
+    _run(
+        backbone, hidden, partial(_clips, corpus, clips, seed), lambda pairs: sam2_losses(backbone, pairs), directory,
+        accelerator=accelerator, steps=steps, learning_rate=8e-4, seed=seed, clips=clips,
+    )  # fmt: skip
     _save(directory, backbone.model, corpus, steps, seed)
     return backbone.eval()
+
+
+def _clips(corpus: RandomScenes, count: int, seed: int, step: int) -> list[list[Scene]]:
+    """The clips of a step, two frames each."""
+    rng = np.random.default_rng([seed, step])
+    return [corpus.clip(rng, 2, int(rng.integers(2, 5)), jump=bool(rng.random() < 0.75)) for _ in range(count)]
 
 
 def sam2_losses(backbone: Sam2Backbone, pairs: list[list[Scene]]) -> Losses:
     """Dice + 5 BCE of the best of the three masks, the IoU and visibility heads, and an auxiliary match of features."""
     clips = len(pairs)
     frames = [first for first, _ in pairs] + [second for _, second in pairs]
-    images = torch.from_numpy(np.stack([scene.image for scene in frames])).permute(0, 3, 1, 2)
-    with torch.autocast("cpu", torch.bfloat16):
+    device = next(backbone.parameters()).device
+    images = torch.from_numpy(np.stack([scene.image for scene in frames])).permute(0, 3, 1, 2).to(device)
+    with torch.autocast(device.type, torch.bfloat16):
         features = backbone.encode(images)
     features = features.to(torch.float32)
     # Four tasks a clip: objects 1 and 2, first frame to second and back.
@@ -57,9 +82,10 @@ def sam2_losses(backbone: Sam2Backbone, pairs: list[list[Scene]]) -> Losses:
     # In the last of every 16 tasks the memory is of another clip: the object is not there.
     absent = torch.arange(len(source)) % 16 == 15
     source = torch.where(absent, (source + 1) % clips + source // clips * clips, source)
-    shown = (instances[source] == objects[:, None, None]).float()[:, None]
-    wanted = (instances[target] == objects[:, None, None]).float()[:, None]
-    known = (instances[target] != IGNORE).float()[:, None]
+    shown = (instances[source] == objects[:, None, None]).float()[:, None].to(device)
+    wanted = (instances[target] == objects[:, None, None]).float()[:, None].to(device)
+    known = (instances[target] != IGNORE).float()[:, None].to(device)
+    absent, source, target = absent.to(device), source.to(device), target.to(device)
 
     memory = backbone.remember(features[source], shown)
     tokens = backbone.memory_tokens([(memory.memory, memory.position)], [memory.pointer])
@@ -85,88 +111,166 @@ def sam2_losses(backbone: Sam2Backbone, pairs: list[list[Scene]]) -> Losses:
     }
 
 
-def pretrain_features(directory: Path, *, steps: int = 6000, classes_a_step: int = 12, seed: int = 0) -> ToyFeatures:
+class FeatureHeads(nn.Module):
+    """What the features must tell while they learn, and nobody needs afterwards: which class, and what shape."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.directions = nn.Embedding(classes + 1, channels)  # one for the background and one for every class
+        nn.init.normal_(self.directions.weight, std=0.05)
+        self.shape = nn.Sequential(nn.Linear(channels, 256), nn.ReLU(), nn.Linear(256, SHAPE_SIZE**2))
+
+    def class_loss(self, features: Tensor, numbers: Tensor) -> Tensor:
+        """features (n, c) against class numbers (n,), 0 = background."""
+        return F.cross_entropy(16 * F.normalize(features) @ F.normalize(self.directions.weight).T, numbers)
+
+    def shape_loss(self, features: Tensor, shapes: Tensor) -> Tensor:
+        """features (n, c) against silhouettes (n, SHAPE_SIZE, SHAPE_SIZE) in 0..1."""
+        return F.binary_cross_entropy_with_logits(self.shape(10 * F.normalize(features)), shapes.flatten(1))
+
+
+def pretrain_features(
+    directory: Path, *, steps: int = 6200, classes_a_step: int = 12, seed: int = 0, accelerator: str = "auto"
+) -> ToyFeatures:
     """Train the dense features: patches of one class agree across identities, and the prior is right at 0.5.
 
     Each step renders two scenes of each of `classes_a_step` classes (at least 2), with distractors of the others.
+    accelerator, errors: as `pretrain_sam2`.
     """
+    require_muon()
     torch.manual_seed(seed)
-    corpus = RandomScenes(classes=600, size=FEATURE_INPUT)
+    corpus = RandomScenes(classes=500, size=FEATURE_INPUT)
     model = ToyFeatures()
-    # A direction for the background and for every class; only needed while training.
-    directions = nn.Embedding(len(corpus.classes) + 1, model.project.out_channels)
-    nn.init.normal_(directions.weight, std=0.05)
-    trained = nn.ModuleDict({"features": model, "directions": directions})
+    heads = FeatureHeads(model.project.out_channels, len(corpus.classes))
 
-    def losses(step: int) -> Losses:
-        rng = np.random.default_rng([seed, step])
-        chosen = [int(c) for c in rng.choice(len(corpus.classes), classes_a_step, replace=False)]
-        scenes = []
-        for target in chosen * 2:
-            others = [c for c in chosen if c != target]
-            extra = [int(c) for c in rng.choice(others, int(rng.integers(1, min(4, classes_a_step))), replace=False)]
-            scenes.append(corpus.scene(rng, [*extra, target]))
-        return feature_losses(model, directions, scenes, chosen)
-
-    _run(trained, losses, directory, steps, 1.5e-3, seed)
+    convolutions = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
+    _run(
+        nn.ModuleDict({"features": model, "heads": heads}), convolutions[1:-1],
+        partial(_class_pairs, corpus, classes_a_step, seed), lambda pairs: feature_losses(model, heads, *pairs),
+        directory, accelerator=accelerator, steps=steps, learning_rate=1.5e-3, seed=seed,
+        classes_a_step=classes_a_step,
+    )  # fmt: skip
     _save(directory, model, corpus, steps, seed)
     return model.eval()
 
 
-def feature_losses(model: ToyFeatures, directions: nn.Embedding, scenes: list[Scene], chosen: list[int]) -> Losses:
-    """Both priors against the query's mask, and the class of every object and patch among those of the corpus.
+def _class_pairs(corpus: RandomScenes, count: int, seed: int, step: int) -> tuple[list[Scene], list[int]]:
+    """The scenes of a step, two of each of `count` classes (all firsts, then all seconds), and those classes."""
+    rng = np.random.default_rng([seed, step])
+    chosen = [int(c) for c in rng.choice(len(corpus.classes), count, replace=False)]
+    scenes = []
+    for target in chosen * 2:
+        others = [c for c in chosen if c != target]
+        extra = [int(c) for c in rng.choice(others, int(rng.integers(1, min(4, count))), replace=False)]
+        scenes.append(corpus.scene(rng, [*extra, target]))
+    return scenes, chosen
+
+
+def feature_losses(model: ToyFeatures, heads: FeatureHeads, scenes: list[Scene], chosen: list[int]) -> Losses:
+    """Both priors against the query's mask, and the class and shape of every object, told by each of its patches.
 
     scenes: first and second half hold class `chosen[i]` in their i-th scene; each half is the other's support.
     """
-    count = len(chosen)
-    images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2)
-    masks = torch.from_numpy(np.stack([scene.mask(chosen[i % count]) for i, scene in enumerate(scenes)]))
-    with torch.autocast("cpu", torch.bfloat16):
+    count, device = len(chosen), model.project.weight.device
+    images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).to(device)
+    masks = torch.from_numpy(np.stack([scene.mask(chosen[i % count]) for i, scene in enumerate(scenes)])).to(device)
+    instances = torch.from_numpy(np.stack([scene.instances for scene in scenes])).to(device)
+    with torch.autocast(device.type, torch.bfloat16):
         features = model(images.contiguous(memory_format=torch.channels_last))
     features = features.float()  # 2n, c, 32, 32
     size = features.shape[-1]
     truth = F.adaptive_avg_pool2d((masks == 1).float()[:, None], size)
     weight = F.adaptive_avg_pool2d((masks != IGNORE).float()[:, None], size)
-    swap = torch.cat([torch.arange(count, 2 * count), torch.arange(count)])
+    swap = torch.arange(2 * count, device=device).roll(count)
     prior = min_max(cosine_map(features, prototype(features, truth)[swap]))
     unlike = min_max(cosine_map(features, prototype(features, 1 - truth)[swap]))
     discriminative = discriminative_prior(prior, unlike)
     # SAM 2's memory encoder takes a prior for a mask with its edge at 0.5: so the losses put the edge there.
-    prior_loss = bce(12 * (prior - 0.5), truth, weight).mean() + dice(12 * (prior - 0.5), truth, weight).mean()
-    discriminative_loss = bce(12 * (discriminative - 0.5), truth, weight).mean()
+    objects = F.adaptive_avg_pool2d(((instances > 0) & (instances != IGNORE)).float()[:, None], size)
+    balanced = _balance(truth, (objects - truth).clamp(min=0), (weight - objects).clamp(min=0))
+    prior_loss = bce(12 * (prior - 0.5), truth, balanced).mean() + dice(12 * (prior - 0.5), truth, weight).mean()
+    discriminative_loss = bce(12 * (discriminative - 0.5), truth, balanced).mean()
 
-    numbers = torch.from_numpy(np.stack([scene.labels(ring=-1) for scene in scenes]))[:, 2::4, 2::4]
-    counted = (numbers > 0) | ((numbers == 0) & (torch.rand(numbers.shape) < 0.1))  # most patches are background
+    seen = instances[:, 2::4, 2::4]  # the object under the centre of every patch
+    counted = ((seen > 0) & (seen != IGNORE)) | (
+        (seen == 0) & (torch.rand(seen.shape, device=device) < 0.1)
+    )  # most is background
     patches = features.permute(0, 2, 3, 1)[counted]
-    # Patches of one class in one scene, averaged: the object as a whole.
-    key = numbers[counted] + 10_000 * counted.nonzero()[:, 0]
-    groups, group = key.unique(return_inverse=True)
-    objects = torch.zeros(len(groups), patches.shape[1]).index_add(0, group, patches)
-    towards = F.normalize(directions.weight, dim=1).T
-    patch_loss = F.cross_entropy(16 * F.normalize(patches, dim=1) @ towards, numbers[counted])
-    object_loss = F.cross_entropy(16 * F.normalize(objects, dim=1) @ towards, groups % 10_000)
+    # Patches of one object, averaged: the object as a whole. Its key: 256 * scene + instance number.
+    keys, group = (seen[counted] + 256 * counted.nonzero()[:, 0]).unique(return_inverse=True)
+    wholes = torch.zeros(len(keys), patches.shape[1], device=device).index_add(0, group, patches)
+    places = [divmod(key, 256) for key in keys.tolist()]
+    classes = [scenes[i].class_ids[number - 1] + 1 if number else 0 for i, number in places]
+    numbers = torch.tensor(classes, device=device)
+    real = numbers > 0
+    shapes = torch.zeros(len(keys), SHAPE_SIZE, SHAPE_SIZE, device=device)
+    shapes[real] = torch.from_numpy(
+        np.stack([silhouette(scenes[i].identities[number - 1], SHAPE_SIZE) for i, number in places if number])
+    ).to(device)
+    shapes = (shapes + shapes.flip(2)) / 2  # nothing in a scene tells whether an object is mirrored
+    object_loss, shape_loss = heads.class_loss(wholes, numbers), heads.shape_loss(wholes[real], shapes[real])
+    patches, group = patches[::3], group[::3]  # neighbours say much the same
+    patch_loss = heads.class_loss(patches, numbers[group])
+    shape_loss = shape_loss + heads.shape_loss(patches[real[group]], shapes[group[real[group]]])
     return {
-        "loss": prior_loss + discriminative_loss + object_loss + 0.5 * patch_loss,
+        "loss": prior_loss + discriminative_loss + object_loss + 0.5 * patch_loss + 3 * shape_loss,
         "prior_iou": iou(prior.detach() - 0.5, truth, weight).mean(),
         "discriminative_iou": iou(discriminative.detach() - 0.5, truth, weight).mean(),
         "prior": prior_loss,
         "object": object_loss,
         "patch": patch_loss,
+        "shape": shape_loss,
     }
+
+
+def _balance(*regions: Tensor) -> Tensor:
+    """Weights (B, 1, h, w) under which each region (B, 1, h, w), if it is there, counts as much as every other."""
+    return torch.stack([region / (region.sum(dim=(2, 3), keepdim=True) + 4) for region in regions]).sum(dim=0)
 
 
 def _run(
     model: nn.Module,
-    losses: Callable[[int], Losses],
+    hidden: Iterable[Tensor],
+    make: Callable[[int], T],
+    losses: Callable[[T], Losses],
     directory: Path,
+    *,
+    accelerator: str,
     steps: int,
     learning_rate: float,
     seed: int,
+    **facts: Any,
 ) -> None:
+    """Train all of the model on one device. make: the data of a step, rendered ahead."""
+    fabric = one_device(accelerator)
+    model.to(fabric.device)
+
+    def ahead(first: int) -> Any:
+        data: Any = _Steps(make, steps)
+        order = range(first, steps)
+        return iter(
+            DataLoader(data, None, sampler=order, num_workers=1, prefetch_factor=4, worker_init_fn=ignore_signals)
+        )
+
     run_loop(
-        model, model.parameters(), losses, directory,
-        steps=steps, learning_rate=learning_rate, schedule=cosine, weight_decay=0.02, clip=1.0, seed=seed,
+        fabric, losses, model.parameters(), model.state_dict(), ahead, directory,
+        facts={"model": type(model).__name__, "steps": steps, "learning_rate": learning_rate, "seed": seed, **facts},
+        optimiser=MuonAdamW(model, hidden, learning_rate=learning_rate),
+        steps=steps, schedule=hold, clip=1.0, seed=seed,
     )  # fmt: skip
+
+
+class _Steps(Dataset[Any]):
+    """What a run needs in each of its steps."""
+
+    def __init__(self, make: Callable[[int], T], steps: int) -> None:
+        self.make, self.steps = make, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[list[int], Any]:
+        return [step], self.make(step)
 
 
 def _save(directory: Path, model: nn.Module, corpus: RandomScenes, steps: int, seed: int) -> None:
@@ -184,9 +288,9 @@ def dice(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
 
 
 def bce(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Binary cross-entropy of each map, averaged over known pixels -> (B, M)."""
+    """Binary cross-entropy of each map, averaged with weights (B, 1, h, w) -> (B, M)."""
     each = F.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none")
-    return (each * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3)).clamp(min=1)
+    return (each * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3)).clamp(min=1e-3)
 
 
 def iou(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:

@@ -1,161 +1,263 @@
-"""Training FSSAM on a fold's base classes: one plain loop, shared with pre-training."""
+"""Training FSSAM, or the baseline it starts from, on a fold's base classes."""
 
 from __future__ import annotations
 
-import csv
-import math
-import os
-import time
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from fss_lab.checkpoints import save_safetensors
+from fss_lab.batches import EpisodeBatches
+from fss_lab.cache import FeatureCache
+from fss_lab.checkpoints import (
+    CheckpointError,
+    load_metadata,
+    load_run_file,
+    load_state,
+    load_tensors,
+    save_safetensors,
+)
+from fss_lab.curves import curves
 from fss_lab.datasets.pictograms import Pictograms
-from fss_lab.episode import collate
-from fss_lab.evaluation import evaluate
+from fss_lab.episode import Episode, EpisodeBatch
+from fss_lab.evaluation import Episodes, evaluate
+from fss_lab.loop import SCHEDULES, Losses, Progress, run_loop
 from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM
+from fss_lab.metrics import SegmentationScore
 from fss_lab.models import load_model
+from fss_lab.running import make_fabric, precision_of, read_log, seed_all
+from fss_lab.runs import PROFILES, RunError, TrainConfig, check_same_run, facts_of, profile, read_config
 
-Losses = dict[str, Tensor]  # by name; "loss" is minimised, the others are only logged
-LOG_EVERY = 20  # steps
+__all__ = [
+    "PROFILES",
+    "RunError",
+    "TrainConfig",
+    "TrainResult",
+    "load_trained",
+    "profile",
+    "read_config",
+    "replay",
+    "train",
+    "trainable_table",
+]
 
 
-def cosine(step: int, steps: int) -> float:
-    """Learning-rate factor: 50 steps of warm-up, then half a cosine down to 0."""
-    return min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
+@dataclass(frozen=True)
+class TrainResult:
+    """model: with its best weights, in evaluation mode. progress: where the run ended, and its best score (mIoU on
+    held-out base-class episodes, in 0..1) if there were validations. weights: the file of the trained parameters."""
+
+    model: FSSAM
+    progress: Progress
+    weights: Path
 
 
-def poly(step: int, steps: int) -> float:
-    """Learning-rate factor (1 - step / steps)^0.9, the paper's."""
-    return (1 - step / steps) ** 0.9
+def train(config: TrainConfig, directory: str | Path) -> TrainResult:
+    """Train one model as `config` says, or go on with the run that `directory` holds (Sec. Implementation Details).
 
+    Dice loss, AdamW; the frozen networks run without gradient. The best weights are those with the highest mIoU on
+    episodes of base classes drawn with another seed; novel classes are never looked at. Writes into `directory`:
+    `run.yaml`, `log.csv`, `validation.csv`, `tensorboard/`, `last.pt`, `best.pt`, and at the end `weights.safetensors`
+    (what was trained, in half precision; see `load_trained`) and `curves.png`. With several processes, all return.
 
-def run_loop(
-    model: nn.Module,
-    parameters: Iterable[nn.Parameter],
-    compute_losses: Callable[[int], Losses],
-    directory: Path,
-    *,
-    steps: int,
-    learning_rate: float,
-    schedule: Callable[[int, int], float],
-    weight_decay: float = 0.0,
-    clip: float = math.inf,
-    seed: int = 0,
-    save_every: int = 100,
-) -> None:
-    """Minimise the losses of steps 0 .. steps - 1 with AdamW.
-
-    A step's data and dropout depend on nothing but (seed, step), so a run that is started again in the same
-    `directory` goes on from its last checkpoint, `last.pt`. The log, means over 20 steps, is `log.csv`.
-
-    Raises FloatingPointError when a loss is not finite, before it reaches the weights.
+    Raises ValueError for a data set, fold, pattern or size of batch that cannot be; RunError, CheckpointError and
+    FloatingPointError as `run_loop`.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    checkpoint = directory / "last.pt"
-    parameters = list(parameters)
-    optimiser = torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay)
-    first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
-    started, sums = time.monotonic(), dict[str, float]()
-    for step in range(first, steps):
-        torch.manual_seed(seed * 1_000_003 + step)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * schedule(step, steps)
-        losses = compute_losses(step)
-        if not torch.isfinite(losses["loss"]):
-            raise FloatingPointError(f"the loss of step {step} is {losses['loss'].item()}; lower the learning rate")
-        optimiser.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        nn.utils.clip_grad_norm_(parameters, clip)
-        optimiser.step()
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        done = step + 1
-        if done % LOG_EVERY == 0 or done == steps:
-            count = (done - 1) % LOG_EVERY + 1
-            means = {name: round(value / count, 4) for name, value in sums.items()}
-            _log(
-                directory / "log.csv",
-                {"step": done, **means, "seconds": round(time.monotonic() - started, 1)},
-            )
-            sums.clear()
-        if done % save_every == 0 or done == steps:
-            aside = checkpoint.with_suffix(".part")
-            torch.save({"step": done, "model": model.state_dict(), "optimiser": optimiser.state_dict()}, aside)
-            os.replace(aside, checkpoint)
-
-
-def train(
-    directory: Path,
-    *,
-    fold: int,
-    steps: int = 250,
-    batch_size: int = 8,
-    learning_rate: float = 3e-4,
-    shots: int = 1,
-    seed: int = 321,
-    validation_episodes: int = 100,
-) -> dict[str, FSSAM]:
-    """Train the toy FSSAM of a fold on its base classes, and beside it the support-memory baseline.
-
-    Both start from the same pre-trained weights and see the same episodes. As in the paper (Sec. Implementation
-    Details): Dice loss, AdamW without weight decay, poly schedule; memory encoder, memory attention and mask decoder
-    learn. Novel classes are never looked at. Writes into `directory`: `log.csv`, `last.pt` and at the end
-    `fssam.safetensors` and `baseline.safetensors` (what was trained, in half precision); prints the mIoU of both on
-    `validation_episodes` held-out base-class episodes.
-
-    Returns the trained models by name. Raises ValueError for an unknown fold or fewer than 1 shot.
-    """
-    models = {
-        "fssam": load_model("toy", weights="pretrained").freeze().train(),
-        "baseline": load_model("toy", weights="pretrained", memory="support").freeze().train(),
-    }
-    episodes = Pictograms(fold, "base", shots, seed, episodes=steps * batch_size)
-
-    def losses(step: int) -> Losses:
-        batch = collate([episodes[step * batch_size + i] for i in range(batch_size)])
-        encoded = models["fssam"].encode(batch)  # frozen, the same for both
-        each = {name: dice_loss(model.predict(encoded).logits, batch.query_masks) for name, model in models.items()}
-        return {"loss": torch.stack(list(each.values())).sum(), **each}
-
-    trained = {name: dict(model.trainable_parameters()) for name, model in models.items()}
-    run_loop(
-        nn.ModuleDict(models), [p for own in trained.values() for p in own.values()], losses, directory,
-        steps=steps, learning_rate=learning_rate, schedule=poly, seed=seed,
+    directory = Path(directory)
+    total = config.steps * config.batch_size
+    data = base_episodes(config, min(total, config.pool or total), config.seed)
+    fabric = make_fabric(config)
+    model = _build(config, fabric.device)
+    fabric.print(trainable_table(model))
+    fabric.print(f"{fabric.world_size} process(es) on {fabric.device.type}, precision {precision_of(fabric)}")
+    trained = dict(model.trainable_parameters(config.trainable))
+    cache = FeatureCache() if config.cache else None
+    batches = EpisodeBatches(
+        data, config.batch_size, config.steps, accumulate=config.accumulate, rank=fabric.global_rank,
+        processes=fabric.world_size, workers=config.workers, seed=config.seed,
     )  # fmt: skip
-    for model in models.values():
-        model.eval()
-    scores = evaluate(models, Pictograms(fold, "base", shots, seed + 1, episodes=validation_episodes))
-    for name, own in trained.items():
+    progress = run_loop(
+        fabric, lambda batch: episode_losses(model, batch, cache), trained.values(), trained, batches, directory,
+        facts=facts_of(config), steps=config.steps, learning_rate=config.learning_rate,
+        schedule=SCHEDULES[config.schedule], weight_decay=config.weight_decay, seed=config.seed,
+        accumulate=config.accumulate, save_every=config.save_every,
+        validate=_validation(fabric, model, config, cache), validate_every=config.validate_every,
+        patience=config.patience, tensorboard=config.tensorboard,
+    )  # fmt: skip
+    return _finish(fabric, model, trained, progress, config, directory)
+
+
+def episode_losses(model: FSSAM, batch: EpisodeBatch, cache: FeatureCache | None = None) -> Losses:
+    """The Dice loss of a batch of episodes, at the model's image size; pixels of 255 count as background.
+
+    cache: keeps the frozen features of images seen before.
+    """
+    encoded = model.encode(batch, cache)
+    assert encoded.query_masks is not None
+    return {"loss": dice_loss(model.predict(encoded).logits, encoded.query_masks.squeeze(1).bool())}
+
+
+def base_episodes(config: TrainConfig, episodes: int, seed: int) -> Episodes:
+    """Episodes of the base classes of the configured fold. Raises ValueError for an unknown data set."""
+    if config.dataset != "pictograms":
+        raise ValueError(
+            f'there is no data set {config.dataset!r} in this version of fss_lab; there is "pictograms". With the '
+            "paper's profile, name it and give the model and steps, e.g. --dataset pictograms --model toy --steps 100"
+        )
+    return Pictograms(config.fold, "base", config.shots, seed, episodes=episodes)
+
+
+def trainable_table(model: FSSAM) -> str:
+    """How many parameters of each part of SAM 2 require a gradient, and the dense features, as a text table."""
+    parts: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.sam2.model.named_parameters():
+        part = name.split(".")[0] if "." in name else "single tensors"
+        parts.setdefault(part, []).append(parameter)
+    if model.features is not None:
+        parts["dense features"] = list(model.features.parameters())
+    parts["together"] = [parameter for own in parts.values() for parameter in own]
+    lines = [f"{'module':<22} {'trained':>12} {'of':>12} parameters"]
+    for part, own in parts.items():
+        count = sum(parameter.numel() for parameter in own if parameter.requires_grad)
+        lines.append(f"{part:<22} {count:>12,} {sum(parameter.numel() for parameter in own):>12,}")
+    return "\n".join(lines)
+
+
+def load_trained(directory: str | Path) -> FSSAM:
+    """The model of a finished run, from its `run.yaml` and `weights.safetensors`, on the CPU in evaluation mode.
+
+    Raises RunError or CheckpointError for a directory without them, or whose files do not belong together.
+    """
+    directory = Path(directory)
+    config, path = read_config(directory / "run.yaml"), directory / "weights.safetensors"
+    metadata = load_metadata(path)
+    if "config" not in metadata:
+        raise CheckpointError(f"{path} was not written by `fss_lab.training.train`; `load_model` takes other weights")
+    check_same_run(json.loads(metadata["config"]), facts_of(config), path)
+    model = _build(config, torch.device("cpu")).requires_grad_(False).eval()
+    load_tensors(dict(model.trainable_parameters(config.trainable)), load_state(path), source=path)
+    return model
+
+
+def replay(path: str | Path) -> list[float]:
+    """Compute the losses of a step that was not finite once more, on one device of this machine, and print what is
+    wrong. path: the `not_finite*.pt` of a run. Returns the loss of every accumulated part.
+
+    Raises CheckpointError for another file, RunError for one of pre-training.
+    """
+    saved = load_run_file(path)
+    if "parts" not in saved or any(part["batch"] is None for part in saved["parts"]):
+        raise RunError(f"{path} holds no step of `fss-lab train` to replay; give the not_finite.pt of a training run")
+    config = TrainConfig(**saved["facts"])
+    fabric = make_fabric(config, one_process=True)
+    if precision_of(fabric) != saved["precision"]:
+        print(f"the run computed in {saved['precision']}, this machine in {precision_of(fabric)}: numbers will differ")
+    model = _build(config, fabric.device)
+    trained = dict(model.trainable_parameters(config.trainable))
+    load_tensors(trained, saved["model"], source=path)
+    losses = []
+    for part in saved["parts"]:
+        seed_all(*part["seed"])
+        model.zero_grad()
+        with fabric.autocast():
+            loss = episode_losses(model, EpisodeBatch(**part["batch"]))["loss"]
+        fabric.backward(loss)
+        losses.append(loss.item())
+        bad = [name for name, p in trained.items() if p.grad is not None and not p.grad.isfinite().all()]
         print(
-            f"fold {fold}, {name}: {100 * scores[name].miou:.1f} mIoU on {validation_episodes} held-out base episodes"
+            f"step {saved['step']}, episodes {part['episodes']}: loss {losses[-1]}; gradients not finite: {bad or '-'}"
         )
-        facts = {
-            "fold": fold, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "shots": shots,
-            "seed": seed, "validation_miou": round(scores[name].miou, 4), "validation_episodes": validation_episodes,
-        }  # fmt: skip
-        save_safetensors(
-            directory / f"{name}.safetensors",
-            {key: parameter.half() for key, parameter in own.items()},
-            {key: str(value) for key, value in facts.items()},
-        )
-    return models
+    return losses
 
 
-def _log(path: Path, row: dict[str, float]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+def _build(config: TrainConfig, device: torch.device) -> FSSAM:
+    """The configured model in training mode, its trained parameters requiring gradients."""
+    if config.model != "toy" and None in (config.sam2_checkpoint, config.features_checkpoint):
+        raise ValueError(f"{config.model} needs sam2_checkpoint and features_checkpoint: training starts from weights")
+    seed_all(config.seed)
+    model = load_model(
+        config.model, fold=config.fold, weights=config.weights, sam2_checkpoint=config.sam2_checkpoint,
+        features_checkpoint=config.features_checkpoint, image_size=config.image_size, memory=config.memory,
+        prior=config.prior, rounds=config.rounds, refinement=config.refinement, calibration=config.calibration,
+    )  # fmt: skip
+    if config.dropout is not None:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = config.dropout
+            elif hasattr(module, "dropout_p"):
+                vars(module)["dropout_p"] = config.dropout  # SAM 2's attention; a plain number in it
+    return model.to(device).freeze(config.trainable).train()
+
+
+class _Share:
+    """Every `processes`-th episode of a data set, from number `rank` on."""
+
+    def __init__(self, data: Episodes, rank: int, processes: int) -> None:
+        self.data, self.numbers, self.classes = data, range(rank, len(data), processes), data.classes
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Episode:
+        return self.data[self.numbers[index]]
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[index] for index in range(len(self)))
+
+
+def _validation(
+    fabric: Fabric, model: FSSAM, config: TrainConfig, cache: FeatureCache | None
+) -> Callable[[], dict[str, float]]:
+    """Scores of the model on held-out base-class episodes, shared out among the processes."""
+    data = base_episodes(config, config.validation_episodes, config.validation_seed)
+    share = _Share(data, fabric.global_rank, fabric.world_size)
+    at_once = config.batch_size // (fabric.world_size * config.accumulate)  # what has room when it trains
+
+    def validate() -> dict[str, float]:
+        model.eval()
+        with fabric.autocast():
+            score = evaluate({"": model}, share, batch_size=at_once, cache=cache)[""]
+        model.train()
+        sums = np.stack([score.counts[score.counts[:, 0] == c, 1:].sum(axis=0) for c in data.classes])
+        added = fabric.all_reduce(torch.from_numpy(sums).to(fabric.device), reduce_op="sum")
+        assert isinstance(added, Tensor)
+        counts = np.concatenate([np.array(data.classes)[:, None], added.cpu().numpy()], axis=1)
+        whole = SegmentationScore(data.classes, counts)
+        return {"miou": whole.miou, "fb_iou": whole.fb_iou}
+
+    return validate
+
+
+def _finish(
+    fabric: Fabric,
+    model: FSSAM,
+    trained: Mapping[str, Tensor],
+    progress: Progress,
+    config: TrainConfig,
+    directory: Path,
+) -> TrainResult:
+    """Give the model its best weights, and write what people want of a run."""
+    weights = directory / "weights.safetensors"
+    if progress.best_step >= 0:
+        best = directory / "best.pt"
+        load_tensors(trained, load_run_file(best)["model"], source=best)
+    if fabric.is_global_zero:
+        at = progress.best_step if progress.best_step >= 0 else progress.step
+        facts = {"config": json.dumps(facts_of(config)), "fold": str(config.fold), "step": str(at)}
+        if progress.best_step >= 0:
+            facts["validation_miou"] = f"{progress.best_score:.4f}"
+            fabric.print(
+                f"best after step {at}: {100 * progress.best_score:.1f} mIoU on {config.validation_episodes} held-out "
+                f"base-class episodes; see {directory / 'curves.png'}"
+            )
+        save_safetensors(weights, {name: tensor.half() for name, tensor in trained.items()}, facts)
+        log, validation = (read_log(directory / f"{name}.csv") for name in ("log", "validation"))
+        curves(log, validation).savefig(directory / "curves.png", dpi=120)
+    fabric.barrier()
+    return TrainResult(model.eval(), progress, weights)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from fss_lab.checkpoints import CheckpointError, load_into, load_metadata, load_state, save_safetensors
+from fss_lab.checkpoints import (
+    CheckpointError,
+    load_into,
+    load_metadata,
+    load_run_file,
+    load_state,
+    load_tensors,
+    remove_leftovers,
+    save_run,
+    save_safetensors,
+)
 
 
 def model(seed: int = 0, width: int = 3) -> nn.Module:
@@ -77,6 +88,34 @@ def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(
     with pytest.raises(KeyboardInterrupt):
         save_safetensors(weights, model(1).state_dict())
     assert weights.read_bytes() == before
+    assert list(weights.parent.iterdir()) == [weights]
+
+
+def test_a_rename_that_is_refused_for_a_moment_is_tried_again(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, refusals = os.replace, [PermissionError(13, "Permission denied")] * 3
+
+    def replace(*arguments: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        real(*arguments)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    save_safetensors(weights, model(1).state_dict())
+    assert same(load_state(weights), model(1).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(13, "a folder you may write to, and close programs"), (5, "check the path and the disk")]
+)
+def test_the_advice_fits_the_error(weights: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(CheckpointError, match=advice):
+        save_safetensors(weights, model(1).state_dict())
     assert list(weights.parent.iterdir()) == [weights]
 
 
@@ -217,3 +256,69 @@ def test_a_very_long_list_is_cut() -> None:
     state = {f"layer{i}": torch.zeros(1) for i in range(120)}
     with pytest.raises(CheckpointError, match="120 unexpected: layer0, .* and 70 more"):
         load_into(nn.Identity(), state, source="some.pth")
+
+
+RUN = {"model": {"a": torch.arange(3.0)}, "step": 7, "best": float("-inf"), "states": (1, (2, 3), None, [b"x", "y"])}
+
+
+def test_a_run_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "last.pt"
+    save_run(path, RUN)
+    found = load_run_file(path)
+    assert torch.equal(found.pop("model")["a"], RUN["model"]["a"])  # type: ignore[index]
+    assert found == {"format": "fss_lab training run 1", **{key: RUN[key] for key in ("step", "best", "states")}}
+    assert load_state(path)["a"].tolist() == [0, 1, 2]  # its weights alone
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_run_that_cannot_be_written_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.pt"
+    save_run(path, RUN)
+    before = path.read_bytes()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"last.pt could not be written .*No space.*free some disk"):
+        save_run(path, {**RUN, "step": 8})
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [{"a": torch.zeros(1)}, [1], {"format": "fss_lab training run 0", "step": 3}])
+def test_checkpoints_of_others_are_refused(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "last.pt"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"last\.pt is no checkpoint of a run of this version.*another directory"):
+        load_run_file(path)
+
+
+def test_a_truncated_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_run(path, RUN)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(CheckpointError, match="cut short"):
+        load_run_file(path)
+
+
+def test_load_tensors_copies_in_place_or_not_at_all() -> None:
+    target = {"a": nn.Parameter(torch.zeros(3)), "b": torch.zeros(2, dtype=torch.int64)}
+    with pytest.raises(CheckpointError, match=r"best\.pt does not fit .* 1 missing: b; 1 unexpected: c\."):
+        load_tensors(target, {"a": torch.ones(3), "c": torch.ones(1)}, source="best.pt")
+    assert not target["a"].any()
+    held = target["a"]
+    load_tensors(target, {"a": torch.ones(3), "b": torch.tensor([4, 5])}, source="best.pt")
+    assert held.tolist() == [1, 1, 1] and target["b"].tolist() == [4, 5] and target["a"] is held
+
+
+def test_only_what_a_killed_save_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [tmp_path / ".notes.tmp", tmp_path / "a.tmp", tmp_path / "last.pt"]
+    for path in kept:
+        path.touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", lambda *_, **__: None)  # as if killed before it could tidy up
+        patched.setattr(os, "replace", lambda *_: None)
+        save_run(tmp_path / "last.pt", RUN)
+    assert len(list(tmp_path.iterdir())) == 4
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)

@@ -79,14 +79,3 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch):
 def test_python_m_fss_lab_is_the_same():
     command = [sys.executable, "-m", "fss_lab", "--version"]
     assert subprocess.check_output(command, text=True).split() == ["fss-lab", fss_lab.__version__]
-
-
-def test_evaluate_prints_and_writes_its_report(tmp_path, capsys):
-    report = tmp_path / "new" / "report.md"
-    assert cli.main(["evaluate", "--folds", "1", "--episodes", "2", "--seed", "3", "--output", str(report)]) == 0
-    printed = capsys.readouterr().out
-    assert report.read_text(encoding="utf-8").strip() == printed.strip()
-    assert "1-shot, novel classes of folds 1, 2 episodes a fold, episode seed 3" in printed
-    assert "FSSAM by fold (mIoU): 1:" in printed and "PPG + IMR over PPG:" in printed
-    assert cli.main(["evaluate", "--folds", "1", "--episodes", "2", "--identity"]) == 0
-    assert "memory shows another identity" in capsys.readouterr().out

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from fss_lab.metrics import SegmentationScore, bootstrap_interval, paired_bootstrap
+from fss_lab.metrics import (
+    SegmentationScore,
+    bootstrap_interval,
+    mean_interval,
+    merge_scores,
+    paired_bootstrap,
+)
 
 REFERENCE = Path(os.environ.get("FSS_LAB_REFERENCE", Path(__file__).parent / "reference"))
 deterministic = settings(max_examples=50)
@@ -252,3 +258,40 @@ def test_bad_bootstrap_arguments_are_refused() -> None:
         bootstrap_interval(score, level=95)
     with pytest.raises(ValueError, match="replicates"):
         bootstrap_interval(score, replicates=0)
+
+
+def test_scores_of_folds_are_merged_over_all_classes():
+    first = SegmentationScore([0, 1], np.array([[0, 1, 2, 3, 4], [1, 5, 6, 7, 8]]))
+    second = SegmentationScore([5], np.array([[5, 1, 4, 1, 4]]))
+    merged = merge_scores([first, second, first])
+    assert merged.class_ids == (0, 1, 5)
+    assert merged.counts.tolist() == [*first.counts.tolist(), *second.counts.tolist(), *first.counts.tolist()]
+    assert merged.miou == pytest.approx((1 / 2 + 5 / 6 + 1 / 4) / 3)
+    with pytest.raises(ValueError, match="one or more different classes"):
+        merge_scores([])
+
+
+@given(order=st.permutations(range(8)))
+def test_the_order_of_episodes_changes_no_score(order):
+    counts = np.array([[i % 3, 10 + i, 30 + i, 50 - i, 70] for i in range(8)])
+    one, other = SegmentationScore([0, 1, 2], counts), SegmentationScore([0, 1, 2], counts[list(order)])
+    assert (one.miou, one.fb_iou, one.iou_per_class) == (other.miou, other.fb_iou, other.iou_per_class)
+
+
+def test_mean_interval_of_values_differences_and_relative_changes():
+    values = np.arange(100.0)
+    estimate, low, high = mean_interval(values)
+    assert estimate == 49.5 and low < 45 < 54 < high
+    assert mean_interval(values + 3, values) == pytest.approx((3, 3, 3))  # paired: no spread is left
+    assert mean_interval(values * 0.75, values, relative=True) == pytest.approx((-0.25, -0.25, -0.25))
+    assert mean_interval(values) == mean_interval(values)
+    wide, narrow = (mean_interval(np.tile([0.0, 1.0], n)) for n in (10, 1000))
+    assert wide.high - wide.low == pytest.approx(10 * (narrow.high - narrow.low), rel=0.15)
+
+
+@pytest.mark.parametrize("bad", [np.zeros(0), np.array([1.0, np.nan]), np.zeros((2, 2))])
+def test_mean_interval_refuses_what_has_no_mean(bad):
+    with pytest.raises(ValueError, match="expected finite values of shape"):
+        mean_interval(bad)
+    with pytest.raises(ValueError, match="needs a baseline"):
+        mean_interval(np.ones(3), relative=True)

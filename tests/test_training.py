@@ -1,88 +1,321 @@
-"""The training loop, FSSAM on a fold, and both pre-trainings, a few steps each."""
+"""Training the toy FSSAM for a few steps in every mode, and both pre-trainings."""
 
-import csv
+import json
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
-from fss_lab import load_model
-from fss_lab.checkpoints import load_metadata, load_state
+from fss_lab import load_model, loop, training
+from fss_lab.backbones.sam2 import Sam2Backbone
+from fss_lab.checkpoints import CheckpointError, load_metadata, load_run_file, load_state, save_run, save_safetensors
+from fss_lab.evaluation import evaluate
+from fss_lab.method import FSSAM
 from fss_lab.pretraining import pretrain_features, pretrain_sam2
-from fss_lab.training import poly, run_loop, train
+from fss_lab.running import read_log
+from fss_lab.runs import RunError, TrainConfig, profile, read_config
+from fss_lab.training import base_episodes, load_trained, replay, train, trainable_table
+
+QUICK = TrainConfig(
+    fold=1, steps=3, batch_size=2, validate_every=0, save_every=2, validation_episodes=3, tensorboard=False,
+    accelerator="cpu",
+)  # fmt: skip
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9 with torch.optim.Muon")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def _fit(directory, steps: int, stop_after: int | None = None) -> nn.Module:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-
-    def losses(step: int) -> dict[str, torch.Tensor]:
-        if step == stop_after:
-            raise KeyboardInterrupt
-        x = torch.randn(16, 4)
-        return {"loss": (model(x)[:, 0] - x.sum(1)).pow(2).mean()}
-
-    run_loop(
-        model,
-        model.parameters(),
-        losses,
-        directory,
-        steps=steps,
-        learning_rate=1e-2,
-        schedule=poly,
-        save_every=10,
-    )
-    return model
+def start() -> dict[str, torch.Tensor]:
+    return load_model("toy", weights="pretrained").sam2.model.state_dict()
 
 
-def test_an_interrupted_run_continues_as_if_nothing_had_happened(tmp_path) -> None:
-    whole = _fit(tmp_path / "whole", 60)
-    with pytest.raises(KeyboardInterrupt):
-        _fit(tmp_path / "parts", 60, stop_after=37)
-    continued = _fit(tmp_path / "parts", 60)
-    for expected, actual in zip(whole.parameters(), continued.parameters(), strict=True):
-        assert torch.equal(expected, actual)
+def moved(model: FSSAM) -> set[str]:
+    before = start()
+    return {name for name, tensor in model.sam2.model.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
-def test_the_log_holds_means_of_twenty_steps_and_the_loss_falls(tmp_path) -> None:
-    _fit(tmp_path, 200)
-    with (tmp_path / "log.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == list(range(20, 201, 20))
-    assert float(rows[-1]["loss"]) < 0.6 * float(rows[0]["loss"])
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of three steps with validations, its directory and its result."""
+    directory = tmp_path_factory.mktemp("run")
+    return directory, train(replace(QUICK, validate_every=2), directory)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_weights(tmp_path) -> None:
-    layer = nn.Linear(2, 1)
-    before = layer.weight.detach().clone()
-    with pytest.raises(FloatingPointError, match="step 0 is nan"):
-        run_loop(
-            layer, layer.parameters(), lambda step: {"loss": layer(torch.ones(2)).sum() * torch.nan}, tmp_path,
-            steps=3, learning_rate=1.0, schedule=poly,
-        )  # fmt: skip
-    assert torch.equal(layer.weight, before)
+def test_a_run_leaves_everything_it_promises(finished) -> None:
+    directory, result = finished
+    names = {path.name for path in directory.iterdir()}
+    assert names == {
+        "run.yaml", "log.csv", "validation.csv", "last.pt", "best.pt", "weights.safetensors", "curves.png",
+    }  # fmt: skip
+    assert read_config(directory / "run.yaml") == replace(QUICK, validate_every=2)
+    assert [row["step"] for row in read_log(directory / "validation.csv")] == [0, 2, 3]
+    assert (directory / "curves.png").read_bytes().startswith(b"\x89PNG")
+    best = max(row["miou"] for row in read_log(directory / "validation.csv"))
+    assert best == pytest.approx(result.progress.best_score, rel=1e-5)
+
+
+def test_the_weights_are_those_of_the_best_step(finished) -> None:
+    directory, result = finished
+    weights, best = load_state(directory / "weights.safetensors"), load_run_file(directory / "best.pt")["model"]
+    assert list(sorted(weights)) == list(sorted(name for name, _ in result.model.trainable_parameters()))
+    assert all(torch.equal(weights[name], best[name].half().float()) for name in best)
+    state = result.model.sam2.model.state_dict()
+    assert all(torch.equal(state[name], best[name]) for name in best)
+    facts = load_metadata(directory / "weights.safetensors")
+    assert facts["fold"] == "1" and facts["step"] == str(result.progress.best_step)
+    assert not result.model.training
+
+
+def test_the_score_is_that_of_held_out_base_episodes(finished) -> None:
+    _, result = finished
+    config = replace(QUICK, validate_every=2)
+    held_out = base_episodes(config, config.validation_episodes, config.validation_seed)
+    assert set(held_out.classes).isdisjoint(range(5, 10))  # the novel classes of fold 1
+    score = evaluate({"": result.model}, held_out, batch_size=config.batch_size)[""]
+    assert score.miou == result.progress.best_score
+
+
+def test_a_finished_run_can_be_loaded(finished) -> None:
+    directory, result = finished
+    model = load_trained(directory)
+    episode = base_episodes(QUICK, 1, 9)[0]
+    difference = model.segment(episode).logits - result.model.segment(episode).logits
+    assert difference.abs().max() < 0.1 and not model.training
+    yaml = directory / "run.yaml"
+    text = yaml.read_text()
+    try:
+        yaml.write_text(text.replace("trainable: paper", "trainable: memory_encoder").replace("rounds: 3", "rounds: 2"))
+        with pytest.raises(RunError, match="rounds was 3, now 2; trainable was 'paper', now 'memory_encoder'"):
+            load_trained(directory)
+    finally:
+        yaml.write_text(text)
+
+
+def test_weights_of_another_origin_are_not_a_run(tmp_path) -> None:
+    (tmp_path / "run.yaml").write_text(json.dumps({"fold": 1}))
+    save_safetensors(tmp_path / "weights.safetensors", {"a": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="was not written by `fss_lab.training.train`"):
+        load_trained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"shots": 2}, {"calibration": "off"}, {"prior": "foreground"}, {"refinement": "v2"}, {"schedule": "cosine"}],
+    ids=lambda changes: "-".join(map(str, *changes.items())),
+)
+def test_variants_train(tmp_path, changes) -> None:
+    model = train(replace(QUICK, **changes), tmp_path).model
+    assert moved(model) and all(parameter.isfinite().all() for parameter in model.parameters())
+    again = load_trained(tmp_path)
+    for name in changes.keys() & {"calibration", "prior", "refinement"}:
+        assert getattr(again.options, name) == changes[name]
 
 
 def test_training_moves_what_the_paper_trains_and_nothing_else(tmp_path) -> None:
-    start = load_model("toy", weights="pretrained").sam2.model.state_dict()
-    models = train(tmp_path, fold=1, steps=2, batch_size=2, validation_episodes=5)
-    assert [model.options.memory for model in models.values()] == ["pseudo", "support"]
-    for name, model in models.items():
-        state, trained = model.sam2.model.state_dict(), {key for key, _ in model.trainable_parameters()}
-        moved = {key for key, tensor in state.items() if not torch.equal(tensor, start[key])}
-        assert moved <= trained
-        assert {key.split(".")[0] for key in moved} == {
-            "memory_encoder",
-            "memory_attention",
-            "sam_mask_decoder",
-        }
-        assert set(load_state(tmp_path / f"{name}.safetensors")) == trained
-        assert load_metadata(tmp_path / f"{name}.safetensors")["fold"] == "1"
+    model = train(QUICK, tmp_path).model
+    trained = {name for name, _ in model.trainable_parameters()}
+    assert moved(model) <= trained
+    assert {name.split(".")[0] for name in moved(model)} == {
+        "memory_encoder", "memory_attention", "sam_mask_decoder",
+    }  # fmt: skip
+    assert (tmp_path / "last.pt").exists() and not (tmp_path / "best.pt").exists()  # there was no validation
 
 
-def test_pretraining_runs_and_writes_weights(tmp_path) -> None:
-    sam2 = pretrain_sam2(tmp_path / "sam2", steps=1, clips=2)
+def test_the_baseline(tmp_path) -> None:
+    model = train(replace(QUICK, memory="support"), tmp_path).model
+    assert model.options.memory == "support" and moved(model)
+    assert load_trained(tmp_path).options.memory == "support"
+
+
+@pytest.mark.parametrize("trainable", ["memory_encoder", "as_published", ("*.gamma", "maskmem_tpos_enc")])
+def test_trainable_sets(tmp_path, trainable) -> None:
+    model = train(replace(QUICK, trainable=trainable), tmp_path).model
+    expected = {name for name, _ in model.trainable_parameters(trainable)}
+    assert moved(model) and moved(model) <= expected
+    assert {name for name, p in model.sam2.model.named_parameters() if p.requires_grad} == expected
+    assert set(load_state(tmp_path / "weights.safetensors")) == expected
+    assert set(load_trained(tmp_path).sam2.model.state_dict()) == set(start())
+
+
+def test_what_the_published_code_really_updates() -> None:
+    """63 tensors with 15,144 numbers of SAM 2 small, of the 11.5 million that it means to train."""
+    model = FSSAM(Sam2Backbone.build("sam2-small", 512), None, memory="support")
+    updated = dict(model.trainable_parameters("as_published"))
+    assert (len(updated), sum(p.numel() for p in updated.values())) == (63, 15_144)
+    meant = [parameter.numel() for _, parameter in model.trainable_parameters()]
+    assert sum(meant) == 11_497_349
+    encoder = dict(model.trainable_parameters("memory_encoder"))
+    assert {name.split(".")[0] for name in encoder} == {"memory_encoder"}
+
+
+def test_trainable_sets_that_cannot_be() -> None:
+    model = load_model("toy")
+    with pytest.raises(ValueError, match="trainable must be one of .* or a list of name patterns, got 'everything'"):
+        model.freeze("everything")
+    with pytest.raises(ValueError, match=r"no parameter that can be trained matches 'image_encoder\.\*'"):
+        model.freeze(["memory_encoder.*", "image_encoder.*"])
+
+
+def test_the_table_of_what_is_trained() -> None:
+    model = load_model("toy").freeze("memory_encoder")
+    rows = {line.rsplit(None, 2)[0]: line.split()[-2:] for line in trainable_table(model).splitlines()[1:]}
+    encoder = sum(parameter.numel() for parameter in model.sam2.model.memory_encoder.parameters())
+    everything = sum(parameter.numel() for parameter in model.parameters())
+    assert rows["memory_encoder"] == [f"{encoder:,}"] * 2
+    assert rows["together"] == [f"{encoder:,}", f"{everything:,}"]
+    assert rows["image_encoder"][0] == rows["dense features"][0] == "0"
+
+
+def test_frozen_parts_stay_in_evaluation_mode() -> None:
+    model = load_model("toy").freeze("memory_encoder").train()
+    sam2 = model.sam2.model
+    assert sam2.memory_encoder.training and not sam2.memory_attention.training and not sam2.sam_mask_decoder.training
+
+
+def test_accumulation_gives_the_same_weights(tmp_path) -> None:
+    still = replace(QUICK, batch_size=4, dropout=0.0, learning_rate=1e-5, trainable=("memory_attention.*",))
+    whole = train(still, tmp_path / "whole").model
+    parts = train(replace(still, accumulate=2), tmp_path / "parts").model
+    assert moved(whole) == moved(parts) != set()
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_bfloat16_trains_the_same_parameters(tmp_path) -> None:
+    """No weight is lost in autocast's cache, as in the published code."""
+    exact = train(replace(QUICK, steps=1), tmp_path / "exact").model
+    mixed = train(replace(QUICK, steps=1, precision="bf16-mixed"), tmp_path / "mixed").model
+    assert moved(mixed) == moved(exact)
+
+
+def test_cached_features_change_nothing(tmp_path) -> None:
+    small = replace(QUICK, pool=2, validate_every=3)
+    plain = train(small, tmp_path / "plain").model
+    cached = train(replace(small, cache=True), tmp_path / "cached").model
+    assert all(map(torch.equal, plain.parameters(), cached.parameters()))
+
+
+def test_dropout_can_be_set(tmp_path) -> None:
+    model = train(replace(QUICK, steps=1, dropout=0.25), tmp_path).model
+    layer = model.sam2.model.memory_attention.layers[0]
+    assert layer.dropout1.p == layer.cross_attn_image.dropout_p == 0.25
+
+
+def test_data_sets_and_weights_that_are_not_there(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"no data set 'pascal' in this version of fss_lab; there is \"pictograms\""):
+        train(profile("paper"), tmp_path)
+    with pytest.raises(ValueError, match=r"sam2-small\+dinov2-base needs sam2_checkpoint and features_checkpoint"):
+        train(profile("paper", dataset="pictograms", steps=2, accelerator="cpu"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_papers_recipe_on_the_toy_world(tmp_path) -> None:
+    config = profile(
+        "paper", dataset="pictograms", model="toy", steps=1, workers=0, validate_every=0, batch_size=2,
+        accelerator="cpu", devices=1,
+    )  # fmt: skip
+    assert train(config, tmp_path).progress.step == 1
+
+
+def test_a_step_that_was_not_finite_can_be_replayed(tmp_path, monkeypatch, capsys) -> None:
+    real = training.dice_loss
+    calls = []
+
+    def spoilt(logits, target):
+        calls.append(real(logits, target))
+        return calls[-1] * (float("nan") if len(calls) == 4 else 1)
+
+    monkeypatch.setattr(training, "dice_loss", spoilt)
+    with pytest.raises(FloatingPointError, match=r"loss of step 1 is nan \(episodes 2, 3\)"):
+        train(replace(QUICK, accumulate=2), tmp_path)
+    monkeypatch.undo()
+    losses = replay(tmp_path / "not_finite.pt")
+    assert losses == [loss.item() for loss in calls[2:]]  # the same data, weights and dropout
+    printed = capsys.readouterr().out
+    assert "step 1, episodes [3]: loss 0." in printed and "numbers will differ" not in printed
+    saved = load_run_file(tmp_path / "not_finite.pt")
+    assert saved["precision"] == "32-true"
+    save_run(tmp_path / "elsewhere.pt", {**saved, "precision": "bf16-mixed"})
+    replay(tmp_path / "elsewhere.pt")
+    assert "computed in bf16-mixed, this machine in 32-true: numbers will differ" in capsys.readouterr().out
+    save_run(tmp_path / "pretraining.pt", {**saved, "parts": [{**saved["parts"][0], "batch": None}]})
+    with pytest.raises(RunError, match="no step of `fss-lab train` to replay"):
+        replay(tmp_path / "pretraining.pt")
+    with pytest.raises(RunError, match="no step of `fss-lab train` to replay"):
+        replay(train(QUICK, tmp_path / "good").weights.with_name("last.pt"))
+
+
+def check_pretraining(tmp_path, accelerator: str, steps: int) -> None:
+    sam2 = pretrain_sam2(tmp_path / "sam2", steps=steps, clips=2, accelerator=accelerator)
     assert set(load_state(tmp_path / "sam2/weights.safetensors")) == set(sam2.model.state_dict())
-    features = pretrain_features(tmp_path / "features", steps=2, classes_a_step=3)
+    features = pretrain_features(tmp_path / "features", steps=2, classes_a_step=3, accelerator=accelerator)
     assert set(load_state(tmp_path / "features/weights.safetensors")) == set(features.state_dict())
     assert not features.training and not sam2.training
+
+
+@needs_muon
+def test_pretraining_runs_and_writes_weights(tmp_path) -> None:
+    check_pretraining(tmp_path, "cpu", 1)
+
+
+@needs_muon
+@needs_cuda
+@pytest.mark.gpu
+def test_pretraining_on_a_gpu(tmp_path) -> None:
+    check_pretraining(tmp_path, "cuda", 2)
+
+
+@needs_cuda
+@pytest.mark.gpu
+def test_training_on_a_gpu_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
+    config = replace(QUICK, accelerator="cuda", validate_every=2, save_every=1)
+    real, calls = training.episode_losses, []
+
+    def stopping(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError("gone")
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "episode_losses", stopping)
+    with pytest.raises(OSError, match="gone"):
+        train(config, tmp_path)
+    monkeypatch.undo()
+    assert load_run_file(tmp_path / "last.pt")["progress"]["step"] == 2
+    result = train(config, tmp_path)
+    assert result.progress.step == 3 and next(result.model.parameters()).is_cuda
+    assert [row["step"] for row in read_log(tmp_path / "validation.csv")] == [0, 2, 3]
+    assert moved(result.model.cpu())
+
+
+def test_pretraining_without_muon_says_so_at_once(tmp_path, monkeypatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    for pretrain in (pretrain_sam2, pretrain_features):
+        monkeypatch.setattr("fss_lab.pretraining.RandomScenes", lambda **_: pytest.fail("began"))
+        with pytest.raises(RunError, match=r"install torch 2\.9"):
+            pretrain(tmp_path, accelerator="cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_muon
+def test_pretraining_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
+    options = {"steps": 2, "classes_a_step": 3, "accelerator": "cpu"}
+    whole = pretrain_features(tmp_path / "whole", **options)
+    real = loop.run_loop
+
+    def stopping(fabric, losses, *arguments, **options):
+        calls = []
+
+        def stop_at_second(batch):
+            calls.append(1)
+            if len(calls) == 2:
+                raise OSError("gone")
+            return losses(batch)
+
+        return real(fabric, stop_at_second, *arguments, **{**options, "save_every": 1})
+
+    monkeypatch.setattr("fss_lab.pretraining.run_loop", stopping)
+    with pytest.raises(OSError, match="gone"):
+        pretrain_features(tmp_path / "parts", **options)
+    monkeypatch.undo()
+    continued = pretrain_features(tmp_path / "parts", **options)
+    assert all(map(torch.equal, whole.state_dict().values(), continued.state_dict().values()))  # batch norm too

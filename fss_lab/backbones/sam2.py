@@ -240,8 +240,17 @@ class Sam2Backbone(nn.Module):
                 feature[..., : scale * grid, : scale * grid].contiguous()
                 for feature, scale in ((top, 1), (fine, 2), (finer, 4))
             )
-            position = self.model.image_encoder.neck.position_encoding(top)
+            position = self.position_code(top)
         return ImageFeatures(top, position, (finer, fine))
+
+    def position_code(self, top: Tensor) -> Tensor:
+        """The sine position code of features (B, C, h, w), of the same shape; the same for every image."""
+        return self.model.image_encoder.neck.position_encoding(top).to(top.dtype)
+
+    def encoder_modules(self) -> tuple[nn.Module, ...]:
+        """The networks that `encode` runs; their weights decide the features of an image."""
+        decoder = self.model.sam_mask_decoder
+        return self.model.image_encoder, decoder.conv_s0, decoder.conv_s1
 
     def remember(self, features: ImageFeatures, mask: Tensor) -> Memory:
         """Remember each image with its mask, as SAM 2 remembers a mask prompt (Sec. 3.1 of the SAM 2 paper).
@@ -252,20 +261,37 @@ class Sam2Backbone(nn.Module):
         above 0.
         Raises ValueError on another shape.
         """
-        expected = (len(features), 1, self.image_size, self.image_size)
-        if mask.shape != expected:
-            raise ValueError(f"expected masks of shape {expected}, got {tuple(mask.shape)}")
+        self._check_mask(features, mask)
         _, _, _, low_res_logits, mask_logits, pointer, object_score = self.model._use_mask_as_output(
             features.top, list(features.high_res), mask
         )
+        memory, position = self._encode_memory(features, mask_logits, object_score)
+        return Memory(memory, position, pointer, low_res_logits)
+
+    def remember_without_pointer(self, features: ImageFeatures, mask: Tensor) -> Tensor:
+        """The memory of `remember`, (B, D, h, w), where nobody needs its pointer: spares a pass of the mask decoder.
+
+        Raises ValueError as `remember`.
+        """
+        self._check_mask(features, mask)
+        mask = mask.float()
+        visible = mask.flatten(1).gt(0).any(1, keepdim=True).float()
+        return self._encode_memory(features, 20 * mask - 10, 20 * visible - 10)[0]
+
+    def _encode_memory(self, features: ImageFeatures, mask_logits: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
         memory, position = self.model._encode_new_memory(
             current_vision_feats=[_to_sequence(features.top)],
             feat_sizes=[features.top.shape[-2:]],
             pred_masks_high_res=mask_logits,
-            object_score_logits=object_score,
+            object_score_logits=score,
             is_mask_from_pts=False,
         )
-        return Memory(memory, position[-1], pointer, low_res_logits)
+        return memory, position[-1]
+
+    def _check_mask(self, features: ImageFeatures, mask: Tensor) -> None:
+        expected = (len(features), 1, self.image_size, self.image_size)
+        if mask.shape != expected:
+            raise ValueError(f"expected masks of shape {expected}, got {tuple(mask.shape)}")
 
     def memory_tokens(self, memories: Sequence[tuple[Tensor, Tensor]], pointers: Sequence[Tensor] = ()) -> MemoryTokens:
         """Lay memories and pointers out as memory attention reads them.

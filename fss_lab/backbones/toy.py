@@ -34,9 +34,9 @@ class ToyFeatures(nn.Module):
     def __init__(self, channels: int = 96) -> None:
         super().__init__()
         self.stem = nn.Sequential(_convolution(3, 32, stride=2), _convolution(32, 32))
-        self.quarter = nn.Sequential(_convolution(32, 64, stride=2), _Residual(64), _Residual(64))
+        self.quarter = nn.Sequential(_convolution(32, 64, stride=2), _Residual(64))
         self.eighth = nn.Sequential(_convolution(64, 128, stride=2), _Residual(128), _Residual(128))
-        self.sixteenth = nn.Sequential(_convolution(128, 160, stride=2), _Residual(160))
+        self.sixteenth = nn.Sequential(_convolution(128, 160, stride=2), _Residual(160), _Residual(160))
         self.lateral = nn.ModuleList([nn.Conv2d(width, channels, 1) for width in (64, 128, 160)])
         self.merge = nn.ModuleList([_convolution(channels, channels) for _ in range(2)])
         self.project = nn.Conv2d(channels, channels, 1)

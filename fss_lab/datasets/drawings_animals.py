@@ -8,19 +8,17 @@ import numpy as np
 
 from fss_lab.datasets.drawing_tools import (
     Rng,
-    bar,
     chance,
     choose,
     dot,
     eye,
     fit,
-    group,
     leaf,
     pair,
     shift,
     vary,
 )
-from fss_lab.datasets.shapes import Part, arc, box, curve, ellipse, part, polygon, stroke
+from fss_lab.datasets.shapes import Part, arc, curve, ellipse, part, polygon, stroke
 
 
 def fish(rng: Rng) -> list[Part]:
@@ -66,53 +64,19 @@ def fish(rng: Rng) -> list[Part]:
 
 
 def cat(rng: Rng) -> list[Part]:
-    """Sitting, standing or lying, always looking at us: pointed ears, two eyes, a nose and a tail."""
-    pose, fat, size = choose(rng, 0, 2), vary(rng, 0.85, 1.25), vary(rng, 0.36, 0.48)
+    """Sitting and looking at us: pointed ears, two eyes, a nose, two paws and a tail, raised or lying."""
+    fat, size = vary(rng, 0.8, 1.35), vary(rng, 0.34, 0.5)
     coat = chance(rng, 0.4)  # paws and tail tip in another colour
-    parts = []
-    if pose == 0:  # sitting
-        side = vary(rng, 0.6, 0.8)
-        tail = [(0.2, 0.85), (side, 0.8), (side + 0.15, 0.45), (side, 0.15), (side + 0.12, -0.1)]
-        parts.append(part(stroke(tail, 0.2, 0.16), "second" if coat else "body"))
-        hip, chest = 0.5 * fat, 0.28 * fat
-        points = [(0, -0.5), (chest, -0.2), (hip, 0.5), (0.85 * hip, 0.92), (-0.85 * hip, 0.92)]
-        body = curve([*points, (-hip, 0.5), (-chest, -0.2)], 4)
-        parts.append(part(body, textured=True))
-        if chance(rng, 0.5):
-            parts.append(part(ellipse(0, 0.2, 0.6 * chest, 0.38, corners=16), "light"))
-        parts.append(pair(ellipse(0.2 * fat, 0.87, 0.17, 0.11, corners=12), "second" if coat else "light"))
-        x, y = vary(rng, -0.08, 0.08), -0.6
-    elif pose == 1:  # standing
-        end = vary(rng, 0.9, 1.05)
-        parts.append(part(stroke([(0.7, 0.05), (end, -0.2), (end - 0.12, -0.55), (end, -0.85)], 0.2, 0.14)))
-        low, high = 0.22 * fat, vary(rng, 0.55, 0.75)
-        legs = (-0.45, -0.18, 0.42, 0.68)
-        parts.append(group([bar(x, 0.0, high, 0.19) for x in legs]))
-        if coat:
-            parts.append(group([bar(x, high - 0.15, high, 0.2) for x in legs], "second"))
-        parts.append(part(box(-0.65, -0.25, 0.82, low, 0.25), textured=True))
-        if chance(rng, 0.5):
-            stripes = [polygon((x - 0.08, -0.25), (x + 0.08, -0.25), (x, 0.1)) for x in (0.1, 0.35, 0.6)]
-            parts.append(group(stripes, "second"))
-        x, y = -0.6, -0.4
-    else:  # lying
-        outline = [
-            (-0.75, 0.4),
-            (-0.7, 0.0),
-            (-0.1, -0.2 * fat),
-            (0.6, -0.12 * fat),
-            (0.85, 0.2),
-            (0.8, 0.45),
-        ]
-        parts.append(part(curve(outline, 4), textured=True))
-        tail = [(0.75, 0.3), (1.0, 0.15), (1.1, -0.15)]
-        if chance(rng, 0.5):
-            tail = [(0.7, 0.42), (0.3, 0.45), (0.05, 0.4)]
-        parts.append(part(stroke(tail, 0.2, 0.15), "second"))
-        paws = [ellipse(x, 0.42, 0.2, 0.1, corners=12) for x in (-0.75, -0.4)]
-        parts.append(group(paws, "second" if coat else "body"))
-        x, y = -0.5, -0.22
-    return fit(parts + _cat_head(rng, x, y, size))
+    side, lift = vary(rng, 0.6, 0.85), vary(rng, -0.35, 0.75)
+    tail = [(0.2, 0.85), (side, 0.8), (side + 0.15, 0.6), (side, 0.5 * lift + 0.4), (side + 0.12, lift)]
+    parts = [part(stroke(tail, 0.2, 0.16), "second" if coat else "body")]
+    hip, chest = 0.5 * fat, 0.28 * fat
+    points = [(0, -0.5), (chest, -0.2), (hip, 0.5), (0.85 * hip, 0.92), (-0.85 * hip, 0.92)]
+    parts.append(part(curve([*points, (-hip, 0.5), (-chest, -0.2)], 4), textured=True))
+    if chance(rng, 0.5):
+        parts.append(part(ellipse(0, 0.2, 0.6 * chest, 0.38, corners=16), "light"))
+    parts.append(pair(ellipse(0.2 * fat, 0.87, 0.17, 0.11, corners=12), "second" if coat else "light"))
+    return fit(parts + _cat_head(rng, vary(rng, -0.1, 0.1), -0.6, size))
 
 
 def _cat_head(rng: Rng, x: float, y: float, size: float) -> list[Part]:
@@ -289,7 +253,7 @@ def butterfly(rng: Rng) -> list[Part]:
 
 
 def snail(rng: Rng) -> list[Part]:
-    """A shell with a spiral, rings or a tower of whorls on a long foot; head raised on the left."""
+    """A shell with a spiral or rings on a long foot; head raised on the left."""
     size, at = vary(rng, 0.45, 0.65), vary(rng, 0.05, 0.3)
     tail, neck, lift = vary(rng, 0.75, 1.1), vary(rng, 0.65, 0.9), vary(rng, 0.1, 0.5)
     parts = []
@@ -299,20 +263,10 @@ def snail(rng: Rng) -> list[Part]:
     foot = [(tail, 0.72), (0.5 * tail, 0.5), (-0.35, 0.45), (-neck + 0.2, 0.45 - lift), (-neck, 0.28 - lift)]
     foot += [(-neck - 0.2, 0.42 - lift), (-neck - 0.08, 0.68 - 0.5 * lift), (-0.5, 0.74), (0, 0.76)]
     parts.append(part(curve(foot, 3), "second"))
-    form = choose(rng, 0, 2)
     y = 0.55 - 0.85 * size
-    if form == 2:  # a tower of whorls, pointing backwards and up
-        whorls, lean, length = choose(rng, 3, 5), vary(rng, -1.0, -0.4), vary(rng, 1.1, 1.6) * size
-        y = 0.42 - 0.4 * size
-        for i in reversed(range(whorls)):
-            far, wide = length * i / whorls, size * (0.85 - 0.65 * i / whorls)
-            middle = (at - 0.1 + far * math.cos(lean), y + far * math.sin(lean))
-            shell = ellipse(*middle, 0.85 * length / whorls, wide, lean, corners=18)
-            parts.append(part(shell, "accent" if i % 2 else "body", textured=not i % 2))
-        return fit(parts)
     parts.append(part(ellipse(at, y, size, size * vary(rng, 0.85, 1.05), corners=24), textured=True))
     role = "dark" if chance(rng, 0.4) else "accent"
-    if form == 0:
+    if chance(rng, 0.6):
         turns, line = vary(rng, 1.5, 2.1), vary(rng, 0.09, 0.12)
         count = 20
         spiral = []

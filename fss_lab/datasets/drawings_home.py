@@ -17,7 +17,6 @@ from fss_lab.datasets.drawing_tools import (
     group,
     pair,
     ring,
-    shift,
     vary,
 )
 from fss_lab.datasets.shapes import Part, arc, box, curve, ellipse, part, polygon, stroke
@@ -142,9 +141,7 @@ def mug(rng: Rng) -> list[Part]:
 
 
 def chair(rng: Rng) -> list[Part]:
-    """From the front or the side: five backs over a seat, on four legs or one foot, with or without arms."""
-    if chance(rng, 0.4):
-        return _side_chair(rng)
+    """From the front: five backs over a seat, on four legs or one foot, with or without arms."""
     top, front, rise = vary(rng, 0.4, 0.55), vary(rng, 0.5, 0.68), vary(rng, 0.75, 1.15)
     deep, legs, thick = vary(rng, 0.22, 0.35), vary(rng, 0.5, 0.8), vary(rng, 0.11, 0.16)
     parts = []
@@ -183,30 +180,9 @@ def chair(rng: Rng) -> list[Part]:
     return fit(parts)
 
 
-def _side_chair(rng: Rng) -> list[Part]:
-    rise, lean, deep = vary(rng, 0.85, 1.25), vary(rng, 0.0, 0.25), vary(rng, 0.8, 1.0)
-    legs, thick, splay = vary(rng, 0.6, 0.85), vary(rng, 0.13, 0.2), vary(rng, 0.0, 0.15)
-    parts = [part(stroke([(0.08, 0), (0.08 - splay, legs)], thick), "second")]
-    parts.append(part(stroke([(deep - 0.08, 0), (deep - 0.08 + splay, legs)], thick), "second"))
-    if chance(rng, 0.4):
-        parts.append(part(box(0.05, 0.5 * legs, deep - 0.05, 0.5 * legs + 0.1), "second"))
-    if chance(rng, 0.3):  # an arm rest
-        parts.append(group([box(-0.05, -0.5, 0.8 * deep, -0.38), bar(0.75 * deep, -0.45, 0, 0.12)], "accent"))
-    back = [(0.08, 0.05), (0.04, -0.4 * rise), (-lean, -rise)]
-    parts.append(part(stroke(back, thick + 0.06, thick * vary(rng, 0.8, 1.5)), textured=True))
-    if chance(rng, 0.4):
-        parts.append(part(stroke([(0.16, -0.35 * rise), (0.1 - lean, -0.95 * rise)], 0.16), "accent"))
-    parts.append(part(box(-0.02, -0.1, deep + 0.03, vary(rng, 0.06, 0.14), 0.06), textured=True))
-    if chance(rng, 0.4):
-        parts.append(part(box(0.12, -0.24, deep, -0.06, 0.08), "accent"))
-    return fit(parts)
-
-
 def lamp(rng: Rng) -> list[Part]:
-    """A table or floor lamp with a conical, straight, domed or bell shade, or a desk lamp with a bent arm."""
+    """A table or floor lamp with a conical, straight, domed or bell shade."""
     base = vary(rng, 0.3, 0.5)
-    if chance(rng, 0.25):
-        return _desk_lamp(rng, base)
     tall, low, top = vary(rng, 0.5, 1.5), vary(rng, 0.5, 0.75), vary(rng, 0.2, 0.45)
     shade, thick = vary(rng, 0.5, 0.8), vary(rng, 0.1, 0.16)
     parts, foot = [], choose(rng, 0, 3)
@@ -254,29 +230,6 @@ def lamp(rng: Rng) -> list[Part]:
         )
     elif trim == 2:
         parts.append(dot(0, -shade * (0.9 if form == 2 else 1.0), 0.1, "accent"))
-    return fit(parts)
-
-
-def _desk_lamp(rng: Rng, base: float) -> list[Part]:
-    elbow, reach, top = vary(rng, 0.25, 0.55), vary(rng, 0.2, 0.55), -vary(rng, 0.8, 1.1)
-    knee = -vary(rng, 0.3, 0.5)
-    parts = [part(stroke([(0, 0.5), (elbow, knee)], 0.12), "second")]
-    parts.append(part(stroke([(elbow, knee), (elbow - reach - 0.2, top)], 0.12), "second"))
-    parts.append(dot(elbow, knee, 0.11, "accent"))
-    parts.append(part(box(-base, 0.45, base, 0.65, 0.08), "second"))
-    x, wide, deep, turn = elbow - reach - 0.2, vary(rng, 0.32, 0.48), vary(rng, 0.5, 0.7), vary(rng, 0.3, 0.9)
-    shade = polygon((-0.13, -0.12), (0.13, -0.12), (wide, deep), (-wide, deep))
-    head = [part(ellipse(0, deep, 0.6 * wide, 0.16, corners=14), "light"), part(shade, textured=True)]
-    if chance(rng, 0.5):
-        head.append(
-            part(
-                polygon((-0.85 * wide, 0.8 * deep), (0.85 * wide, 0.8 * deep), (wide, deep), (-wide, deep)),
-                "accent",
-            )
-        )
-    cos, sin = math.cos(turn), math.sin(turn)
-    spin = np.array([[cos, sin], [-sin, cos]])
-    parts += shift([Part(tuple(o @ spin for o in p.outlines), p.role, p.textured) for p in head], x, top)
     return fit(parts)
 
 

@@ -104,8 +104,8 @@ def umbrella(rng: Rng) -> list[Part]:
 
 
 def guitar(rng: Rng) -> list[Part]:
-    """Acoustic, cutaway, pear-shaped, twin-horned or V-shaped; long or short neck, three heads."""
-    form, neck, thick = choose(rng, 0, 4), vary(rng, 0.5, 1.05), vary(rng, 0.15, 0.22)
+    """Acoustic, cutaway, pear-shaped or twin-horned; long or short neck, three heads."""
+    form, neck, thick = choose(rng, 0, 3), vary(rng, 0.5, 1.05), vary(rng, 0.15, 0.22)
     low, high, waist = vary(rng, 0.45, 0.58), vary(rng, 0.32, 0.44), vary(rng, 0.24, 0.34)
     half = [
         (0.0, -0.05),
@@ -136,7 +136,7 @@ def guitar(rng: Rng) -> list[Part]:
             ],
             4,
         )
-    elif form == 3:  # two horns
+    else:  # two horns
         horn, other = vary(rng, -0.3, -0.05), vary(rng, -0.15, 0.1)
         body = curve(
             [
@@ -156,18 +156,7 @@ def guitar(rng: Rng) -> list[Part]:
             ],
             3,
         )
-    else:  # a V
-        wing = 1.1 * low
-        body = polygon(
-            (-0.14, 0),
-            (0.14, 0),
-            (wing, 1.1),
-            (wing - 0.22, 1.2),
-            (0, 0.72),
-            (0.22 - wing, 1.2),
-            (-wing, 1.1),
-        )
-    electric = form in (3, 4)
+    electric = form == 3
     top = -neck
     parts = [part(body, textured=True)]
     if form == 0 and chance(rng, 0.5):  # a coloured face
@@ -212,9 +201,8 @@ def guitar(rng: Rng) -> list[Part]:
         )
     if electric:
         parts.append(group([box(-0.17, y, 0.17, y + 0.09) for y in (0.42, 0.58)], "light"))
-        if form == 3:
-            parts.append(group([ellipse(0.24, y, 0.06, corners=8) for y in (0.8, 0.95)], "accent"))
-            parts.append(part(box(-0.18, 0.78, 0.1, 0.88), "dark"))
+        parts.append(group([ellipse(0.24, y, 0.06, corners=8) for y in (0.8, 0.95)], "accent"))
+        parts.append(part(box(-0.18, 0.78, 0.1, 0.88), "dark"))
     else:
         hole = vary(rng, 0.14, 0.19)
         if chance(rng, 0.6):

@@ -7,58 +7,48 @@ import math
 import numpy as np
 
 from fss_lab.datasets.drawing_tools import Rng, bar, chance, choose, dot, dots, fit, group, ring, vary
-from fss_lab.datasets.shapes import Outline, Part, arc, box, curve, ellipse, part, polygon, stroke
+from fss_lab.datasets.shapes import Part, arc, box, curve, ellipse, part, polygon, stroke
 
 
 def boat(rng: Rng) -> list[Part]:
-    """A hull under one or two sails, a square sail, or a cabin with funnels."""
+    """A hull under a mast with one or two sails or a square one."""
     half, deep, rake = vary(rng, 0.75, 1.0), vary(rng, 0.3, 0.5), vary(rng, 0.1, 0.35)
     if chance(rng, 0.5):
         hull = polygon((-half, 0), (half, -vary(rng, 0, 0.15)), (half - rake, deep), (rake - half, deep))
     else:
         hull = np.concatenate([[(-half, -0.08)], arc(0, 0, half, deep, 0.0, math.pi, steps=10)])
         hull[1, 1] -= 0.08
-    parts, form = [], choose(rng, 0, 3)
-    if form == 3:  # a steamer
-        left, right, roof = -vary(rng, 0.3, 0.65) * half, vary(rng, 0.3, 0.6) * half, vary(rng, 0.35, 0.5)
-        for i in range(choose(rng, 1, 2)):
-            x = (left + right) / 2 - 0.12 + 0.34 * i
-            parts.append(part(bar(x, -roof - vary(rng, 0.35, 0.55), 0, 0.22), "accent"))
-        parts.append(part(box(left, -roof, right, 0.05), "second", textured=True))
-        windows = choose(rng, 2, 4)
-        step = (right - left) / windows
-        parts.append(dots([(left + (i + 0.5) * step, -0.6 * roof) for i in range(windows)], 0.09, "light"))
-    else:
-        mast, top = vary(rng, -0.2, 0.25), -vary(rng, 1.1, 1.6)
-        parts.append(part(bar(mast, top, 0.05, 0.1), "dark"))
+    parts, form = [], choose(rng, 0, 2)
+    mast, top = vary(rng, -0.2, 0.25), -vary(rng, 1.1, 1.6)
+    parts.append(part(bar(mast, top, 0.05, 0.1), "dark"))
+    if chance(rng, 0.5):
+        parts.append(part(polygon((mast, top - 0.02), (mast + 0.38, top + 0.12), (mast, top + 0.26)), "accent"))
+    low, start = -0.16, top + (0.3 if form == 2 else 0.12)
+    if form == 2:  # square
+        wide = vary(rng, 0.4, 0.62)
+        sail = curve(
+            [
+                (mast - 0.8 * wide, start),
+                (mast + 0.8 * wide, start),
+                (mast + wide, (start + low) / 2),
+                (mast + 0.9 * wide, low),
+                (mast - 0.9 * wide, low),
+                (mast - wide, (start + low) / 2),
+            ],
+            3,
+        )
+        parts.append(part(sail, "second", textured=True))
+        parts.append(part(box(mast - wide, start - 0.06, mast + wide, start + 0.06), "dark"))
         if chance(rng, 0.5):
-            parts.append(part(polygon((mast, top - 0.02), (mast + 0.38, top + 0.12), (mast, top + 0.26)), "accent"))
-        low, start = -0.16, top + (0.3 if form == 2 else 0.12)
-        if form == 2:  # square
-            wide = vary(rng, 0.4, 0.62)
-            sail = curve(
-                [
-                    (mast - 0.8 * wide, start),
-                    (mast + 0.8 * wide, start),
-                    (mast + wide, (start + low) / 2),
-                    (mast + 0.9 * wide, low),
-                    (mast - 0.9 * wide, low),
-                    (mast - wide, (start + low) / 2),
-                ],
-                3,
-            )
-            parts.append(part(sail, "second", textured=True))
-            parts.append(part(box(mast - wide, start - 0.06, mast + wide, start + 0.06), "dark"))
-            if chance(rng, 0.5):
-                parts.append(dot(mast, (start + low) / 2, 0.22, "accent"))
-        else:
-            bulge, far = vary(rng, 0.0, 0.25), half * vary(rng, 0.75, 1.0)
-            middle = (mast + far) / 2
-            sail = polygon((mast + 0.03, start), (middle + bulge, (start + low) / 2), (far, low), (mast + 0.03, low))
-            parts.append(part(sail, "second", textured=True))
-            if form == 1:  # a jib
-                jib = polygon((mast - 0.03, start + 0.15), (mast - 0.03, low), (-half * vary(rng, 0.7, 1.0), low))
-                parts.append(part(jib, "light"))
+            parts.append(dot(mast, (start + low) / 2, 0.22, "accent"))
+    else:
+        bulge, far = vary(rng, 0.0, 0.25), half * vary(rng, 0.75, 1.0)
+        middle = (mast + far) / 2
+        sail = polygon((mast + 0.03, start), (middle + bulge, (start + low) / 2), (far, low), (mast + 0.03, low))
+        parts.append(part(sail, "second", textured=True))
+        if form == 1:  # a jib
+            jib = polygon((mast - 0.03, start + 0.15), (mast - 0.03, low), (-half * vary(rng, 0.7, 1.0), low))
+            parts.append(part(jib, "light"))
     parts.append(part(hull, textured=True))
     mark = choose(rng, 0, 2)
     if mark == 1:
@@ -69,58 +59,32 @@ def boat(rng: Rng) -> list[Part]:
 
 
 def airplane(rng: Rng) -> list[Part]:
-    """Nose to the left, seen from above or obliquely; straight, swept or delta wings, jets or a propeller."""
+    """Nose to the left, seen from above; straight, swept or delta wings, jets or a propeller."""
     thick, sweep, span = vary(rng, 0.15, 0.3), vary(rng, 0.0, 0.6), vary(rng, 0.6, 1.15)
-    above = chance(rng, 0.45)
-    far = span if above else span * vary(rng, 0.4, 0.65)
     root, chord = vary(rng, -0.45, -0.1), vary(rng, 0.36, 0.6)
     delta = chance(rng, 0.2)
     tip = 0.12 if delta else chord * vary(rng, 0.35, 0.85)
     if delta:
         chord, sweep = 0.8, 0.7
-
-    def wing(reach: float) -> Outline:
-        slant = sweep * abs(reach) / span
-        return polygon((root, 0), (root + slant, reach), (root + slant + tip, reach), (root + chord, 0))
-
-    engines = choose(rng, 0, 2)
-    spots = [(root + sweep * s / span - 0.12, s) for s in (0.36, 0.6)[:engines]]
-    both = [(x, y) for x, s in spots for y in ((s, -s) if above else (s,))]
-    parts = [part(wing(-far), "second", textured=True)]
+    wing = polygon((root, 0), (root + sweep, span), (root + sweep + tip, span), (root + chord, 0))
+    parts = [part(wing * [1, side], "second", textured=True) for side in (-1, 1)]
     small = vary(rng, 0.25, 0.38)
-    if above:
-        tail = polygon((0.62, 0), (0.85, small), (1.02, small), (0.95, 0), (1.02, -small), (0.85, -small))
-        parts.append(part(tail, "second"))
-    else:
-        fin = vary(rng, 0.4, 0.6)
-        parts.append(part(polygon((0.5, 0), (0.84, -thick - fin), (1.04, -thick - fin), (0.95, 0)), "accent"))
+    tail = polygon((0.62, 0), (0.85, small), (1.02, small), (0.95, 0), (1.02, -small), (0.85, -small))
+    parts.append(part(tail, "second"))
     if chance(rng, 0.3):
         parts.append(part(box(-1.1, -0.38, -0.98, 0.38, 0.06), "dark"))  # the propeller
+    spots = [(root + sweep * s / span - 0.12, s) for s in (0.36, 0.6)[: choose(rng, 0, 2)]]
+    engines = [box(x, y - 0.08, x + 0.34, y + 0.08, 0.06) for x, s in spots for y in (s, -s)]
+    if engines:
+        parts.append(group(engines, "dark"))
     body = [(-1.02, 0), (-0.85, -0.75 * thick), (-0.5, -thick), (0.4, -0.9 * thick), (1.0, -0.3 * thick)]
     body += [(1.0, 0.25 * thick), (0.4, 0.85 * thick), (-0.5, thick), (-0.85, 0.75 * thick)]
-    engine = [box(x, y - 0.08, x + 0.34, y + 0.08, 0.06) for x, y in both]
-    if above and engine:
-        parts.append(group(engine, "dark"))
-    if above:
-        parts.append(part(wing(far), "second", textured=True))
     parts.append(part(curve(body, 3), textured=True))
-    if above:
-        parts.append(part(stroke([(0.55, 0), (1.05, 0)], 0.08), "accent"))
-        parts.append(part(ellipse(-0.68, 0, 0.13, 0.6 * thick, corners=12), "light"))
-        return fit(parts)
-    windows = choose(rng, 0, 5)
+    parts.append(part(stroke([(0.55, 0), (1.05, 0)], 0.08), "accent"))
+    windows = choose(rng, 0, 4)
     if windows:
-        parts.append(dots([(-0.42 + 0.2 * i, -0.35 * thick) for i in range(windows)], 0.06, "light"))
-    parts.append(
-        part(
-            polygon((-0.88, -0.5 * thick), (-0.68, -0.85 * thick), (-0.6, -0.2 * thick), (-0.92, -0.1 * thick)),
-            "light",
-        )
-    )
-    if engine:
-        parts.append(group(engine, "dark"))
-    parts.append(part(wing(span) + [0.0, 0.3 * thick], "second", textured=True))
-    parts.append(part(polygon((0.7, 0), (0.88, small), (1.03, small), (0.95, 0)), "second"))
+        parts.append(dots([(-0.3 + 0.2 * i, 0) for i in range(windows)], 0.06, "light"))
+    parts.append(part(ellipse(-0.68, 0, 0.13, 0.6 * thick, corners=12), "light"))
     return fit(parts)
 
 
@@ -175,15 +139,12 @@ def car(rng: Rng) -> list[Part]:
 
 
 def bicycle(rng: Rng) -> list[Part]:
-    """Two rings and a frame: diamond, step-through or a penny-farthing; three handlebars, basket, rack."""
+    """Two rings and a frame, diamond or step-through; three handlebars, basket, rack."""
     tube, tyre = vary(rng, 0.1, 0.13), vary(rng, 0.1, 0.14)
     big, small, ground = vary(rng, 0.3, 0.52), vary(rng, 0.3, 0.52), 0.5
     if chance(rng, 0.6):
         small = big
     front, rear = -vary(rng, 0.55, 0.72), vary(rng, 0.5, 0.78)
-    old = chance(rng, 0.15)
-    if old:
-        big, small, front, rear = vary(rng, 0.62, 0.75), vary(rng, 0.22, 0.3), -0.25, 0.65
     fy, ry = ground - big, ground - small
     parts = []
     disc = choose(rng, 0, 2)
@@ -192,49 +153,40 @@ def bicycle(rng: Rng) -> list[Part]:
             parts.append(dot(x, y, r - 0.04, "light"))
         parts.append(ring(x, y, r, r, tyre, "dark" if disc else "second"))
         parts.append(dot(x, y, 0.1, "accent"))
-    if old:
-        saddle = (front + 0.15, fy - big - 0.2)
-        frame = [
-            stroke([(front, fy), (front, fy - big - 0.3)], tube),
-            stroke([(front, fy - big - 0.12), (front + big + 0.05, fy - 0.5 * big), (rear, ry)], tube),
-        ]
-        bars = [(front - 0.2, fy - big - 0.28), (front + 0.06, fy - big - 0.28)]
-        parts.append(group(frame, textured=True))
+    crank, seat, fork = (
+        (-0.02, 0.2),
+        (vary(rng, 0.1, 0.3), -vary(rng, 0.25, 0.6)),
+        (front + vary(rng, 0.1, 0.3), -vary(rng, 0.3, 0.6)),
+    )
+    low = chance(rng, 0.35)
+    joint = (0.1, -0.05) if low else (seat[0], seat[1] + 0.08)
+    tubes = [
+        [(rear, ry), crank],
+        [crank, (seat[0], seat[1] - 0.1)],
+        [(rear, ry), joint],
+        [crank, fork],
+        [joint, fork],
+        [(front, fy), fork, (fork[0] + 0.06, fork[1] - 0.2)],
+    ]
+    parts.append(group([stroke(t, tube) for t in tubes], textured=True))
+    parts.append(dot(*crank, 0.13, "accent"))
+    saddle, x, y = (seat[0], seat[1] - 0.14), fork[0] + 0.06, fork[1] - 0.2
+    form = choose(rng, 0, 2)
+    if form == 0:
+        bars = [(x - 0.22, y), (x + 0.12, y)]
+    elif form == 1:
+        bars = [(x + 0.02, y), (x - 0.22, y), (x - 0.24, y + 0.16), (x - 0.1, y + 0.2)]
     else:
-        crank, seat, fork = (
-            (-0.02, 0.2),
-            (vary(rng, 0.1, 0.3), -vary(rng, 0.25, 0.6)),
-            (front + vary(rng, 0.1, 0.3), -vary(rng, 0.3, 0.6)),
-        )
-        low = chance(rng, 0.35)
-        joint = (0.1, -0.05) if low else (seat[0], seat[1] + 0.08)
-        tubes = [
-            [(rear, ry), crank],
-            [crank, (seat[0], seat[1] - 0.1)],
-            [(rear, ry), joint],
-            [crank, fork],
-            [joint, fork],
-            [(front, fy), fork, (fork[0] + 0.06, fork[1] - 0.2)],
-        ]
-        parts.append(group([stroke(t, tube) for t in tubes], textured=True))
-        parts.append(dot(*crank, 0.13, "accent"))
-        saddle, x, y = (seat[0], seat[1] - 0.14), fork[0] + 0.06, fork[1] - 0.2
-        form = choose(rng, 0, 2)
-        if form == 0:
-            bars = [(x - 0.22, y), (x + 0.12, y)]
-        elif form == 1:
-            bars = [(x + 0.02, y), (x - 0.22, y), (x - 0.24, y + 0.16), (x - 0.1, y + 0.2)]
-        else:
-            bars = [(x - 0.02, y), (x + 0.02, y - 0.14), (x + 0.25, y - 0.12)]
-        if chance(rng, 0.3):
-            parts.append(
-                part(
-                    polygon((x - 0.45, y), (x - 0.02, y), (x - 0.02, y + 0.28), (x - 0.38, y + 0.28)),
-                    "accent",
-                )
+        bars = [(x - 0.02, y), (x + 0.02, y - 0.14), (x + 0.25, y - 0.12)]
+    if chance(rng, 0.3):
+        parts.append(
+            part(
+                polygon((x - 0.45, y), (x - 0.02, y), (x - 0.02, y + 0.28), (x - 0.38, y + 0.28)),
+                "accent",
             )
-        if chance(rng, 0.3):
-            parts.append(part(box(rear - 0.22, ry - small - 0.1, rear + 0.25, ry - small + 0.04), "accent"))
+        )
+    if chance(rng, 0.3):
+        parts.append(part(box(rear - 0.22, ry - small - 0.1, rear + 0.25, ry - small + 0.04), "accent"))
     parts.append(part(stroke(bars, 0.1), "dark"))
     wide = vary(rng, 0.16, 0.22)
     parts.append(part(box(saddle[0] - wide, saddle[1] - 0.06, saddle[0] + wide, saddle[1] + 0.06, 0.05), "dark"))

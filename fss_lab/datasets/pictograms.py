@@ -35,8 +35,8 @@ CLASS_NAMES = tuple(CLASSES)
 FOLDS = 4
 CLASSES_PER_FOLD = 5
 SPLITS = ("base", "novel")
-TARGET_RADII = (0.12, 0.36)  # of the image's size; PASCAL's objects are about as large
-DISTRACTOR_RADII = (0.1, 0.28)
+TARGET_RADII = (0.14, 0.42)  # of the image's size; PASCAL's objects are about as large
+DISTRACTOR_RADII = (0.12, 0.32)
 
 
 def fold_classes(fold: int, split: str) -> tuple[int, ...]:

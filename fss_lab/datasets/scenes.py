@@ -53,12 +53,17 @@ class Scene:
     Attributes:
         image: (H, W, 3) uint8 RGB.
         instances: (H, W) uint8; 0 = background, i + 1 = object i, 255 = the ring about every object's border.
-        class_ids: the class of every object, in the order of their instance numbers.
+        identities: the objects, in the order of their instance numbers.
     """
 
     image: np.ndarray
     instances: np.ndarray
-    class_ids: tuple[int, ...]
+    identities: tuple[Identity, ...]
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """The class of every object, in the order of their instance numbers."""
+        return tuple(identity.class_id for identity in self.identities)
 
     def mask(self, class_id: int) -> np.ndarray:
         """(H, W) uint8: 1 on every object of the class, 255 on border rings, 0 elsewhere."""
@@ -87,6 +92,12 @@ def dress(rng: Rng, class_id: int, parts: list[Part]) -> Identity:
     palette["light"] = _colour(rng, (0.0, 0.25), (0.85, 1.0))
     texture = TEXTURES[int(rng.integers(len(TEXTURES)))] if rng.random() < 0.75 else "plain"
     return Identity(class_id, tuple(parts), palette, texture, _colour(rng), int(rng.integers(16, 44)))
+
+
+def silhouette(identity: Identity, size: int) -> np.ndarray:
+    """(size, size) float32 in 0..1: how much of every cell of -1..1 the identity's drawing covers, upright."""
+    contours = [to_subpixels((outline + 1) * (size / 2)) for part in identity.parts for outline in part.outlines]
+    return (coverage(contours, size, size) / FULL).astype(np.float32)
 
 
 def scatter(rng: Rng, size: int, radii: list[float], turn: float = 0.45) -> list[Pose]:
@@ -129,7 +140,7 @@ def render(background: np.ndarray, identities: list[Identity], poses: list[Pose]
         paint(canvas, instances, identity, pose, number)
     grains = np.frombuffer(rng.bytes(height * width), dtype=np.uint8).reshape(height, width, 1)
     image = np.clip(canvas + NOISE[grains], 0, 255).astype(np.uint8)
-    return Scene(image, ring(instances), tuple(identity.class_id for identity in identities))
+    return Scene(image, ring(instances), tuple(identities))
 
 
 def paint(canvas: np.ndarray, instances: np.ndarray, identity: Identity, pose: Pose, number: int) -> None:

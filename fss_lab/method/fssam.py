@@ -8,8 +8,10 @@ Every ablation is the same class with other `Options`; `FSSAM.variant` makes one
 from __future__ import annotations
 
 import copy
+import fnmatch
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +22,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fss_lab.backbones.sam2 import ImageFeatures, Memory, Sam2Backbone
+from fss_lab.cache import FeatureCache, Features
 from fss_lab.episode import Episode, EpisodeBatch
 from fss_lab.images import Source, load_image, load_mask
 from fss_lab.method import calibration, refinement
 from fss_lab.method.prompts import Priors, generate_priors, resize
 from fss_lab.method.records import Encoded, Options, Output, Prediction, Support
 from fss_lab.method.trace import Trace, map_tensors
+
+TRAINABLE = ("paper", "memory_encoder", "as_published")
+PRECISIONS = ("float32", "bfloat16")
 
 
 class FSSAM(nn.Module):
@@ -45,14 +51,21 @@ class FSSAM(nn.Module):
         rounds: int = 3,
         refinement: str = "v1",
         calibration: str = "corrected",
+        precision: str = "float32",
     ) -> None:
         """sam2: the backbone; features: the frozen dense features of PPG, images (B, 3, H, W) in 0..255 to
         (B, c, hf, wf). None is possible where PPG is not needed (memory="support" or prior="truth").
-        The options: see `Options`.
+        The options: see `Options`. precision: of the frozen encoders' arithmetic, "float32" or "bfloat16" (autocast;
+        faster where the hardware has it, and the features lose digits, see benchmarks/speed.py).
+        Raises ValueError for other values.
         """
         super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
         self.sam2 = sam2
         self.features = features
+        self.precision = precision
+        self.chunk: int | None = None  # images an encoder sees at once; None: 1 on a CPU, else all (see fss_lab.cache)
         self.options = Options(memory, prior, rounds, refinement, calibration)
         self.eval()
 
@@ -68,32 +81,60 @@ class FSSAM(nn.Module):
     # -- what is trained (Sec. Implementation Details of the paper) --
 
     def trained_modules(self) -> tuple[nn.Module, ...]:
-        """Memory encoder, memory attention and mask decoder; everything else is frozen."""
+        """Memory encoder, memory attention and mask decoder: what the paper trains; everything else is frozen."""
         model = self.sam2.model
         return model.memory_encoder, model.memory_attention, model.sam_mask_decoder
 
-    def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Names (of the SAM 2 state dict) and parameters to optimise: `trained_modules` without `conv_s0`,
-        `conv_s1`, which belong to the frozen image features."""
-        trained = {id(parameter) for module in self.trained_modules() for parameter in module.parameters()}
-        for name, parameter in self.sam2.model.named_parameters():
-            if id(parameter) in trained and ".conv_s" not in name:
-                yield name, parameter
+    def trainable_parameters(self, trainable: str | Sequence[str] = "paper") -> Iterator[tuple[str, nn.Parameter]]:
+        """Names (of the SAM 2 state dict) and parameters to optimise.
 
-    def freeze(self) -> FSSAM:
+        trainable: "paper": all `trained_modules`; "memory_encoder": that one alone; "as_published": what the published
+            code really updates, norm scales, layer-scale gammas and tokens (it loses the gradients of linear and
+            convolution layers in its autocast cache); or fnmatch patterns over the names, such as
+            ["memory_attention.layers.3.*"], which may also reach other parts. The image encoder and the decoder's
+            `conv_s0` and `conv_s1`, which belong to the image features, run without gradient and are never among them.
+
+        Raises ValueError for another word, and for a pattern that no name matches.
+        """
+        model = self.sam2.model
+        able = {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if not name.startswith("image_encoder.") and ".conv_s" not in name
+        }
+        if not isinstance(trainable, str):
+            for pattern in trainable:
+                if not any(fnmatch.fnmatchcase(name, pattern) for name in able):
+                    raise ValueError(
+                        f"no parameter that can be trained matches {pattern!r}; names look like {next(iter(able))!r}, "
+                        "and model.sam2.model.named_parameters() lists them (the image encoder is frozen)"
+                    )
+            return ((n, p) for n, p in able.items() if any(fnmatch.fnmatchcase(n, pattern) for pattern in trainable))
+        if trainable not in TRAINABLE:
+            raise ValueError(f"trainable must be one of {TRAINABLE} or a list of name patterns, got {trainable!r}")
+        modules = (model.memory_encoder,) if trainable == "memory_encoder" else self.trained_modules()
+        owners = [owner for module in modules for owner in module.modules()]
+        if trainable == "as_published":
+            owners = [owner for owner in owners if not isinstance(owner, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+        chosen = {id(parameter) for owner in owners for parameter in owner.parameters(recurse=False)}
+        return ((name, parameter) for name, parameter in able.items() if id(parameter) in chosen)
+
+    def freeze(self, trainable: str | Sequence[str] = "paper") -> FSSAM:
         """Require gradients of `trainable_parameters` and of nothing else. Returns the model."""
+        chosen = [parameter for _, parameter in self.trainable_parameters(trainable)]
         self.requires_grad_(False)
-        for _, parameter in self.trainable_parameters():
+        for parameter in chosen:
             parameter.requires_grad_(True)
         return self
 
     def train(self, mode: bool = True) -> FSSAM:
-        """Training mode (dropout) for the trained modules only; frozen ones stay in evaluation mode."""
+        """Training mode (dropout) for those of `trained_modules` that require a gradient; the rest stays in
+        evaluation mode."""
         super().train(mode)
         for child in self.children():
             child.eval()
         for module in self.trained_modules():
-            module.train(mode)
+            module.train(mode and any(parameter.requires_grad for parameter in module.parameters()))
         return self
 
     # -- tensors in, tensors out --
@@ -103,15 +144,17 @@ class FSSAM(nn.Module):
         return self.predict(self.encode(batch), trace=trace)
 
     @torch.no_grad()
-    def encode(self, batch: EpisodeBatch) -> Encoded:
-        """Run the frozen networks: queries and supports in one batch through each encoder, without gradient.
+    def encode(self, batch: EpisodeBatch, cache: FeatureCache | None = None) -> Encoded:
+        """Run the frozen networks on queries and supports, without gradient.
 
+        cache: where features of images seen before are looked up; on a CPU the result is the same to the last bit with
+        and without one (`fss_lab.cache` says more).
         Images and masks of another size are stretched to the model's. An empty support mask is no error here
         (it gives an empty prior); `segment` and `remember` refuse it.
+        Raises ValueError with a cache if an encoder is in training mode.
         """
         b, k = batch.support_images.shape[:2]
-        images = torch.cat([batch.query_images, batch.support_images.flatten(0, 1)])
-        encoded, dense = self._encode_images(images)
+        encoded, dense = self._encode_images([*batch.query_images, *batch.support_images.flatten(0, 1)], cache)
         support_masks = self._fit_masks(batch.support_masks)
         priors = None
         if dense is not None:
@@ -131,7 +174,7 @@ class FSSAM(nn.Module):
         Raises ValueError if the options need a prior or a query mask that `encoded` lacks.
         """
         options, sam2 = self.options, self.sam2
-        b, k = encoded.support_masks.shape[:2]
+        k = encoded.support_masks.shape[1]
         grid = (sam2.grid_size, sam2.grid_size)
         masks_refine = resize(encoded.support_masks, grid)
         masks_attention = F.interpolate(encoded.support_masks, grid, mode="nearest")
@@ -144,26 +187,24 @@ class FSSAM(nn.Module):
         rounds: list[refinement.Round] = []
         if options.memory == "pseudo":
             prior = self._prior(encoded)
-            refined = options.rounds > 0 and options.prior != "truth"
-            if refined:
-                # both memories of the query in one batch
-                remembered = sam2.remember(
-                    ImageFeatures.cat([encoded.query, encoded.query]),
-                    torch.cat([prior, self._priors(encoded).foreground]),
-                )
-                pseudo, foreground = remembered[:b], remembered[b:]
-                similarity = refinement.support_similarity(foreground.memory, support.memory, masks_refine)
+            pseudo = sam2.remember(encoded.query, prior)
+            if options.rounds > 0 and options.prior != "truth":
+                foreground_prior = self._priors(encoded).foreground
+                if trace:
+                    foreground = sam2.remember(encoded.query, foreground_prior)
+                    foreground_memory = foreground.memory
+                else:
+                    foreground_memory = sam2.remember_without_pointer(encoded.query, foreground_prior)
+                similarity = refinement.support_similarity(foreground_memory, support.memory, masks_refine)
                 rounds = refinement.refine(
                     pseudo.memory,
                     resize(prior, grid),
-                    foreground.memory,
-                    resize(self._priors(encoded).foreground, grid),
+                    foreground_memory,
+                    resize(foreground_prior, grid),
                     similarity,
                     options.rounds,
                     options.refinement,
                 )
-            else:
-                pseudo = sam2.remember(encoded.query, prior)
             memories.append((rounds[-1].memory if rounds else pseudo.memory, pseudo.position))
             pointers.append(pseudo.pointer)
 
@@ -203,13 +244,19 @@ class FSSAM(nn.Module):
     # -- for people --
 
     @torch.no_grad()
-    def remember(self, images: Source | Sequence[Source], masks: Source | Sequence[Source]) -> Support:
+    def remember(
+        self,
+        images: Source | Sequence[Source],
+        masks: Source | Sequence[Source],
+        *,
+        cache: FeatureCache | None = None,
+    ) -> Support:
         """Look at K labelled supports once, for any number of queries.
 
         images, masks: one each, or K of them: paths, PIL images, arrays or tensors (`fss_lab.images`; there a
         mask of only 0 and 255 means 255 = foreground, next to 1 it means ignore). Each mask has its image's
         size; sizes may differ between shots. The model must be in evaluation mode for the result to be
-        reproducible (it is, unless `train()` was called).
+        reproducible (it is, unless `train()` was called). cache: as in `encode`.
 
         Raises ValueError for no support, unequal numbers, unequal sizes, or a mask without any foreground;
         and whatever `load_image` and `load_mask` raise.
@@ -220,7 +267,9 @@ class FSSAM(nn.Module):
                 f"expected as many support masks as images, at least one, got {len(image_list)} images and "
                 f"{len(mask_list)} masks"
             )
-        return self._remember([load_image(image) for image in image_list], [load_mask(mask) for mask in mask_list])
+        return self._remember(
+            [load_image(image) for image in image_list], [load_mask(mask) for mask in mask_list], cache
+        )
 
     @torch.no_grad()
     def segment(
@@ -229,13 +278,14 @@ class FSSAM(nn.Module):
         support: Support | tuple[Any, Any] | Episode | None = None,
         *,
         trace: bool = False,
+        cache: FeatureCache | None = None,
     ) -> Prediction:
         """Segment a query image of any size.
 
         query: an image (path, PIL image, array, tensor), or an `Episode`, which brings its own supports.
         support: a `Support` from `remember`, a pair (images, masks) as `remember` takes it, or an `Episode`
         whose supports are to be used.
-        trace: also return every tensor of the forward pass.
+        trace: also return every tensor of the forward pass. cache: as in `encode`.
 
         Raises ValueError or TypeError for anything else, and whatever `remember` raises.
         """
@@ -246,9 +296,9 @@ class FSSAM(nn.Module):
         else:
             image = load_image(query)
         if isinstance(support, Episode):
-            support = self._remember(list(support.support_images), list(support.support_masks))
+            support = self._remember(list(support.support_images), list(support.support_masks), cache)
         elif isinstance(support, tuple) and len(support) == 2:
-            support = self.remember(*support)
+            support = self.remember(*support, cache=cache)
         if not isinstance(support, Support):
             raise TypeError(
                 "expected support to be a Support from remember(), a pair (images, masks) or an Episode, "
@@ -256,7 +306,7 @@ class FSSAM(nn.Module):
             )
         if support.sam2 is not self.sam2:
             raise ValueError("this Support was remembered by another model; call remember() of the model that segments")
-        encoded, dense = self._encode_images(image.unsqueeze(0))
+        encoded, dense = self._encode_images([image], cache)
         priors = None
         if dense is not None and support.features is not None:
             priors = generate_priors(dense, support.features.unsqueeze(0), support.masks.unsqueeze(0))
@@ -282,7 +332,7 @@ class FSSAM(nn.Module):
         """Where the weights lie; images are moved there."""
         return self.sam2.mean.device
 
-    def _remember(self, images: list[Tensor], masks: list[Tensor]) -> Support:
+    def _remember(self, images: list[Tensor], masks: list[Tensor], cache: FeatureCache | None) -> Support:
         """images: K of (3, H, W); masks: K of (H, W) with 0, 1, 255."""
         fitted = []
         for shot, (image, mask) in enumerate(zip(images, masks, strict=True)):
@@ -302,14 +352,41 @@ class FSSAM(nn.Module):
                     f"support {shot}: the object is so small that it vanishes when the image is resized to "
                     f"{self.sam2.image_size} pixels; crop the support closer to the object"
                 )
-        stretched = torch.cat([self._fit_images(image.unsqueeze(0)) for image in images])
-        encoded, dense = self._encode_images(stretched)
+        encoded, dense = self._encode_images(images, cache)
         return Support(self.sam2.remember(encoded, torch.stack(fitted)), torch.cat(fitted), dense, self.sam2)
 
-    def _encode_images(self, images: Tensor) -> tuple[ImageFeatures, Tensor | None]:
-        """images: (N, 3, H, W) in 0..255. Returns SAM 2's features and PPG's dense ones."""
-        images = self._fit_images(images)
-        return self.sam2.encode(images), None if self.features is None else self.features(images)
+    def _encode_images(
+        self, images: Sequence[Tensor], cache: FeatureCache | None = None
+    ) -> tuple[ImageFeatures, Tensor | None]:
+        """images: N of (3, H, W) in 0..255. Returns SAM 2's features and PPG's dense ones, batch N."""
+        if cache is None:
+            found = self._run_encoders(images)
+        else:
+            networks = [*self.sam2.encoder_modules(), *([] if self.features is None else [self.features])]
+            settings = {"image size": self.sam2.image_size, "precision": self.precision, "chunk": self.chunk}
+            found = cache.fetch(images, networks, settings, self.device, self._run_encoders)
+        top = found["top"]
+        return ImageFeatures(top, self.sam2.position_code(top), (found["finer"], found["fine"])), found.get("dense")
+
+    def _run_encoders(self, images: Sequence[Tensor]) -> Features:
+        """What a `FeatureCache` keeps of N images: "top", "finer", "fine" and, with a feature extractor, "dense"."""
+        fitted = [self._fit_images(image.unsqueeze(0)) for image in images]
+        chunk = self.chunk or (1 if self.device.type == "cpu" else len(fitted))
+        with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
+            encoded = [self.sam2.encode(part) for part in _in_chunks(fitted, chunk)]
+            if self.features is not None:
+                # without weights it is no network but, say, a table of stored features that wants all images
+                learned = any(True for _ in self.features.parameters())
+                dense = [self.features(part) for part in _in_chunks(fitted, chunk if learned else len(fitted))]
+        parts = {"top": [each.top for each in encoded]}
+        parts |= {name: [each.high_res[i] for each in encoded] for i, name in enumerate(("finer", "fine"))}
+        if self.features is not None:
+            parts["dense"] = dense
+        # of one layout, for a sum in another order would round differently
+        found = {name: torch.cat(tensors).contiguous() for name, tensors in parts.items()}
+        if self.precision == "bfloat16":
+            found = {name: tensor.to(self.sam2.mean.dtype) for name, tensor in found.items()}
+        return found
 
     def _fit_images(self, images: Tensor) -> Tensor:
         size = self.sam2.image_size
@@ -347,6 +424,12 @@ class FSSAM(nn.Module):
         if encoded.query_masks is None:
             raise ValueError('prior="truth" needs the query\'s own mask: segment an Episode, or choose another prior')
         return encoded.query_masks
+
+
+def _in_chunks(images: list[Tensor], size: int) -> Iterator[Tensor]:
+    """images: N of (1, 3, S, S) -> batches of at most `size`."""
+    for start in range(0, len(images), size):
+        yield torch.cat(images[start : start + size])
 
 
 def _as_list(sources: Source | Sequence[Source], dims: int) -> list[Source]:

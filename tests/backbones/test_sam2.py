@@ -110,6 +110,45 @@ def test_soft_masks_are_nearly_binarised(backbone: Sam2Backbone) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("name", ["sam2-tiny", "sam2.1-tiny"])  # 2.1 marks memories without an object
+@torch.no_grad()
+def test_a_memory_without_its_pointer_is_the_same_memory(name: str) -> None:
+    backbone = Sam2Backbone.build(name, image_size=64)
+    features = backbone.encode(images(2, 64))
+    mask = torch.rand(2, 1, 64, 64)
+    mask[0] = 0
+    expected = backbone.remember(features, mask).memory
+    assert backbone.remember_without_pointer(features, mask).equal(expected)
+    with pytest.raises(ValueError, match="expected masks of shape"):
+        backbone.remember_without_pointer(features, mask[:1])
+
+
+@pytest.mark.parametrize("size", [112, 128])
+@torch.no_grad()
+def test_every_image_has_the_same_position_code(size: int) -> None:
+    backbone = Sam2Backbone.build(CONFIG, size, None)
+    features = backbone.encode(images(2, size))
+    assert features.position.equal(backbone.position_code(features.top))
+    assert features.position[0].equal(features.position[1])
+
+
+@torch.no_grad()
+def test_encoder_modules_are_what_encoding_runs() -> None:
+    backbone = Sam2Backbone.build(CONFIG)
+    own = {id(p) for module in backbone.encoder_modules() for p in module.parameters()}
+    before = backbone.encode(images(1))
+    for parameter in backbone.model.parameters():
+        if id(parameter) not in own:
+            parameter.add_(1)
+    after = backbone.encode(images(1))
+    assert after.top.equal(before.top) and all(map(torch.equal, after.high_res, before.high_res))
+    for module in backbone.encoder_modules():
+        next(module.parameters()).add_(0.1)
+        changed = backbone.encode(images(1))
+        assert not (changed.top.equal(after.top) and all(map(torch.equal, changed.high_res, after.high_res)))
+        after = changed
+
+
 def test_an_empty_mask_gets_the_no_object_pointer(backbone: Sam2Backbone) -> None:
     features = backbone.encode(images(2))
     mask = torch.zeros(2, 1, 128, 128)

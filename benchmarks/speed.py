@@ -1,0 +1,397 @@
+"""Times at full size, with random weights: python benchmarks/speed.py [--threads 2] [--json speed.json]
+
+Run it on a quiet machine, and without other users of the card. What is compared is measured in turns, round after
+round, so that a disturbance hurts all alike; reported are medians. Tests never run this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from fss_lab import __version__
+from fss_lab.backbones.toy import ToyFeatures, build_toy_sam2
+from fss_lab.cache import FeatureCache
+from fss_lab.checkpoints import write_atomically
+from fss_lab.datasets.pictograms import Pictograms
+from fss_lab.episode import Episode, EpisodeBatch, collate
+from fss_lab.evaluation import evaluate
+from fss_lab.losses import dice_loss
+from fss_lab.method import FSSAM
+from fss_lab.models import load_model
+
+FOLD_EPISODES, FOLD_IMAGES = 1000, 364  # fold 0 of PASCAL-5i
+
+Rows = dict[str, float]
+Task = Callable[[], object]
+
+
+class Fold:
+    """Episodes over few images, as a benchmark has them: queries in order, wrapping, each with another as support."""
+
+    classes = (0,)
+
+    def __init__(self, episodes: int, images: int, size: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randint(256, (images, 3, size, size), generator=generator, dtype=torch.uint8)
+        self.mask = torch.zeros(size, size, dtype=torch.uint8)
+        self.mask[size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
+        self.supports = torch.randint(1, images, (episodes,), generator=generator).tolist()
+
+    def __len__(self) -> int:
+        return len(self.supports)
+
+    def __getitem__(self, index: int) -> Episode:
+        query = index % len(self.images)
+        support = (query + self.supports[index]) % len(self.images)
+        return Episode(self.images[query], self.mask, self.images[support, None], self.mask[None], 0, "random")
+
+    def part(self, number: int, parts: int) -> Fold:
+        """Part `number` of `parts`, of the same images."""
+        other = copy.copy(self)
+        first, last = (len(self) * i // parts for i in (number, number + 1))
+        other.supports = self.supports[first:last]
+        other.images = self.images.roll(-first, 0)
+        return other
+
+
+def build(name: str) -> FSSAM:
+    """A frozen model with random weights; "toy" to try this script in seconds."""
+    torch.manual_seed(0)
+    model = FSSAM(build_toy_sam2(), ToyFeatures().eval()) if name == "toy" else load_model(name)
+    return model.requires_grad_(False)
+
+
+def seconds(task: Task, device: torch.device) -> float:
+    """Wall time, with everything finished that was handed to a card."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    task()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def in_turns(tasks: Mapping[str, Callable[[int], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Times of each task (told the number of the round) in `rounds` rounds."""
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(rounds):
+        for name, task in tasks.items():
+            times[name].append(seconds(lambda task=task, number=number: task(number), device))
+    return times
+
+
+def stock_encoders(model: FSSAM, images: Tensor) -> Task:
+    """Both encoders of their packages, alone, on as many images that are resized and normalised already."""
+    small = torch.randn(len(images), 3, model.sam2.image_size, model.sam2.image_size, device=images.device)
+    dense = getattr(model.features, "model", model.features)  # inside Dinov2Features
+    large = torch.randn(len(images), 3, 560, 560, device=images.device)
+
+    def run() -> None:
+        model.sam2.model.forward_image(small)
+        dense(large)
+
+    return run
+
+
+def training_step(model: FSSAM, batch: EpisodeBatch, cache: FeatureCache | None) -> Task:
+    parameters = [parameter for _, parameter in model.freeze().trainable_parameters()]
+    optimiser = torch.optim.AdamW(parameters, 1e-5, weight_decay=0.0)
+    targets = batch.query_masks.to(model.device)
+
+    def run() -> None:
+        optimiser.zero_grad()
+        dice_loss(model.predict(model.encode(batch, cache)).logits, targets).backward()
+        optimiser.step()
+
+    return run
+
+
+def peak_memory() -> float | None:
+    """The largest memory of this process so far in GiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """What the machine reaches on a large square matrix product, in FLOP/s."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = min(seconds(lambda: a @ b, device) for _ in range(6))
+    return 2 * size**3 / best
+
+
+def count_flops(task: Task) -> int:
+    """Floating-point operations of the matrix products, convolutions and attentions in a task."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():  # not inference_mode, which hides linear layers from the counter
+        task()
+    return counter.get_total_flops()
+
+
+def relative_error(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: ((found[name] - x).norm() / x.norm()).item() for name, x in expected.items()}
+
+
+def inference_times(model: FSSAM, rounds: int, episodes: int) -> dict[str, Any]:
+    """The encoders alone, and episodes in the ways one can meet them; seconds."""
+    fold = Fold(episodes, max(2, round(episodes * FOLD_IMAGES / FOLD_EPISODES)), model.sam2.image_size)
+    batch = collate([fold[0]])
+    images = torch.cat([batch.query_images, batch.support_images[0]]).to(model.device)
+    seen, fold_cache = FeatureCache(), FeatureCache()
+    support = model.remember(list(fold[0].support_images), list(fold[0].support_masks))
+
+    @torch.inference_mode()
+    def episode(cache: FeatureCache | None) -> None:
+        model.predict(model.encode(batch, cache))
+
+    def evaluate_part(number: int) -> None:
+        if number > 0:  # round 0 warms up
+            evaluate({"": model}, fold.part(number - 1, rounds), batch_size=1, cache=fold_cache)
+
+    floor = stock_encoders(model, images)
+    times = in_turns(
+        {
+            "the two stock encoders alone, query and support (floor)": lambda _: torch.inference_mode()(floor)(),
+            "episode, cold": lambda _: episode(None),
+            "episode, support remembered": lambda _: model.segment(fold[0].query_image, support),
+            "episode, both images in the cache (all but the encoders)": lambda _: episode(seen),
+            "fold": evaluate_part,
+        },
+        rounds + 1,
+        model.device,
+    )
+    spent = sum(times.pop("fold")[1:])
+    encoded = model.encode(batch)
+    flops = {"encoders": count_flops(floor), "all but the encoders": count_flops(lambda: model.predict(encoded))}
+    return {
+        "seconds": {name: statistics.median(each[1:]) for name, each in times.items()},
+        "fold": {
+            "episodes": episodes,
+            "images": len(fold.images),
+            "hits": fold_cache.hits,
+            "misses": fold_cache.misses,
+            "seconds": spent,
+            f"seconds for {FOLD_EPISODES} episodes": spent * FOLD_EPISODES / episodes,
+        },
+        "flops of an episode": flops,
+    }
+
+
+def training_times(model: FSSAM, rounds: int) -> Rows:
+    batch = collate([Fold(1, 2, model.sam2.image_size)[0]])
+    model.train()
+    tasks = {
+        "training step, batch 1": training_step(model, batch, None),
+        "training step, batch 1, features in the cache": training_step(model, batch, FeatureCache()),
+    }
+    times = in_turns({name: lambda _, task=task: task() for name, task in tasks.items()}, rounds + 1, model.device)
+    model.eval()
+    return {name: statistics.median(each[1:]) for name, each in times.items()}
+
+
+def option_times(model: FSSAM, rounds: int) -> dict[str, Any]:
+    """What bfloat16 and channels-last give the encoders, and what they cost in relative error of the features."""
+    variants = {"float32": model, "bfloat16": model.variant(), "channels-last": copy.deepcopy(model)}
+    variants["bfloat16"].precision = "bfloat16"
+    variants["channels-last"].to(memory_format=torch.channels_last)
+    images = list(Fold(1, 2, model.sam2.image_size).images)
+    runs = {name: torch.no_grad()(lambda each=each: each._run_encoders(images)) for name, each in variants.items()}
+    features = {name: run() for name, run in runs.items()}
+    times = in_turns({name: lambda _, run=run: run() for name, run in runs.items()}, rounds, model.device)
+    return {
+        name: {
+            "seconds": statistics.median(times[name]),
+            "relative error": relative_error(features[name], features["float32"]),
+        }
+        for name in variants
+    }
+
+
+def toy_precision(episodes: int) -> Rows:
+    """mIoU of the shipped toy model on base-class Pictograms, with its encoders in float32 and bfloat16."""
+    model = load_model("toy")
+    scenes = Pictograms(0, "base", 1, 7, episodes=episodes)
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        model.precision = precision
+        found[precision] = evaluate({"": model}, scenes)[""].miou
+    return found
+
+
+def throughput(
+    name: str, device: torch.device, dtype: torch.dtype, compiled: bool, rounds: int, batch_size: int
+) -> Rows:
+    """Batches on a card. A function of its own for each row, so that none pays for the memory of the one before."""
+    model = build(name).to(device)
+    fold = Fold(batch_size, 2 * batch_size, model.sam2.image_size)
+    batch = collate([fold[index] for index in range(batch_size)]).to(device)
+    encoders = stock_encoders(model, torch.cat([batch.query_images, batch.support_images.flatten(0, 1)]))
+    flops = count_flops(encoders)
+    if compiled:
+        model.sam2.model.image_encoder.compile()
+        model.features.compile()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+    def lower(task: Task) -> Callable[[int], object]:
+        def run(_: int) -> None:  # one context a call, for what it keeps must not outlive a change of weights
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+                task()
+
+        return run
+
+    tasks = {
+        "encoders": lower(torch.inference_mode()(encoders)),
+        "episodes": lower(torch.inference_mode()(lambda: model(batch))),
+    }
+    times = in_turns(tasks, rounds + 2, device)  # two to warm up and compile
+    model.train()
+    times |= in_turns({"steps": lower(training_step(model, batch, None))}, rounds + 2, device)
+    median = {task: statistics.median(each[2:]) for task, each in times.items()}
+    memory = {"GPU memory, GiB": torch.cuda.max_memory_allocated() / 2**30} if device.type == "cuda" else {}
+    rate = matmul_rate(device, dtype)
+    return {
+        "episodes/s": batch_size / median["episodes"],
+        "training steps/s": 1 / median["steps"],
+        "encoders, TFLOP/s": flops / median["encoders"] / 1e12,
+        "matrix product, TFLOP/s": rate / 1e12,
+        "encoders' share of it": flops / median["encoders"] / rate,
+        **memory,
+    }
+
+
+def targets(found: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    """(what, reached, at most) for the aims on a CPU."""
+    floor, cold, remembered, outside = found["inference"]["seconds"].values()
+    without, cached = found["training"].values()
+    fold = found["inference"]["fold"][f"seconds for {FOLD_EPISODES} episodes"]
+    return [
+        ("cold episode / floor", cold / floor, 1.10),
+        ("episode with remembered support / floor", remembered / floor, 0.60),
+        (f"fold of {FOLD_EPISODES} episodes / as many cold ones", fold / (FOLD_EPISODES * cold), 0.30),
+        ("training step with cached features / without", cached / without, 0.15),
+        ("all but the encoders, s per episode", outside, 0.15),
+    ]
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The results as tables."""
+    lines = [f"{key}: {value}" for key, value in found["machine"].items()]
+    if "inference" in found:
+        lines += ["", "| what | seconds |", "|---|---|"]
+        rows = {**found["inference"]["seconds"], **found["training"]}
+        lines += [f"| {name} | {value:.3f} |" for name, value in rows.items()]
+        lines += ["", "| aim | reached | at most |", "|---|---|---|"]
+        lines += [f"| {what} | {value:.3f} | {most:.2f} |" for what, value, most in targets(found)]
+        fold, flops = found["inference"]["fold"], found["inference"]["flops of an episode"]
+        lines += [
+            "",
+            f"The fold: {fold['episodes']} episodes over {fold['images']} images in {fold['seconds']:.1f} s "
+            f"({fold['misses']} images encoded, {fold['hits']} found), so {FOLD_EPISODES} over {FOLD_IMAGES} in "
+            f"{fold[f'seconds for {FOLD_EPISODES} episodes']:.0f} s.",
+            f"GFLOP of an episode: {flops['encoders'] / 1e9:.0f} in the encoders, "
+            f"{flops['all but the encoders'] / 1e9:.0f} in all the rest; a matrix product reaches "
+            f"{found['matmul'] / 1e9:.0f} GFLOP/s here.",
+        ]
+        lines += [
+            f"Peak memory in GiB: {memory:.2f} {when}." for when, memory in found["peak memory"].items() if memory
+        ]
+    if "options" in found:
+        names = list(found["options"]["float32"]["relative error"])
+        lines += ["", f"| encoders, query and support | seconds | {' | '.join(f'error of {n}' for n in names)} |"]
+        lines += ["|---|---|" + "---|" * len(names)]
+        for option, row in found["options"].items():
+            errors = " | ".join(f"{row['relative error'][name]:.1e}" for name in names)
+            lines.append(f"| {option} | {row['seconds']:.3f} | {errors} |")
+    if "toy mIoU" in found:
+        told = ", ".join(f"{100 * miou:.2f} in {precision}" for precision, miou in found["toy mIoU"].items())
+        lines += ["", f"mIoU of the toy model on base-class Pictograms: {told}."]
+    if "throughput" in found:
+        columns = list(next(iter(found["throughput"].values())))
+        lines += ["", f"| on a card | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        for how, row in found["throughput"].items():
+            lines.append(f"| {how} | {' | '.join(f'{value:.3g}' for value in row.values())} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="sam2-small+dinov2-base", help='a pair, or "toy" to try this script')
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of PyTorch (default 2)")
+    parser.add_argument("--rounds", type=int, default=5, help="times each thing is measured (default 5)")
+    parser.add_argument("--episodes", type=int, default=50, help="of the fold that are really evaluated (default 50)")
+    parser.add_argument("--toy-episodes", type=int, default=0, help="also the toy model's mIoU in bfloat16, on so many")
+    parser.add_argument("--no-options", action="store_true", help="leave out bfloat16 and channels-last")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--batch", type=int, default=8, help="episodes in a batch on a card (default 8)")
+    parser.add_argument("--throughput", action="store_true", help="the measurements of a card, on a CPU too")
+    parser.add_argument("--json", help="file for all numbers")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+
+    found: dict[str, Any] = {
+        "machine": {
+            "model": arguments.model,
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
+            "threads": torch.get_num_threads(),
+            "CPU capability": torch.backends.cpu.get_cpu_capability(),
+            "system": platform.platform(),
+            "versions": f"fss_lab {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+            "rounds": arguments.rounds,
+        }
+    }
+    if device.type == "cpu":
+        model = build(arguments.model)
+        memory = {"with the weights loaded": peak_memory()}
+        found["inference"] = inference_times(model, arguments.rounds, arguments.episodes)
+        memory["after inference and the fold, its cache included"] = peak_memory()
+        found["training"] = training_times(model, arguments.rounds)
+        memory["after training steps"] = peak_memory()
+        found["peak memory"] = memory
+        found["matmul"] = matmul_rate(device, torch.float32)
+        if not arguments.no_options:
+            found["options"] = option_times(model, arguments.rounds)
+    if device.type == "cuda" or arguments.throughput:
+        found["throughput"] = {}
+        for compiled in (False, True):
+            for dtype in (torch.float32, torch.bfloat16):
+                how = f"{str(dtype).removeprefix('torch.')}, batch {arguments.batch}{', compiled' if compiled else ''}"
+                row = throughput(arguments.model, device, dtype, compiled, arguments.rounds, arguments.batch)
+                found["throughput"][how] = row
+    if arguments.toy_episodes:
+        found["toy mIoU"] = toy_precision(arguments.toy_episodes)
+    print(markdown(found))
+    if arguments.json:
+        write_atomically(arguments.json, (json.dumps(found, indent=2) + "\n").encode())
+
+
+def _processor() -> str:
+    """The processor's name; the platform module often knows only its family."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except FileNotFoundError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

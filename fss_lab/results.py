@@ -1,0 +1,182 @@
+"""Results of evaluation runs as JSON, CSV, Markdown and a figure; the protocol stands beside every number."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from fss_lab.checkpoints import write_atomically
+from fss_lab.datasets.pictograms import CLASS_NAMES
+from fss_lab.evaluation import Scores, table
+from fss_lab.evaluation_runs import Facts, Result
+from fss_lab.metrics import bootstrap_interval, merge_scores, paired_bootstrap
+from fss_lab.result_figures import scores_figure
+
+COLUMNS = (
+    "protocol", "images", "fold", "split", "shots", "seed", "episodes", "variant", "metric", "value", "low", "high",
+    "weights", "options", "list", "device", "precision", "threads", "batch_size", "fss_lab", "torch",
+)  # fmt: skip
+
+
+def write_results(
+    results: Sequence[Result], directory: str | Path, title: str = "Evaluation", steps: Sequence[str] = ()
+) -> str:
+    """Write results.json, results.csv, results.md and results.png into `directory`; returns the Markdown.
+
+    steps: see `markdown`.
+    Nothing in them tells how the run was spread or how long it took: the same evaluation gives the same bytes.
+    """
+    directory = Path(directory)
+    text = markdown(results, title, steps)
+    files = {
+        "results.json": (json.dumps([as_json(result) for result in results], indent=1) + "\n").encode(),
+        "results.csv": as_csv(results).encode(),
+        "results.md": (text + "\n").encode(),
+        "results.png": scores_figure(by_shots(results), f"{title}, {_brief(results)}").png(),
+    }
+    for name, content in files.items():
+        write_atomically(directory / name, content)
+    return text
+
+
+def by_shots(results: Sequence[Result]) -> dict[int, Scores]:
+    """For each number of shots the score of each variant over all folds and seeds."""
+    return {shots: _pooled([r for r in results if r.facts["shots"] == shots]) for shots in _values(results, "shots")}
+
+
+def markdown(results: Sequence[Result], title: str = "Evaluation", steps: Sequence[str] = ()) -> str:
+    """Tables for each number of shots: all folds, by fold and, with several, by seed; then what was evaluated how.
+
+    steps: variants of which each adds something to the one before (those that were not evaluated are passed over);
+    their differences, paired by episode, are listed.
+    Raises ValueError for no results, or results of different protocols or images, which must not stand in one table.
+    """
+    if not results:
+        raise ValueError("there are no results to write")
+    for key in ("protocol", "images", "split"):
+        if len(_values(results, key)) > 1:
+            raise ValueError(f"results of different {key} are not comparable: {_values(results, key)}")
+    lines = [f"# {title}", "", about(results)]
+    for shots, scores in by_shots(results).items():
+        own = [result for result in results if result.facts["shots"] == shots]
+        lines += ["", f"## {shots}-shot, {_brief(results)}", "", table(scores)]
+        folds, seeds = _values(own, "fold"), _values(own, "seed")
+        if len(folds) > 1:
+            heads = [f"fold {fold}" for fold in folds]
+            rows = {name: [_percent(value) for value in values] for name, values in _by(own, "fold", folds).items()}
+            lines += ["", "mIoU by fold:", "", *_grid(heads, rows)]
+        if len(seeds) > 1:
+            heads = [*(f"seed {seed}" for seed in seeds), "all"]
+            rows = {name: [*map(_percent, values), _spread(values)] for name, values in _by(own, "seed", seeds).items()}
+            lines += ["", "mIoU by episode seed, mean ± standard deviation:", "", *_grid(heads, rows)]
+        added = list(pairwise(name for name in steps if name in scores))
+        if added:
+            lines += ["", "What each step adds, in points of mIoU on the same episodes:", ""]
+        for worse, better in added:
+            estimate, low, high = (100 * value for value in paired_bootstrap(scores[better], scores[worse]))
+            lines.append(f"- {better} over {worse}: {estimate:+.1f} [{low:+.1f}, {high:+.1f}]")
+    return "\n".join([*lines, "", "## What was evaluated", "", *_provenance(results)])
+
+
+def about(results: Sequence[Result]) -> str:
+    """One paragraph: protocol, images, folds, shots, seeds, episodes, machine-independent settings."""
+    facts = results[0].facts
+    listed = {key: ", ".join(map(str, _values(results, key))) for key in ("fold", "shots", "seed", "episodes")}
+    return (
+        f"Protocol {facts['protocol']}. Images: {facts['images']}; {facts['split']} classes of folds {listed['fold']}; "
+        f"shots: {listed['shots']}; episode seeds: {listed['seed']}; episodes for each of these: {listed['episodes']}. "
+        f"{facts['device']}, {facts['precision']}, batches of {facts['batch_size']}, {facts['threads']} thread(s) per "
+        "process. Pixels of 255 left out; mIoU: intersections and unions summed by class, mean over classes; brackets: "
+        "95 % bootstrap intervals over episodes within each class; folds and seeds are pooled."
+    )
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """A result's facts and scores (fractions in 0..1, intervals as estimate, low, high) as plain lists and dicts."""
+    scores = {
+        name: {
+            "miou": list(bootstrap_interval(score, "miou")),
+            "fb_iou": list(bootstrap_interval(score, "fb_iou")),
+            "iou_per_class": {_class_name(result.facts, c): iou for c, iou in score.iou_per_class.items()},
+        }
+        for name, score in result.scores.items()
+    }
+    return {"name": result.name, **result.facts, "scores": scores}
+
+
+def as_csv(results: Sequence[Result]) -> str:
+    """One line for each number, in fractions, with all that is needed to know what it means (`COLUMNS`)."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for result in results:
+        for name, score in result.scores.items():
+            options = dict(result.facts["models"][name])
+            row = {**result.facts, "variant": name, "weights": options.pop("weights"), "options": json.dumps(options)}
+            for metric in ("miou", "fb_iou"):
+                value, low, high = bootstrap_interval(score, metric)
+                writer.writerow({**row, "metric": metric, "value": value, "low": low, "high": high})
+            for class_id, iou in score.iou_per_class.items():
+                writer.writerow({**row, "metric": f"iou {_class_name(result.facts, class_id)}", "value": iou})
+    return file.getvalue()
+
+
+def _provenance(results: Sequence[Result]) -> list[str]:
+    facts = results[0].facts
+    lines = [f"fss_lab {facts['fss_lab']}, torch {facts['torch']}. Weights as the first digits of their SHA-256:", ""]
+    for result in results:
+        weights: dict[str, list[str]] = {}
+        for name, model in result.facts["models"].items():
+            weights.setdefault(model["weights"], []).append(name)
+        told = "; ".join(f"`{digest}` {', '.join(names)}" for digest, names in weights.items())
+        episodes = f"episode list `{result.facts['list'][:12]}`" if "list" in result.facts else "fresh episodes"
+        which = f"fold {result.facts['fold']}, {result.facts['shots']}-shot, seed {result.facts['seed']}"
+        lines.append(f"- {which}: {episodes}; {told}")
+    return lines
+
+
+def _by(results: Sequence[Result], key: str, values: Sequence[Any]) -> dict[str, list[float | None]]:
+    """mIoU in percent of every variant for each value of a fact; None where it was not evaluated."""
+    columns = [_pooled([r for r in results if r.facts[key] == value]) for value in values]
+    names = dict.fromkeys(name for column in columns for name in column)
+    return {name: [100 * column[name].miou if name in column else None for column in columns] for name in names}
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    """Mean and standard deviation of those that there are."""
+    known = [value for value in values if value is not None]
+    return f"{mean(known):.1f} ± {stdev(known):.1f}" if len(known) > 1 else "–"
+
+
+def _pooled(results: Sequence[Result]) -> Scores:
+    names = dict.fromkeys(name for result in results for name in result.scores)
+    return {name: merge_scores(r.scores[name] for r in results if name in r.scores) for name in names}
+
+
+def _grid(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    lines = [f"| variant | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
+    return lines + [f"| {name} | {' | '.join(values)} |" for name, values in rows.items()]
+
+
+def _values(results: Sequence[Result], key: str) -> list[Any]:
+    return list(dict.fromkeys(result.facts[key] for result in results))
+
+
+def _brief(results: Sequence[Result]) -> str:
+    return f"protocol {results[0].facts['protocol'].split(' (')[0]}"
+
+
+def _class_name(facts: Facts, class_id: int) -> str:
+    if facts["images"] == "Pictograms":
+        return CLASS_NAMES[class_id]
+    return facts.get("class_names", {}).get(str(class_id), str(class_id))

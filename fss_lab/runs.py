@@ -1,0 +1,215 @@
+"""What a training run is: every option with its default and its help, the two profiles, and `run.yaml`.
+
+Imports nothing heavy, because the command line makes its options from `TrainConfig`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+HARMLESS = (
+    "accelerator", "devices", "nodes", "strategy", "accumulate", "workers", "save_every", "cache", "tensorboard"
+)  # fmt: skip
+"""What may differ when a run is continued, because it changes neither the data nor the method. The numbers do change:
+devices, nodes and accumulate cut a step into other parts, with other draws of dropout; accelerator changes the rounding
+and, with precision auto, the precision. The others change nothing."""
+
+PAPER_EPOCHS = {"pascal": 300, "coco": 75}
+TRAINING_IMAGES = {"pascal": (4208, 3726, 2752, 4510), "coco": (21917, 41809, 43045, 44614)}  # of folds 0 to 3
+
+
+class RunError(RuntimeError):
+    """A run that cannot start, go on or be repeated; the message says why and what to do."""
+
+
+def _option(
+    default: Any, help: str, *, type: Any = None, least: float | None = None, choices: tuple[Any, ...] | None = None
+) -> Any:
+    """type: where the default is None; least: smallest number allowed; both checked in `TrainConfig`."""
+    kind = type or default.__class__
+    return field(default=default, metadata={"help": help, "type": kind, "least": least, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run, completely. The defaults are the toy profile; see `profile` for the paper's.
+
+    Raises ValueError for a value outside what its help allows.
+    """
+
+    model: str = _option("toy", '"toy", or a pair such as "sam2-small+dinov2-base" with your own weights')
+    weights: str = _option("pretrained", "for toy: start from pretrained, fssam or baseline")
+    sam2_checkpoint: str | None = _option(None, "for a pair: SAM 2's weights, .pt or .safetensors", type=str)
+    features_checkpoint: str | None = _option(None, "for a pair: DINOv2's weights, a file or a directory", type=str)
+    image_size: int = _option(512, "for a pair: side of the square input, in pixels", least=16)
+    memory: str = _option(
+        "pseudo", "pseudo: FSSAM; support: the baseline it starts from", choices=("pseudo", "support")
+    )
+    prior: str = _option(
+        "discriminative", "mask of the pseudo memory", choices=("discriminative", "foreground", "truth")
+    )
+    rounds: int = _option(3, "rounds of memory refinement (IMR)", least=0)
+    refinement: str = _option("v1", "kind of refinement; v2 stretches its weights to 0..1", choices=("v1", "v2"))
+    calibration: str = _option(
+        "corrected", "support-calibrated attention (SCMA)", choices=("corrected", "as_published", "off")
+    )
+    dataset: str = _option("pictograms", "whose base classes to train on")
+    fold: int = _option(0, "0 to 3: whose novel classes are kept out", choices=(0, 1, 2, 3))
+    shots: int = _option(1, "supports per episode", least=1)
+    pool: int = _option(0, "go round this many episodes, shuffled each time; 0: never show one twice", least=0)
+    trainable: str | tuple[str, ...] = _option(
+        "paper",
+        "paper (memory encoder, memory attention, mask decoder), memory_encoder, as_published (norm scales, "
+        "layer-scale gammas and tokens, as the published code), or patterns of parameter names",
+        type=str,
+    )
+    dropout: float | None = _option(None, "dropout of the trained parts; not given: SAM 2's own", type=float, least=0)
+    steps: int = _option(40, "optimiser steps", least=1)
+    batch_size: int = _option(8, "episodes a step, over all devices and accumulated parts together", least=1)
+    accumulate: int = _option(1, "parts in which a device works through its share of a step, to save memory", least=1)
+    learning_rate: float = _option(3e-4, "of AdamW, at the start", least=0)
+    weight_decay: float = _option(0.0, "of AdamW, for all parameters", least=0)
+    schedule: str = _option(
+        "poly", "learning rate: poly is (1 - step / steps)^0.9, cosine has a warm-up", choices=("poly", "cosine")
+    )
+    seed: int = _option(321, "chooses the episodes and dropout", least=0)
+    precision: str = _option(
+        "auto",
+        "auto: bfloat16 mixed where a CUDA device has it, else float32",
+        choices=("auto", "32-true", "bf16-mixed"),
+    )
+    validate_every: int = _option(40, "steps between validations on held-out base-class episodes; 0: never", least=0)
+    validation_episodes: int = _option(40, "episodes of a validation", least=1)
+    validation_seed: int = _option(10_000, "chooses them; the same for all runs that are compared", least=0)
+    patience: int = _option(0, "stop after this many validations without a better one; 0: never", least=0)
+    save_every: int = _option(20, "steps between checkpoints", least=1)
+    cache: bool = _option(False, "remember the frozen features of images (worth it with a pool)")
+    accelerator: str = _option("auto", "auto: CUDA where there is one, else the CPU", choices=("auto", "cpu", "cuda"))
+    devices: str = _option(
+        "1", "how many devices of a node; auto: all GPUs, or one CPU process; torchrun chooses itself"
+    )
+    nodes: int = _option(1, "how many machines; start the command on each, see `fabric run` or torchrun", least=1)
+    strategy: str = _option("auto", "ddp: one process a device, even on the CPU", choices=("auto", "ddp"))
+    workers: int = _option(0, "processes that prepare episodes for each device; 0: the loop does it itself", least=0)
+    tensorboard: bool = _option(True, "also write the log for TensorBoard")
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, rules = getattr(self, each.name), each.metadata
+            if each.name == "trainable" and not isinstance(value, str):
+                object.__setattr__(self, "trainable", _patterns(value))
+                continue
+            if rules["type"] is float and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+            if each.name == "devices" and isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)
+            object.__setattr__(self, each.name, value)
+            if value is None and each.default is None:
+                continue
+            if type(value) is not rules["type"]:
+                raise ValueError(f"{each.name} must be of type {rules['type'].__name__}, got {value!r}")
+            if rules["choices"] is not None and value not in rules["choices"]:
+                raise ValueError(f"{each.name} must be one of {rules['choices']}, got {value!r}")
+            if rules["least"] is not None and not (value >= rules["least"] and math.isfinite(value)):
+                raise ValueError(f"{each.name} must be a number of at least {rules['least']}, got {value!r}")
+        if self.dropout is not None and self.dropout >= 1:
+            raise ValueError(f"dropout must be below 1, got {self.dropout!r}")
+        if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
+            raise ValueError(f'devices must be "auto" or a number of at least 1, got {self.devices!r}')
+        if self.seed == self.validation_seed:
+            raise ValueError(f"seed and validation_seed must differ, both are {self.seed}: validate on other episodes")
+        if self.patience and not self.validate_every:
+            raise ValueError("patience needs validations: set validate_every, or patience to 0")
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    patterns = tuple(value) if isinstance(value, list | tuple) else ()
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ValueError(f"trainable must be a word or one or more patterns of parameter names, got {value!r}")
+    return patterns
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "toy": {},
+    "paper": {
+        "model": "sam2-small+dinov2-base",
+        "dataset": "pascal",
+        "learning_rate": 1e-3,
+        "precision": "bf16-mixed",
+        "devices": "auto",
+        "workers": 4,
+        "validate_every": 2000,
+        "validation_episodes": 1000,
+        "save_every": 500,
+    },
+}
+"""What each profile changes of `TrainConfig`'s defaults. toy: a minute on a laptop; the shipped toy weights came from
+it with more steps. paper: the recipe of the paper (Sec. Implementation Details), 2 episodes on each of 4 GPUs."""
+
+
+def profile(name: str = "toy", **changes: Any) -> TrainConfig:
+    """A profile with changes, e.g. `profile("paper", fold=2, devices=4)`.
+
+    The paper's steps follow from its epochs and the images of the fold. Raises ValueError for an unknown profile, a
+    value that `TrainConfig` refuses, or the paper's profile on another data set without `steps`.
+    """
+    if name not in PROFILES:
+        raise ValueError(f"profile must be one of {tuple(PROFILES)}, got {name!r}")
+    chosen = {**PROFILES[name], **changes}
+    if name == "paper" and "steps" not in chosen:
+        dataset, fold = chosen["dataset"], chosen.get("fold", 0)
+        if dataset not in PAPER_EPOCHS or fold not in range(4):
+            raise ValueError(f"the paper has no number of epochs for {dataset!r}, fold {fold!r}; give the steps")
+        batch_size = chosen.get("batch_size", TrainConfig.batch_size)
+        chosen["steps"] = PAPER_EPOCHS[dataset] * TRAINING_IMAGES[dataset][fold] // batch_size
+    return TrainConfig(**chosen)
+
+
+def read_config(path: str | Path) -> TrainConfig:
+    """The configuration in a `run.yaml`. Raises RunError for a file that is missing or holds something else."""
+    from omegaconf import OmegaConf
+
+    # PyYAML's and OmegaConf's errors have no common base below Exception; the cause is kept.
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except Exception as error:
+        raise RunError(f"{path} cannot be read as the run.yaml of a run: {error}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path} is no run.yaml: expected lines such as `fold: 0`")
+    unknown = [str(name) for name in content if name not in TrainConfig.__dataclass_fields__]
+    if unknown:
+        raise RunError(f"{path} names options that `fss-lab train --help` does not know: {', '.join(unknown)}")
+    try:
+        return TrainConfig(**{str(name): value for name, value in content.items()})
+    except ValueError as error:
+        raise RunError(f"{path}: {error}") from error
+
+
+def facts_of(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as plain numbers, strings and lists, for YAML and checkpoints."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+
+
+def to_yaml(facts: Mapping[str, Any]) -> str:
+    """The text of a `run.yaml`."""
+    from omegaconf import OmegaConf
+
+    from fss_lab import __version__
+
+    return f"# fss-lab {__version__}\n" + OmegaConf.to_yaml(OmegaConf.create(dict(facts)))
+
+
+def check_same_run(saved: Mapping[str, Any], facts: Mapping[str, Any], source: str | Path) -> None:
+    """Raise RunError that names every field in which two descriptions differ, `HARMLESS` ones apart."""
+    names = [name for name in {**saved, **facts} if name not in HARMLESS]
+    differing = [name for name in names if saved.get(name) != facts.get(name)]
+    if differing:
+        listed = "; ".join(f"{name} was {saved.get(name)!r}, now {facts.get(name)!r}" for name in differing)
+        raise RunError(
+            f"{source} belongs to another run: {listed}. Use the same options (run.yaml has them) to continue it, or "
+            "another directory for a new run"
+        )

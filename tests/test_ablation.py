@@ -1,0 +1,117 @@
+"""Ablations: the suite, soft IoU and attention by hand, what is measured on the toy, and the command."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from fss_lab import ablation, cli, load_model
+from fss_lab.ablation import (
+    BEFORE,
+    GROUPS,
+    background_attention,
+    background_mass,
+    measure,
+    measure_each,
+    prior_soft_iou,
+    soft_iou,
+    suite,
+)
+from fss_lab.backbones.toy import WEIGHTS
+from fss_lab.datasets.pictograms import Pictograms
+from fss_lab.evaluation import FULL, Part, check_shared_encoders
+from fss_lab.method.prompts import resize
+
+
+def test_soft_iou_by_hand() -> None:
+    one = torch.tensor([[[0.5, 1.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    other = torch.tensor([[[1.0, 1.0], [0.5, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert soft_iou(one, other).tolist() == pytest.approx([1.5 / 2.5, 0.0])
+
+
+def test_background_mass_by_hand() -> None:
+    covered = torch.tensor([[1.0, 0.5, 0.0]])
+    attention = torch.tensor([[[0.2, 0.2, 0.4], [0.0, 0.4, 0.1], [9.0, 9.0, 9.0]]])[None]  # one head; rows are queries
+    # cell 0: 0.2 * 0 + 0.2 * 0.5 + 0.4 * 1 = 0.5; cell 1, which counts half: 0.2 + 0.1 = 0.3; cell 2 is background
+    assert background_mass(attention, covered).tolist() == pytest.approx([(0.5 + 0.5 * 0.3) / 1.5])
+    assert background_mass(attention.repeat(1, 4, 1, 1), covered).tolist() == pytest.approx([0.65 / 1.5])
+
+
+def test_the_suite_has_every_variant_once() -> None:
+    models = suite(1, {"mine": str(WEIGHTS / "toy_fold{fold}_fssam.safetensors")})
+    check_shared_encoders(models)
+    own = {name: m.options for name, m in models.items() if "support" not in name and "trained" not in name}
+    assert len(set(own.values())) == len(own) == 4 + 4 + 5 + 1 + 2
+    assert list(models)[:3] == ["support memory, not fine-tuned", "support memory, fine-tuned", "PPG"]
+    assert models["trained: mine"].options == models[FULL].options
+    for variants in GROUPS.values():
+        for changes in variants.values():
+            wanted = {**asdict(models[FULL].options), **changes}
+            assert any(asdict(o) == wanted or (not wanted["rounds"] and not o.rounds) for o in own.values())
+
+
+def test_measures_of_the_toy_are_those_of_its_trace() -> None:
+    model, episodes = load_model("toy", fold=1), Pictograms(1, episodes=3)
+    ious = prior_soft_iou(model, episodes, rounds=2, batch_size=2)
+    assert ious.shape == (3, 3)
+    prediction = model.variant(rounds=2).segment(episodes[2], trace=True)
+    truth = (episodes[2].query_mask == 1).float().reshape(16, 16, 16, 16).mean((1, 3))
+    for column, prior in enumerate([resize(prediction.trace.pseudo_prior, (16, 16)), prediction.trace.rounds[1].prior]):
+        prior = prior[0, 0]
+        expected = float(torch.minimum(prior, truth).sum() / torch.maximum(prior, truth).sum())
+        assert ious[2, 2 * column] == pytest.approx(expected, abs=1e-4)
+
+    masses = background_attention({"on": model, "off": model.variant(calibration="off")}, episodes, batch_size=2)
+    assert masses["on"].shape == (3, len(model.sam2.model.memory_attention.layers), 2)
+    assert (masses["on"] > 0).all() and (masses["on"] < 1).all()
+    np.testing.assert_array_equal(masses["off"][..., 0], masses["off"][..., 1])  # no bias
+    np.testing.assert_allclose(masses["on"][:, 0, 0], masses["off"][:, 0, 0], rtol=1e-4)  # the same up to the bias
+    with pytest.raises(ValueError, match="this needs a pseudo memory"):
+        background_attention({"baseline": model.variant(memory="support")}, episodes)
+
+
+def test_measure_pools_models_and_pairs_the_differences() -> None:
+    model = load_model("toy", fold=1)
+    first, second = Pictograms(1, episodes=4, size=64), Pictograms(1, seed=1, episodes=1, size=64)
+    found = measure([(model, Part(first, range(1))), (model, second)], rounds=1)
+    assert found.episodes == 2 and set(found.attention) == {"off", BEFORE, "corrected", "as_published"}
+    gain = found.soft_iou["v1"][1].estimate - found.soft_iou["v1"][0].estimate
+    assert found.gain["v1"][0].estimate == pytest.approx(gain)
+    change = found.attention["corrected"][-1].estimate / found.attention["off"][-1].estimate - 1
+    assert found.change["corrected against off"][-1].estimate == pytest.approx(change)
+    assert found.attention["corrected"] == found.attention["as_published"]  # one shot
+
+
+def test_ablate_from_the_command_line(tmp_path, capsys, monkeypatch) -> None:
+    output = tmp_path / "out"
+    command = ["ablate", "--folds", "2", "--shots", "1", "--episodes", "1", "--threads", "2", "--output", str(output)]
+    threads, before = [], torch.get_num_threads()
+
+    def spy(*arguments, **options):
+        threads.append(torch.get_num_threads())
+        return measure_each(*arguments, **options)
+
+    monkeypatch.setattr(ablation, "measure_each", spy)
+    assert cli.main(command) == 0
+    assert threads == [2] and torch.get_num_threads() == before
+    text = (output / "ablation.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out.strip() == text.strip()
+    for heading in ("Parts", "Rounds of refinement (IMR)", "Calibration (SCMA)", "Prior (PPG)", "what IMR and SCMA do"):
+        assert f"## 1-shot: {heading}" in text
+    for row in ("| IMR v1, 0 rounds |", "| SCMA as_published |", "| prior: truth ", "- PPG + SCMA: ", "1 episodes:"):
+        assert row in text
+    content = json.loads((output / "ablation.json").read_text())
+    own = content["shots"]["1"]
+    assert own["measurement"]["episodes"] == 1 and FULL not in own["differences"]["Parts"]
+    assert len(own["differences"]["Rounds of refinement (IMR)"]["IMR v2, 5 rounds"]) == 3
+    assert {path.name for path in output.glob("*.png")} == {"results.png", "prior_1_shot.png", "attention_1_shot.png"}
+
+    files = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert cli.main(command) == 0  # all is there already
+    assert threads == [2] and {path: path.read_bytes() for path in files} == files
+    kept = output / "measured" / "fold2_1shot_seed0.first1.json"
+    kept.write_text(kept.read_text().replace('"threads": 2', '"threads": 1'))
+    assert cli.main(command) == 1
+    assert "threads 1, not 2" in capsys.readouterr().err
