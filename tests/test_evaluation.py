@@ -32,7 +32,7 @@ from fss_lab.metrics import SegmentationScore
 
 
 def test_scores_are_those_of_one_episode_at_a_time() -> None:
-    model, episodes = load_model("toy"), Pictograms(0, episodes=3, seed=1, size=64)
+    model, episodes = load_model("toy"), Pictograms(0, episodes=3, seed=1)
     together = evaluate({"a": model, "b": model.variant(rounds=0)}, episodes, batch_size=2)
     alone = SegmentationScore(episodes.classes)
     for episode in episodes:
