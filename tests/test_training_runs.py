@@ -270,11 +270,6 @@ def test_a_file_that_vanishes_names_the_episode(workers) -> None:
         order(data=Numbers(100, broken=14), workers=workers)
 
 
-def test_a_worker_that_dies_ends_the_run() -> None:
-    with pytest.raises(RuntimeError, match="worker .*exited unexpectedly"):
-        order(data=Numbers(100, fatal=14), workers=1)
-
-
 def test_batches_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="batch_size 12 cannot be divided evenly by 5 processes x 1 .*multiple of 5"):
         EpisodeBatches(Numbers(3), 12, 1, processes=5)
