@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from fss_lab.checkpoints import (
 )
 from fss_lab.curves import curves
 from fss_lab.datasets.pictograms import Pictograms
-from fss_lab.episode import Episode, EpisodeBatch
-from fss_lab.evaluation import Episodes, evaluate
+from fss_lab.episode import EpisodeBatch
+from fss_lab.evaluation import Episodes, Part, evaluate
 from fss_lab.loop import SCHEDULES, Losses, Progress, run_loop
 from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM
@@ -195,28 +195,12 @@ def _build(config: TrainConfig, device: torch.device) -> FSSAM:
     return model.to(device).freeze(config.trainable).train()
 
 
-class _Share:
-    """Every `processes`-th episode of a data set, from number `rank` on."""
-
-    def __init__(self, data: Episodes, rank: int, processes: int) -> None:
-        self.data, self.numbers, self.classes = data, range(rank, len(data), processes), data.classes
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, index: int) -> Episode:
-        return self.data[self.numbers[index]]
-
-    def __iter__(self) -> Iterator[Episode]:
-        return (self[index] for index in range(len(self)))
-
-
 def _validation(
     fabric: Fabric, model: FSSAM, config: TrainConfig, cache: FeatureCache | None
 ) -> Callable[[], dict[str, float]]:
     """Scores of the model on held-out base-class episodes, shared out among the processes."""
     data = base_episodes(config, config.validation_episodes, config.validation_seed)
-    share = _Share(data, fabric.global_rank, fabric.world_size)
+    share = Part(data, range(fabric.global_rank, len(data), fabric.world_size))
     at_once = config.batch_size // (fabric.world_size * config.accumulate)  # what has room when it trains
 
     def validate() -> dict[str, float]:
