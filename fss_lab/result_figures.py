@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 
-from fss_lab.figures import DEEP_PRIOR, INK, PALE, PREDICTION, PRIOR, SMALL, SUPPORT, TEXT, TRUTH, Picture
+from fss_lab.figures.style import DEEP_PRIOR, INK, PALE, PREDICTION, PRIOR, SMALL, SUPPORT, TEXT, TRUTH, Picture
 from fss_lab.metrics import Interval, SegmentationScore, bootstrap_interval
 
 MARKERS = "osD^v"

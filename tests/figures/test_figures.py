@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
+from matplotlib.colors import Normalize, to_rgb
 from PIL import Image
 
 from fss_lab import figures
@@ -221,7 +221,7 @@ def test_colour_maps_survive_the_palette():
     """A PNG of 256 colours must not turn the small values of a map into others."""
     picture = figures.Picture(4, 2, "ramp")
     axes = picture.subplots()
-    shown = figures.heat(axes, torch.linspace(0, 1, 32).repeat(16, 1), figures.PRIOR_MAP, figures.Normalize(0, 1))
+    shown = figures.heat(axes, torch.linspace(0, 1, 32).repeat(16, 1), figures.PRIOR_MAP, Normalize(0, 1))
     pixels = np.asarray(Image.open(io.BytesIO(picture.png())).convert("RGB")).astype(int)
     box = axes.get_window_extent()
     row = pixels[int(pixels.shape[0] - (box.y0 + box.y1) / 2)]

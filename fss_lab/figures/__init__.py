@@ -1,0 +1,42 @@
+"""Figures of episodes, priors, attention and scores: tensors in, matplotlib figures out.
+
+The names below are for notebooks; the other modules of this package serve one notebook each.
+"""
+
+from fss_lab.figures.prediction import (
+    attention_figure,
+    central_cell,
+    episode_figure,
+    iou,
+    overview_figure,
+    priors_figure,
+)  # fmt: skip
+from fss_lab.figures.scenes import contact_sheet, toy_world_figure
+from fss_lab.figures.scores import results_figure
+from fss_lab.figures.style import (
+    ATTENTION_MAP,
+    DEEP_PRIOR,
+    DIFFERENCE_MAP,
+    INK,
+    PALE,
+    PREDICTION,
+    PRIOR,
+    PRIOR_MAP,
+    SMALL,
+    SUPPORT,
+    TEXT,
+    TITLE,
+    TRUTH,
+    Picture,
+    contour,
+    heat,
+    keep,
+    overlay,
+)  # fmt: skip
+
+__all__ = [
+    "ATTENTION_MAP", "DEEP_PRIOR", "DIFFERENCE_MAP", "INK", "PALE", "PREDICTION", "PRIOR", "PRIOR_MAP", "SMALL",
+    "SUPPORT", "TEXT", "TITLE", "TRUTH", "Picture", "attention_figure", "central_cell", "contact_sheet", "contour",
+    "episode_figure", "heat", "iou", "keep", "overlay", "overview_figure", "priors_figure", "results_figure",
+    "toy_world_figure",
+]  # fmt: skip

@@ -1,0 +1,298 @@
+"""Figures of one episode: its images and masks, its priors, its attention, all of it in one strip."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+from fss_lab.episode import Episode
+from fss_lab.figures.style import (
+    ATTENTION_MAP,
+    DEEP_PRIOR,
+    DIFFERENCE_MAP,
+    INK,
+    PALE,
+    PREDICTION,
+    PRIOR,
+    PRIOR_MAP,
+    SMALL,
+    SUPPORT,
+    TRUTH,
+    Picture,
+    bare,
+    colour_bar,
+    contour,
+    heat,
+    legend,
+    mark_cell,
+    name_panel,
+    overlay,
+    patch,
+)  # fmt: skip
+from fss_lab.method import Prediction
+from fss_lab.method.trace import Trace
+
+
+def central_cell(mask: Tensor, grid: int = 16) -> tuple[int, int]:
+    """(row, column) of the grid cell deepest inside the object: covered by it, and near its centre.
+
+    mask: (H, W), 1 where the object is. Raises ValueError if there is no object.
+    """
+    covered = F.adaptive_avg_pool2d((mask == 1).float()[None, None], grid)[0, 0]  # grid, grid
+    if not covered.any():
+        raise ValueError("the mask shows no object (value 1), so it has no central cell")
+    rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    far = (rows - (covered * rows).sum() / covered.sum()) ** 2
+    far = far + (columns - (covered * columns).sum() / covered.sum()) ** 2
+    far = far.masked_fill(covered < 0.999 * covered.max(), math.inf)
+    return divmod(int(far.argmin()), grid)
+
+
+def episode_figure(episode: Episode, prediction: Prediction | Tensor | None = None) -> Picture:
+    """Supports with their masks, the query with its own mask, and the prediction beside it.
+
+    prediction: a `Prediction`, a mask (H, W) of bool or 0/1, or None for an episode that is still unsolved.
+    """
+    mask = prediction.mask if isinstance(prediction, Prediction) else prediction
+    shots = len(episode.support_images)
+    rows = 1 if shots == 1 else 2
+    columns = math.ceil(shots / rows)
+    queries = 1 if mask is None else 2
+    side = min(3.3, 9.0 / (columns / rows + queries))
+    task = f"Find the {episode.class_name}: {shots}-shot episode"
+    picture = Picture(side * (columns / rows + queries) + 0.3, side + 1.15, task)
+    grid = picture.add_gridspec(rows, columns + rows * queries)
+    for shot in range(shots):
+        axes = picture.add_subplot(grid[shot // columns, shot % columns], anchor="N")
+        overlay(axes, episode.support_images[shot], episode.support_masks[shot], SUPPORT, width=1.5 if rows == 1 else 1)
+        name_panel(axes, "support" if shots == 1 else f"support {shot + 1}", SUPPORT)
+    # the queries are larger than the supports when there are many
+    spot = [grid[:, columns + rows * i : columns + rows * (i + 1)] for i in range(queries)]
+
+    axes = picture.add_subplot(spot[0], anchor="N")
+    overlay(axes, episode.query_image, episode.query_mask, TRUTH)
+    name_panel(axes, "query and truth", TRUTH)
+    entries = [patch(SUPPORT, "support mask (given)"), patch(TRUTH, "truth (hidden from the model)")]
+    picture.alt = (
+        f"A {shots}-shot episode of the class {episode.class_name}: support images with the object tinted blue, "
+        "and the query image with its true mask in green."
+    )
+    if mask is not None:
+        score = iou(mask, episode.query_mask)
+        axes = picture.add_subplot(spot[1], anchor="N")
+        _answer(axes, episode, mask)
+        name_panel(axes, f"prediction, IoU {100 * score:.0f} %", PREDICTION)
+        entries.append(patch(PREDICTION, "prediction"))
+        picture.alt += (
+            f" Beside it the prediction in vermillion; it overlaps the truth with an IoU of {100 * score:.0f} %."
+        )
+    legend(picture, *entries)
+    return picture
+
+
+def iou(mask: Tensor, truth: Tensor) -> float:
+    """Intersection over union of a mask (H, W) and a truth (H, W) of 0, 1 and 255 (left out); 0 for no union."""
+    guess, valid = mask.bool() & (truth != 255), truth == 1
+    return float((guess & valid).sum() / (guess | valid).sum().clamp(min=1))
+
+
+def priors_figure(episode: Episode, trace: Trace) -> Picture:
+    """The pseudo prompt before refinement, after each round, and what changed (Secs. PPG and IMR of the paper).
+
+    trace: of the episode's query (batch 1). Raises ValueError for a trace without a prior (memory="support").
+    """
+    if trace.pseudo_prior is None:
+        raise ValueError('this trace has no prior; trace a model with memory="pseudo"')
+    size, grid = episode.query_mask.shape, trace.support_masks_refine.shape[-2:]
+    before = F.interpolate(trace.pseudo_prior, grid, mode="bilinear", align_corners=True)[0, 0]  # h, w
+    maps = [before, *(done.prior[0, 0] for done in trace.rounds)]
+    shown = [("prior", before), *((f"after round {i}", values) for i, values in enumerate(maps[1:], start=1))]
+    if trace.priors is not None:
+        shown.insert(0, ("like the object", trace.priors.foreground[0, 0]))
+        shown.insert(1, ("like its background", trace.priors.background_similarity[0].mean(0)))
+    panels = 1 + len(shown) + bool(trace.rounds)
+    rows, columns = math.ceil(panels / 4), 4
+    picture = Picture(9.5, 2.3 * rows + 0.85, "The prior before and after refinement")
+    axes = np.ravel(picture.subplots(rows, columns))
+    for spare in axes[panels:]:
+        spare.axis("off")
+
+    overlay(axes[0], episode.query_image, episode.query_mask, TRUTH, width=1)
+    name_panel(axes[0], f"query ({episode.class_name})", TRUTH)
+    for panel, (name, values) in zip(axes[1:], shown, strict=False):
+        drawn = heat(panel, values, PRIOR_MAP, Normalize(0, 1), size)
+        contour(panel, episode.query_mask, TRUTH, size, width=1)
+        name_panel(panel, name, DEEP_PRIOR)
+    colour_bar(picture, drawn, [axes[min(panels, columns) - 1]], "from 0 (no) to 1 (yes)")
+    if trace.rounds:
+        change = maps[-1] - maps[0]
+        limit = max(float(change.abs().max()), 1e-3)
+        drawn = heat(axes[panels - 1], change, DIFFERENCE_MAP, Normalize(-limit, limit), size)
+        contour(axes[panels - 1], episode.query_mask, TRUTH, size, width=1)
+        name_panel(axes[panels - 1], "after minus before", INK)
+        colour_bar(picture, drawn, [axes[panels - 1]], "change")
+    legend(picture, Line2D([], [], color=TRUTH, linewidth=2, label="outline of the truth, for comparison"))
+
+    truth = F.adaptive_avg_pool2d((episode.query_mask == 1).float()[None, None], (grid[0], grid[1]))[0, 0]
+    inside = [
+        float((values.cpu() * truth).sum() / values.cpu().sum().clamp(min=1e-6)) for values in (maps[0], maps[-1])
+    ]
+    picture.alt = (
+        f"Maps of the prior for a query of the class {episode.class_name}, with the outline of the truth: before "
+        f"refinement {100 * inside[0]:.0f} % of its mass lie inside the object, after {len(trace.rounds)} rounds "
+        f"{100 * inside[1]:.0f} %."
+    )
+    return picture
+
+
+def attention_figure(
+    episode: Episode, trace: Trace, cell: tuple[int, int], layer: int = -1, head: int | None = None
+) -> Picture:
+    """Where one query cell looks, before and after the support's calibration (Sec. SCMA of the paper).
+
+    cell: (row, column) on the memory grid, e.g. from `central_cell`. layer: of memory attention; -1 is the last.
+    head: of that layer, or None for the mean over the heads. Several shots share one map: what the cell gives to
+    them together. All maps share one colour scale, with square-root steps so that small weights stay visible.
+
+    Raises ValueError for a cell outside the grid or a trace without query memory (memory="support").
+    """
+    found, (height, width) = trace.layers[layer], trace.support_masks.shape[-2:]
+    grid = trace.support_masks_attention.shape[-2:]
+    row, column = cell
+    if not (0 <= row < grid[0] and 0 <= column < grid[1]):
+        raise ValueError(f"the cell must lie on the memory grid of {grid[0]} x {grid[1]}, got {cell}")
+    parts = found.columns
+    if parts.query.start == parts.query.stop:
+        raise ValueError('this trace has no query memory; trace a model with memory="pseudo"')
+    weights = torch.stack([found.attention_before[0], found.attention[0]]).detach().float().cpu()  # 2, heads, N, L
+    weights = (weights.mean(1) if head is None else weights[:, head])[:, row * grid[1] + column] * 100  # 2, L
+    support = weights[:, parts.support].unflatten(1, (-1, *grid)).sum(1)  # 2, h, w
+    query = weights[:, parts.query].unflatten(1, grid)  # 2, h, w
+    shares = torch.stack([weights[:, part].sum(1) for part in (parts.support, parts.query, parts.pointers)], 1)  # 2, 3
+
+    number = layer % len(trace.layers) + 1
+    heads = "mean over heads" if head is None else f"head {head}"
+    picture = Picture(9.5, 5.3, f"Where one cell of the query looks (layer {number} of {len(trace.layers)}, {heads})")
+    axes = picture.subplots(2, 4)
+    overlay(axes[0, 0], episode.query_image, episode.query_mask, TRUTH, width=1)
+    mark_cell(axes[0, 0], cell, grid, episode.query_mask.shape)
+    name_panel(axes[0, 0], "query and\nthe cell that looks", TRUTH)
+    overlay(axes[1, 0], episode.support_images[0], episode.support_masks[0], SUPPORT, width=1)
+    shots = len(episode.support_images)
+    name_panel(axes[1, 0], "support" if shots == 1 else f"support 1 of {shots}", SUPPORT)
+
+    norm = PowerNorm(0.5, 0, float(weights[:, : parts.pointers.start].max()))
+    for i, when in enumerate(("before calibration", "after calibration")):
+        shown = heat(axes[i, 1], support[i], ATTENTION_MAP, norm, (height, width))
+        if shots == 1:
+            contour(axes[i, 1], trace.support_masks[0, 0], SUPPORT, width=1)
+        name_panel(axes[i, 1], f"support memory\n{when}", SUPPORT)
+        heat(axes[i, 2], query[i], ATTENTION_MAP, norm, (height, width))
+        contour(axes[i, 2], episode.query_mask, TRUTH, (height, width), width=1)
+        mark_cell(axes[i, 2], cell, grid, (height, width))
+        name_panel(axes[i, 2], f"query memory\n{when}", TRUTH)
+    change = query[1] - query[0]
+    limit = max(float(change.abs().max()), 1e-6)
+    changed = heat(axes[0, 3], change, DIFFERENCE_MAP, Normalize(-limit, limit), (height, width))
+    contour(axes[0, 3], episode.query_mask, TRUTH, (height, width), width=1)
+    name_panel(axes[0, 3], "query memory\nafter minus before", INK)
+    _shares(axes[1, 3], shares)
+    colour_bar(picture, shown, list(axes[:, 2]), "attention weight in percent")
+    colour_bar(picture, changed, [axes[0, 3]], "percentage points")
+    legend(
+        picture,
+        patch(SUPPORT, "support's object"),
+        patch(TRUTH, "truth"),
+        Line2D(
+            [],
+            [],
+            color="white",
+            marker="s",
+            markersize=8,
+            markeredgecolor="black",
+            linestyle="none",
+            label="the cell",
+        ),
+    )
+    percent = [[f"{float(share):.0f} %" for share in when] for when in shares]
+    picture.alt = (
+        f"Attention of one query cell inside the object, in layer {number}, as maps over the support memory and the "
+        f"query memory. Before calibration it gives {percent[0][0]} to the support memory, {percent[0][1]} to the "
+        f"query memory, {percent[0][2]} to the pointers; after it {percent[1][0]}, {percent[1][1]}, {percent[1][2]}."
+    )
+    return picture
+
+
+def overview_figure(episode: Episode, prediction: Prediction) -> Picture:
+    """The method in one strip: support and query, prior, refined prior, attention, prediction.
+
+    prediction: of the episode, made with trace=True. Raises ValueError without a trace, a prior, or refinement.
+    The README's picture is this figure of `Pictograms(0)[0]` and `load_model("toy", fold=0)`.
+    """
+    trace = prediction.trace
+    if trace is None or trace.pseudo_prior is None or not trace.rounds:
+        raise ValueError("the overview needs a prediction with trace=True of a model with a prior that is refined")
+    size, grid = episode.query_mask.shape, trace.support_masks_attention.shape[-2:]
+    cell = central_cell(episode.query_mask, grid[0])
+    layer = trace.layers[-1]
+    weights = layer.attention[0].mean(0)[cell[0] * grid[1] + cell[1], layer.columns.query].unflatten(0, grid)  # h, w
+    before = F.interpolate(trace.pseudo_prior, grid, mode="bilinear", align_corners=True)[0, 0]  # h, w
+
+    picture = Picture(11, 2.75, f"From one labelled {episode.class_name} to a mask of another", gap=0.12)
+    axes = picture.subplots(1, 6)
+    overlay(axes[0], episode.support_images[0], episode.support_masks[0], SUPPORT, width=1)
+    overlay(axes[1], episode.query_image)
+    heat(axes[2], before, PRIOR_MAP, Normalize(0, 1), size)
+    heat(axes[3], trace.rounds[-1].prior[0, 0], PRIOR_MAP, Normalize(0, 1), size)
+    heat(axes[4], weights, ATTENTION_MAP, PowerNorm(0.5, 0, float(weights.max())), size)
+    mark_cell(axes[4], cell, grid, size)
+    _answer(axes[5], episode, prediction.mask, width=1)
+    for panel, sign in zip(axes[1:], "+→→→→", strict=True):
+        mark = panel.text(-0.07, 0.5, sign, transform=panel.transAxes, ha="center", va="center", fontsize=15)
+        mark.set_in_layout(False)
+    names = ["support", "query", "prior (PPG)", "refined (IMR)", "attention (SCMA)", "prediction"]
+    for panel, name, colour in zip(axes, names, [SUPPORT, INK, DEEP_PRIOR, DEEP_PRIOR, INK, PREDICTION], strict=True):
+        name_panel(panel, name, colour)
+    legend(
+        picture,
+        patch(SUPPORT, "support mask"),
+        patch(PRIOR, "prior: the first guess"),
+        patch(PREDICTION, "prediction"),
+        Line2D([], [], color=TRUTH, linewidth=2, label="truth"),
+    )
+    score = iou(prediction.mask, episode.query_mask)
+    picture.alt = (
+        f"Six panels: a support image with its {episode.class_name} tinted blue, a query image, the prior, the refined "
+        f"prior, the attention of one query cell, and the prediction, which overlaps the truth with an IoU of "
+        f"{100 * score:.0f} %."
+    )
+    return picture
+
+
+def _answer(axes: Axes, episode: Episode, mask: Tensor, width: float = 1.5) -> None:
+    """The predicted mask (H, W) over the query, with the outline of the truth below it."""
+    bare(axes)
+    contour(axes, episode.query_mask, TRUTH, width=width)
+    overlay(axes, episode.query_image, mask, PREDICTION, width)
+
+
+def _shares(axes: Axes, shares: Tensor) -> None:
+    """Bars of how much goes to support memory, query memory and pointers. shares: (2, 3), before and after."""
+    for i, (when, colour) in enumerate((("before", PALE), ("after", INK))):
+        axes.bar(np.arange(3) + 0.4 * (i - 0.5), shares[i].numpy(), width=0.38, color=colour, label=when)
+    axes.set_xticks(range(3), ["support", "query", "pointers"], fontsize=9)
+    axes.tick_params(axis="y", labelsize=9)
+    axes.tick_params(length=0)
+    axes.set_ylabel("share in percent", fontsize=SMALL, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_box_aspect(1)
+    axes.set_ylim(0, 1.25 * float(shares.max()))
+    axes.legend(fontsize=9, frameon=False, loc="upper center", ncols=2, borderaxespad=0, columnspacing=1)
+    name_panel(axes, "what each part gets", INK)
