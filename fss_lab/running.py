@@ -8,8 +8,9 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -173,8 +174,8 @@ def explained_failures() -> Iterator[None]:
     prepares episodes, as RunError."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        text = str(error)
+    except (MemoryError, RuntimeError, EOFError, ConnectionError) as error:
+        text = str(error) or type(error).__name__
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
             raise RunError(
                 "there is not enough memory. Raise accumulate (smaller parts of the same batch) or spread the run over "
@@ -182,7 +183,11 @@ def explained_failures() -> Iterator[None]:
                 "shots or image_size, or take precision bf16-mixed, about half of 32-true. The last checkpoint is "
                 f"intact. ({type(error).__name__}: {text})"
             ) from error
-        if text.startswith("DataLoader worker"):  # only the message tells torch's RuntimeErrors apart
+        handover = isinstance(error, EOFError | ConnectionError)  # a process died while it handed over an episode
+        if handover:
+            with suppress(RuntimeError):  # torch notices the death a moment later, and says so from anywhere
+                time.sleep(1)
+        if handover or text.startswith("DataLoader worker"):  # only the message tells torch's RuntimeErrors apart
             raise RunError(
                 "a process that prepares episodes died, often for lack of memory: lower workers. The last checkpoint "
                 f"is intact. ({text})"

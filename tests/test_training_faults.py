@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 import fss_lab
 from fss_lab import cli, training
 from fss_lab.checkpoints import load_run_file, load_state
-from fss_lab.running import read_log
+from fss_lab.running import explained_failures, read_log
 from fss_lab.runs import RunError, TrainConfig
 from fss_lab.training import base_episodes, train
 
@@ -105,6 +106,22 @@ def test_a_process_that_prepares_episodes_dies(tmp_path, monkeypatch) -> None:
         train(config, tmp_path)
     monkeypatch.undo()
     assert train(config, tmp_path).progress.step == 5
+
+
+class Dying(Dataset):
+    """Dies with what it handed over before still under way."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int):
+        return killed_by_the_system() if index == 3 else [torch.zeros(3, 64, 64) for _ in range(6)]
+
+
+def test_a_process_dies_while_it_hands_over_an_episode() -> None:
+    for _ in range(5):  # torch tells it in one of four ways, by chance
+        with pytest.raises(RunError, match="prepares episodes died"), explained_failures():
+            list(DataLoader(Dying(), batch_size=1, num_workers=1))
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
