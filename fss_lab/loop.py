@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -122,9 +122,9 @@ def run_loop(
 
     main = fabric.is_global_zero
     log = RunLog(directory, progress.step, progress.validated, tensorboard=tensorboard) if main else None
-    source = batches(progress.step)
+    source = (part for part in batches(progress.step))  # a generator: once closed, it lets go of the loader's workers
     bar = tqdm(total=steps, initial=progress.step, unit="step", disable=None if main else True)  # None: on a terminal
-    with StopRequest() as stop, bar, log or nullcontext(), explained_failures():
+    with StopRequest() as stop, bar, log or nullcontext(), explained_failures(), closing(source):
         while True:
             step = progress.step
             due = validate_every and (step % validate_every == 0 or step == steps)
