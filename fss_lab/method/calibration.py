@@ -18,7 +18,7 @@ from fss_lab.backbones.sam2 import RoPEAttention, merge_heads, project_heads
 from fss_lab.method.prompts import cosine_map, min_max, prototype
 from fss_lab.method.trace import Columns, LayerTrace
 
-MODES = ("corrected", "as_published", "off")
+MODES = ("corrected", "averaged", "as_published", "off")
 STRENGTH = 10.0  # nats
 
 
@@ -75,6 +75,7 @@ class CalibratedCrossAttention:
     - "as_published": what the authors' code does. It knows of one support only, so with several shots it
       calibrates the second support by the first and nothing else, averages no shots, and biases every key if
       the mask vanishes on the grid. Equal to "corrected" for one shot.
+    - "averaged": as "corrected", without the bias. Tells apart what averaging the shots adds and what the bias adds.
     - "off": SAM 2's own attention over all shots side by side.
 
     explicit: compute softmax and product step by step and keep a `LayerTrace` per layer in `layers`, instead
@@ -102,9 +103,10 @@ class CalibratedCrossAttention:
             blocks, query_keys = fixed[:, :, : shots * n], fixed[:, :, shots * n : (shots + 1) * n]
             similarity = shot_similarity(query_keys, blocks.unflatten(2, (shots, n)), self.support_masks)
             term = calibration_term(similarity, self.support_masks)
+        if self.mode in ("corrected", "averaged"):
             k, v = average_shots(k, shots, n), average_shots(v, shots, n)
             shots = 1
-        elif self.mode == "as_published":
+        if self.mode == "as_published":
             first, query_keys = fixed[:, :, :n], fixed[:, :, n : 2 * n]
             similarity = shot_similarity(query_keys, first.unsqueeze(2), self.support_masks[:, :1])
             term = similarity.mean(2)

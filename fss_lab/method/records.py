@@ -25,7 +25,7 @@ class Options:
     prior: the mask that becomes the pseudo memory: "discriminative", "foreground" (both from PPG), or "truth"
         (the query's own mask: an upper bound; never refined).
     rounds: rounds of refinement (IMR), 0 or more. refinement: "v1", or "v2" (weights stretched to 0..1).
-    calibration: "corrected", "as_published" or "off" (SCMA; see `calibration.CalibratedCrossAttention`).
+    calibration: "corrected", "averaged", "as_published" or "off" (SCMA; see `calibration.CalibratedCrossAttention`).
 
     Raises ValueError for any other value.
     """

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.method.calibration import (
+    MODES,
     CalibratedCrossAttention,
     average_shots,
     calibration_bias,
@@ -86,7 +87,7 @@ def attention_inputs(backbone: Sam2Backbone, shots: int) -> tuple[Tensor, Tensor
 
 
 @pytest.mark.parametrize("shots", [1, 3])
-@pytest.mark.parametrize("mode", ["corrected", "as_published", "off"])
+@pytest.mark.parametrize("mode", MODES)
 def test_fast_and_explicit_path_agree(backbone: Sam2Backbone, mode: str, shots: int) -> None:
     attention = backbone.model.memory_attention.layers[0].cross_attn_image
     q, k, v, masks = attention_inputs(backbone, shots)
@@ -107,6 +108,19 @@ def test_off_is_the_stock_attention(backbone: Sam2Backbone, explicit: bool) -> N
     stock = attention(q, k, v, num_k_exclude_rope=12)
     found = CalibratedCrossAttention(masks, "off", explicit)(1, attention, q, k, v, 12)
     torch.testing.assert_close(found, stock, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_averaged_is_corrected_without_its_bias(backbone: Sam2Backbone, explicit: bool) -> None:
+    attention = backbone.model.memory_attention.layers[0].cross_attn_image
+    for shots, unlike in ((1, "corrected"), (3, "off")):
+        q, k, v, masks = attention_inputs(backbone, shots)
+        averaged, unbiased, other = (
+            CalibratedCrossAttention(shown, mode, explicit)(0, attention, q, k, v, (shots + 1) * 4)
+            for shown, mode in ((masks, "averaged"), (torch.zeros_like(masks), "corrected"), (masks, unlike))
+        )
+        torch.testing.assert_close(averaged, unbiased, atol=1e-6, rtol=0)
+        assert (averaged - other).abs().max() > 1e-5
 
 
 def test_published_and_corrected_agree_for_one_shot_only(backbone: Sam2Backbone) -> None:

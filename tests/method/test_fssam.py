@@ -17,6 +17,7 @@ from fss_lab.backbones.sam2 import Sam2Backbone, merge_heads
 from fss_lab.episode import Episode, EpisodeBatch
 from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM, Encoded, Trace
+from fss_lab.method.calibration import MODES
 
 Maker = Callable[..., EpisodeBatch]
 
@@ -371,13 +372,13 @@ def test_options_do_what_they_say_and_nothing_else(model: FSSAM, make_batch: Mak
     encoded = model.encode(make_batch(2, 2))
     results: dict[tuple, Tensor] = {}
     for prior, rounds, kind, mode in itertools.product(
-        ("discriminative", "foreground", "truth"), (0, 2), ("v1", "v2"), ("corrected", "as_published", "off")
+        ("discriminative", "foreground", "truth"), (0, 2), ("v1", "v2"), MODES
     ):
         variant = model.variant(prior=prior, rounds=rounds, refinement=kind, calibration=mode)
         logits = variant.predict(encoded).logits
         # refining the foreground memory by itself or the truth changes nothing, nor does "v2" of no rounds
         key = (prior, mode, kind if rounds and prior == "discriminative" else None)
         torch.testing.assert_close(logits, results.setdefault(key, logits), atol=3e-5, rtol=0)
-    assert len(results) == 15
+    assert len(results) == 20
     for one, other in itertools.combinations(results.values(), 2):
         assert (one - other).abs().max() > 1e-4
