@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fss_lab import __version__
-from fss_lab.backbones.toy import ToyFeatures, build_toy_sam2
 from fss_lab.cache import FeatureCache
 from fss_lab.checkpoints import write_atomically
 from fss_lab.datasets.pictograms import Pictograms
@@ -69,8 +68,7 @@ class Fold:
 def build(name: str) -> FSSAM:
     """A frozen model with random weights; "toy" to try this script in seconds."""
     torch.manual_seed(0)
-    model = FSSAM(build_toy_sam2(), ToyFeatures().eval()) if name == "toy" else load_model(name)
-    return model.requires_grad_(False)
+    return load_model(name, weights=None).requires_grad_(False)
 
 
 def seconds(task: Task, device: torch.device) -> float:

@@ -8,11 +8,30 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "load_model": "fss_lab.models",
+    "load_authors_checkpoint": "fss_lab.authors",
     "FSSAM": "fss_lab.method",
     "Episode": "fss_lab.episode",
     "Pictograms": "fss_lab.datasets.pictograms",
+    "Pascal5i": "fss_lab.datasets.pascal",
+    "Coco20i": "fss_lab.datasets.coco",
+    "Folder": "fss_lab.datasets.folder",
+    "MaskPainter": "fss_lab.drawing_widget",
+    "segment_photos": "fss_lab.photos",
+    "explore": "fss_lab.explorer",
 }
-__all__ = ["FSSAM", "Episode", "Pictograms", "load_model"]
+__all__ = [
+    "FSSAM",
+    "Coco20i",
+    "Episode",
+    "Folder",
+    "MaskPainter",
+    "Pascal5i",
+    "Pictograms",
+    "explore",
+    "load_authors_checkpoint",
+    "load_model",
+    "segment_photos",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ shots and seeds, and writes the tables.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,19 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def suite(fold: int, weights: Mapping[str, str] | None = None) -> dict[str, FSSAM]:
+def suite(
+    fold: int, weights: Mapping[str, str] | None = None, source: Callable[..., dict[str, FSSAM]] = toy_models
+) -> dict[str, FSSAM]:
     """Every variant of a fold once, by the first name it has in `GROUPS`, after the support-memory baselines.
 
     weights: of runs of yours by name, see `fss_lab.evaluation.toy_models`; those other than "fssam" and "baseline",
     e.g. with other trainable sets, are added as the full method. A path may hold "{fold}".
+    source: where they come from, see `fss_lab.evaluation.toy_variants`. Raises ValueError for one without a trained
+    FSSAM.
     """
-    models = toy_models(fold, weights)
+    models = source(fold, weights)
+    if FULL not in models:
+        raise ValueError("there is nothing trained to take apart; name the weights of your run with --weights")
     full = models.pop(FULL)
     added = {name: models.pop(name) for name in list(models) if name.startswith("trained: ")}
     variants: dict[Options, str] = {}
@@ -139,7 +145,7 @@ def measure_each(
     progress: bool = False,
 ) -> dict[str, np.ndarray]:
     """The same before pooling, by variant: "v1" and "v2" (N, rounds + 1), modes of SCMA (N, layers + 1), last: mean."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in (*KINDS, "off", BEFORE, "corrected", "as_published")}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*KINDS, BEFORE, *MODES)}
     for encoded in _encoded(model, episodes, batch_size, progress, cache):
         for kind in KINDS:
             found[kind].append(_soft_ious(model.variant(refinement=kind), encoded, rounds))

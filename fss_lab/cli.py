@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fss_lab import __version__
+from fss_lab import __version__, cli_course, cli_data
+from fss_lab.cli_data import positive as _positive
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,6 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from fss_lab.doctor import examine
 
     return examine()
-
-
-def _positive(text: str) -> int:
-    """An argument that must be a whole number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
 
 
 def _pretrain_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +139,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         title, steps = "Same or another identity in memory", ()
         jobs = identity_jobs(arguments.folds, chosen["seeds"], arguments.episodes)
     else:
-        models = partial(toy_variants, weights=chosen["weights"])
+        models = partial(toy_variants, weights=chosen["weights"], source=chosen["models"])
         jobs = grid_jobs(arguments.folds, arguments.shots, chosen["seeds"], models, chosen["episodes"])
     results = run(jobs, directory, chosen["settings"], workers=arguments.workers, shard=arguments.shard, progress=True)
     if not results:
@@ -166,13 +159,16 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folds", type=int, choices=range(4), nargs="+", default=[0, 1, 2, 3], help="folds (default: all four)"
     )
-    parser.add_argument("--episodes", type=_positive, default=300, help="novel-class episodes a fold (default 300)")
+    parser.add_argument(
+        "--episodes", type=_positive, help="novel-class episodes a fold (default 300; of photographs 1000)"
+    )
     parser.add_argument(
         "--seeds", "--seed", type=int, nargs="+", help="choose the episodes (default 0, or the protocol's own)"
     )
     parser.add_argument(
         "--protocol", choices=["fssam", "hsnet"],
-        help="draw the episodes from a fixed set of images as this protocol says (default: fresh scenes for each)",
+        help="draw the episodes from a fixed set of images as this protocol says (default: fresh scenes for each; of "
+        "photographs fssam)",
     )  # fmt: skip
     parser.add_argument("--images", type=_positive, help="images of a protocol's set (default 400)")
     parser.add_argument(
@@ -183,11 +179,13 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_positive, default=1, help="processes (default 1); the result is the same")
     parser.add_argument("--threads", type=_positive, default=1, help="threads of each process (default 1)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
+    parser.add_argument("--batch-size", type=_positive, default=8, help="episodes at a time (default 8)")
     parser.add_argument(
         "--cache", type=int, default=0, metavar="MB",
         help="memory of each process for features of images seen before (default 0)",
     )  # fmt: skip
     parser.add_argument("--cache-directory", type=Path, help="keep these features on disk, for all processes and runs")
+    cli_data.add_evaluation_arguments(parser)
 
 
 def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict[str, Any]:
@@ -195,8 +193,12 @@ def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict
     from functools import partial
 
     from fss_lab.datasets.episodes import benchmark
-    from fss_lab.evaluation import toy_episodes
+    from fss_lab.evaluation import toy_episodes, toy_models
     from fss_lab.evaluation_runs import Settings
+
+    photographs = arguments.dataset != "pictograms"
+    arguments.episodes = arguments.episodes or (1000 if photographs else 300)
+    arguments.protocol = arguments.protocol or ("fssam" if photographs else None)
 
     named = [name for name, _ in arguments.weights]
     if len(set(named)) < len(named):
@@ -207,14 +209,17 @@ def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict
     if arguments.images and not arguments.protocol:
         raise SystemExit(f"fss-lab {arguments.command}: error: --images needs --protocol; without, scenes are fresh")
     lists = None if directory is None else directory / "episodes"
-    images = arguments.images or 400
+    if photographs:
+        sources = cli_data.evaluation_sources(arguments, lists)
+    else:
+        toy = {"number": arguments.episodes, "protocol": arguments.protocol, "images": arguments.images or 400}
+        sources = {"models": toy_models, "episodes": partial(toy_episodes, **toy, lists=lists)}
     return {
+        **sources,
         "seeds": arguments.seeds or [benchmark(arguments.protocol).seed if arguments.protocol else 0],
         "weights": dict(arguments.weights),
-        "episodes": partial(
-            toy_episodes, number=arguments.episodes, protocol=arguments.protocol, images=images, lists=lists
-        ),
         "settings": Settings(
+            batch_size=arguments.batch_size,
             threads=arguments.threads,
             device=arguments.device,
             cache_bytes=arguments.cache * 10**6,
@@ -255,7 +260,7 @@ def _ablate(arguments: argparse.Namespace) -> int:
     from fss_lab.evaluation_runs import grid_jobs
 
     chosen = _run_settings(arguments, arguments.output)
-    models = partial(suite, weights=chosen["weights"])
+    models = partial(suite, weights=chosen["weights"], source=chosen["models"])
     jobs = grid_jobs(arguments.folds, arguments.shots, chosen["seeds"], models, chosen["episodes"])
     text = ablate(
         jobs, arguments.output, chosen["settings"],
@@ -271,9 +276,15 @@ COMMANDS = {
     "train": Command(
         "train FSSAM, or with --memory support its baseline, on a fold's base classes", _train, _train_arguments
     ),
-    "evaluate": Command("score the shipped toy models on novel classes", _evaluate, _evaluate_arguments),
+    "data": Command("get, prepare and check PASCAL-5i and COCO-20i", cli_data.run, cli_data.add_arguments),
+    "evaluate": Command(
+        "score the shipped toy models on novel classes, or your own on photographs", _evaluate, _evaluate_arguments
+    ),
     "ablate": Command(
         "score every part and variant of the method, and measure IMR and SCMA", _ablate, _ablate_arguments
+    ),
+    "course": Command(
+        "make the student edition, refresh the notebooks, build the web site", cli_course.run, cli_course.add_arguments
     ),
 }
 
@@ -317,4 +328,4 @@ def _for_the_user(error: Exception) -> bool:
         return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     own = frame.f_globals.get("__name__", "").startswith("fss_lab.")
-    return own and isinstance(error, ValueError | FloatingPointError)
+    return own and isinstance(error, ValueError | FloatingPointError | ImportError)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from fss_lab.cache import FeatureCache, hash_tensors
 from fss_lab.checkpoints import CheckpointError, load_into, load_metadata, load_state
 from fss_lab.datasets.episodes import (
     BENCHMARKS,
+    ImageSet,
     ListedEpisodes,
     benchmark,
     draw_episodes,
@@ -215,19 +216,38 @@ def toy_episodes(
     set of images. lists: a directory; the list is taken from there, or drawn and saved there."""
     if protocol is None:
         return Pictograms(fold, "novel", shots, seed, episodes=number)
-    rules, source = benchmark(protocol), _images(fold, images)
+    return listed_episodes(protocol, _images(fold, images), shots, seed, number, lists)
+
+
+def listed_episodes(
+    protocol: str,
+    images: ImageSet,
+    shots: int,
+    seed: int,
+    number: int,
+    lists: str | Path | None = None,
+    size: int | None = None,
+) -> ListedEpisodes:
+    """Episodes drawn by a protocol. lists: a directory; the list is taken from there, or drawn and saved there. size:
+    see `ListedEpisodes`."""
+    rules = benchmark(protocol)
     if lists is None:
-        return ListedEpisodes(draw_episodes(rules, source, shots, number, seed), source)
-    path = Path(lists) / f"{protocol}_fold{fold}_{shots}shot_seed{seed}.json"
-    return ListedEpisodes(load_or_draw(path, rules, source, shots, number, seed), source)
+        return ListedEpisodes(draw_episodes(rules, images, shots, number, seed), images, size)
+    path = Path(lists) / f"{protocol}_fold{images.fold}_{shots}shot_seed{seed}.json"
+    return ListedEpisodes(load_or_draw(path, rules, images, shots, number, seed), images, size)
 
 
-def toy_variants(fold: int, weights: Mapping[str, str] | None = None) -> dict[str, FSSAM]:
-    """From the paper's starting point to its method, on a fold of Pictograms; all share their frozen encoders.
+def toy_variants(
+    fold: int, weights: Mapping[str, str] | None = None, source: Callable[..., dict[str, FSSAM]] = toy_models
+) -> dict[str, FSSAM]:
+    """From the paper's starting point to its method, on a fold; all share their frozen encoders.
 
-    weights: see `toy_models`.
+    weights: see `toy_models`. source: where the models come from, called as `toy_models`; e.g. a `functools.partial` of
+    `fss_lab.real_evaluation.real_models`. Where nothing is fine-tuned, parts are not switched off either.
     """
-    models = toy_models(fold, weights)
+    models = source(fold, weights)
+    if FULL not in models:
+        return models
     fssam = models.pop(FULL)
     return {
         **{name: model for name, model in models.items() if not name.startswith("trained: ")},

@@ -36,7 +36,7 @@ from torch import Tensor
 Source = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 # what Pillow's decoders raise on files that are cut short, damaged or no images
-_DECODING_ERRORS = (
+DECODING_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -128,7 +128,7 @@ def _open(source: Source) -> tuple[str, Image.Image | np.ndarray]:
         raise ImageError(f"{path} is empty (0 bytes); download or copy it again")
     try:
         image = Image.open(path)
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         raise _unreadable(str(path), error) from error
     with image:
         return str(path), _decode(image, str(path))
@@ -140,7 +140,7 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         image.load()
         deep = image.mode == "I" and image.format == "PNG"
         upright = ImageOps.exif_transpose(image)
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         raise _unreadable(name, error) from error
     # older Pillow opens 16-bit PNG as 32-bit integers
     return Image.fromarray(np.array(upright).astype(np.uint16)) if deep else upright

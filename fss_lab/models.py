@@ -10,16 +10,18 @@ from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone
 from fss_lab.backbones.toy import WEIGHTS, ToyFeatures, build_toy_sam2
 from fss_lab.checkpoints import CheckpointError, load_into, load_state
 from fss_lab.datasets.pictograms import FOLDS
+from fss_lab.hub import fetch
 from fss_lab.method import FSSAM
 
-TOY_WEIGHTS = ("fssam", "baseline", "pretrained")
+TOY_WEIGHTS = ("fssam", "baseline", "pretrained", None)
+PAIR_WEIGHTS = ("pretrained", None)
 
 
 def load_model(
     name: str = "toy",
     *,
     fold: int = 0,
-    weights: str = "fssam",
+    weights: str | None = "default",
     sam2_checkpoint: str | Path | None = None,
     features_checkpoint: str | Path | None = None,
     image_size: int = 512,
@@ -28,39 +30,64 @@ def load_model(
     """Build a model in evaluation mode on the CPU.
 
     name: "toy", whose weights ship with the package; or a pair such as "sam2-small+dinov2-base" (SAM 2 or 2.1, tiny …
-        large; DINOv2 small … giant) with weights from files of yours.
-    fold, weights: for "toy". weights="fssam" is trained on the base classes of `fold` (0..3); "baseline" is the
-        support-memory baseline trained equally long (memory="support"); "pretrained" has seen no Pictogram at all.
-    sam2_checkpoint, features_checkpoint: for a pair. Meta's .pt files, .safetensors, or for DINOv2 a Hugging Face
-        directory; None leaves random weights, for trials of speed and memory.
+        large; DINOv2 small … giant). "sam2-small@<commit>+dinov2-base@<commit>" pins what comes from the hub.
+    fold: for "toy", 0..3, whose novel classes were kept out of training.
+    weights: None: random ones, for trials of speed and memory. For "toy": "fssam" (the default) is trained on the base
+        classes of `fold`; "baseline" is the support-memory baseline trained equally long (memory="support");
+        "pretrained" has seen no Pictogram at all. For a pair: "pretrained" (the default) are Meta's published
+        weights, which know nothing of few-shot segmentation yet; they come from the Hugging Face hub, once
+        (`fss_lab.hub.fetch`).
+    sam2_checkpoint, features_checkpoint: for a pair, files of yours instead: Meta's .pt files, .safetensors, or for
+        DINOv2 a directory as transformers saves it.
     image_size: side of the square input of a pair, in pixels.
     options: see `fss_lab.method.Options`, e.g. rounds=0 or calibration="off".
 
     Raises ValueError for an unknown name, fold or kind of weights; CheckpointError, ValueError or FileNotFoundError
-    that name the file for weights that are missing or do not fit.
+    that name the file for weights that are missing, cannot be fetched or do not fit.
     """
     if name == "toy":
         if sam2_checkpoint is not None or features_checkpoint is not None:
             raise ValueError(
                 'checkpoints are for a pair such as "sam2-small+dinov2-base"; "toy" brings its own weights'
             )
-        return _load_toy(fold, weights, options)
-    sam2, _, size = name.partition("+dinov2-")
-    if sam2 not in CONFIGS or size not in SIZES:
+        return _load_toy(fold, "fssam" if weights == "default" else weights, options)
+    sam2, _, dinov2 = (part.partition("@") for part in name.partition("+"))
+    size = dinov2[0].removeprefix("dinov2-")
+    if sam2[0] not in CONFIGS or not dinov2[0].startswith("dinov2-") or size not in SIZES:
         raise ValueError(
             f'there is no model {name!r}; use "toy" or a pair such as "sam2-small+dinov2-base" of '
             f"{', '.join(CONFIGS)} and dinov2-{', dinov2-'.join(SIZES)}"
         )
-    features = Dinov2Features.build(size, features_checkpoint)
-    return FSSAM(Sam2Backbone.build(sam2, image_size, sam2_checkpoint), features, **options)
+    weights = "pretrained" if weights == "default" else weights
+    if weights not in PAIR_WEIGHTS:
+        raise ValueError(
+            f"weights of {name} must be one of {PAIR_WEIGHTS}, got {weights!r}; for weights trained for few-shot "
+            "segmentation see fss_lab.load_authors_checkpoint and fss_lab.training.load_trained"
+        )
+    # both files first: a missing one is told before minutes go into building the other network
+    sam2_source = _source(*sam2[::2], sam2_checkpoint, weights)
+    features_source = _source(*dinov2[::2], features_checkpoint, weights)
+    features = Dinov2Features.build(size, features_source)
+    return FSSAM(Sam2Backbone.build(sam2[0], image_size, sam2_source), features, **options)
 
 
-def _load_toy(fold: int, weights: str, options: dict[str, Any]) -> FSSAM:
+def _source(name: str, revision: str, given: str | Path | None, weights: str | None) -> str | Path | None:
+    """The file of one half of a pair: the given one, the published one, or None for random weights."""
+    if revision and (given is not None or weights is None):
+        raise ValueError(f"{name}@{revision} asks for weights from the hub; leave @{revision} out with other weights")
+    if given is not None:
+        return given
+    return None if weights is None else fetch(name, revision or None)
+
+
+def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
     if fold not in range(FOLDS):
         raise ValueError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
     if weights not in TOY_WEIGHTS:
         raise ValueError(f"weights must be one of {TOY_WEIGHTS}, got {weights!r}")
     sam2, features = build_toy_sam2(), ToyFeatures().eval()
+    if weights is None:
+        return FSSAM(sam2, features, **options)
     source = WEIGHTS / "toy_features.safetensors"
     load_into(features, load_state(source), source=source)
     source = WEIGHTS / "toy_sam2.safetensors"

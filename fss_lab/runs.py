@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 HARMLESS = (
-    "accelerator", "devices", "nodes", "strategy", "accumulate", "workers", "save_every", "cache", "tensorboard"
+    "accelerator", "devices", "nodes", "strategy", "accumulate", "workers", "save_every", "cache", "tensorboard",
+    "data_root",
 )  # fmt: skip
 """What may differ when a run is continued, because it changes neither the data nor the method. The numbers do change:
 devices, nodes and accumulate cut a step into other parts, with other draws of dropout; accelerator changes the rounding
@@ -41,10 +42,10 @@ class TrainConfig:
     Raises ValueError for a value outside what its help allows.
     """
 
-    model: str = _option("toy", '"toy", or a pair such as "sam2-small+dinov2-base" with your own weights')
+    model: str = _option("toy", '"toy", or a pair such as "sam2-small+dinov2-base" with published weights')
     weights: str = _option("pretrained", "for toy: start from pretrained, fssam or baseline")
-    sam2_checkpoint: str | None = _option(None, "for a pair: SAM 2's weights, .pt or .safetensors", type=str)
-    features_checkpoint: str | None = _option(None, "for a pair: DINOv2's weights, a file or a directory", type=str)
+    sam2_checkpoint: str | None = _option(None, "for a pair: your own SAM 2 weights, .pt or .safetensors", type=str)
+    features_checkpoint: str | None = _option(None, "for a pair: your own DINOv2 weights, file or directory", type=str)
     image_size: int = _option(512, "for a pair: side of the square input, in pixels", least=16)
     memory: str = _option(
         "pseudo", "pseudo: FSSAM; support: the baseline it starts from", choices=("pseudo", "support")
@@ -55,9 +56,12 @@ class TrainConfig:
     rounds: int = _option(3, "rounds of memory refinement (IMR)", least=0)
     refinement: str = _option("v1", "kind of refinement; v2 stretches its weights to 0..1", choices=("v1", "v2"))
     calibration: str = _option(
-        "corrected", "support-calibrated attention (SCMA)", choices=("corrected", "as_published", "off")
+        "corrected", "support-calibrated attention (SCMA)", choices=("corrected", "averaged", "as_published", "off")
     )
-    dataset: str = _option("pictograms", "whose base classes to train on")
+    dataset: str = _option("pictograms", "whose base classes to train on: pictograms, pascal, coco or coco-panet")
+    data_root: str | None = _option(None, "folder of the photographs; not given: data/ of the clone", type=str)
+    augment: bool = _option(True, "photographs: a new view each time (scale, rotate, blur, mirror, crop)")
+    skip_bad: bool = _option(False, "photographs: leave bad files out and list them, instead of refusing")
     fold: int = _option(0, "0 to 3: whose novel classes are kept out", choices=(0, 1, 2, 3))
     shots: int = _option(1, "supports per episode", least=1)
     pool: int = _option(0, "go round this many episodes, shuffled each time; 0: never show one twice", least=0)
@@ -204,7 +208,12 @@ def to_yaml(facts: Mapping[str, Any]) -> str:
 
 
 def check_same_run(saved: Mapping[str, Any], facts: Mapping[str, Any], source: str | Path) -> None:
-    """Raise RunError that names every field in which two descriptions differ, `HARMLESS` ones apart."""
+    """Raise RunError that names every field in which two descriptions differ, `HARMLESS` ones apart.
+
+    An option that a run of an earlier version did not have counts as its default.
+    """
+    options = TrainConfig.__dataclass_fields__
+    saved = {**{name: options[name].default for name in facts if name in options}, **saved}
     names = [name for name in {**saved, **facts} if name not in HARMLESS]
     differing = [name for name in names if saved.get(name) != facts.get(name)]
     if differing:

@@ -12,6 +12,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from fss_lab.augmentation import AUGMENTATIONS, Augmentation
 from fss_lab.batches import EpisodeBatches
 from fss_lab.cache import FeatureCache
 from fss_lab.checkpoints import (
@@ -23,7 +24,10 @@ from fss_lab.checkpoints import (
     save_safetensors,
 )
 from fss_lab.curves import curves
+from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.pictograms import Pictograms
+from fss_lab.datasets.real import open_photos
+from fss_lab.datasets.training_episodes import TrainingEpisodes
 from fss_lab.episode import EpisodeBatch
 from fss_lab.evaluation import Episodes, Part, evaluate
 from fss_lab.loop import SCHEDULES, Losses, Progress, run_loop
@@ -46,6 +50,8 @@ __all__ = [
     "train",
     "trainable_table",
 ]
+
+TOY_SIZE = 256  # side of the toy model's input, in pixels
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,8 @@ def train(config: TrainConfig, directory: str | Path) -> TrainResult:
         facts=facts_of(config), steps=config.steps, learning_rate=config.learning_rate,
         schedule=SCHEDULES[config.schedule], weight_decay=config.weight_decay, seed=config.seed,
         accumulate=config.accumulate, save_every=config.save_every,
-        validate=_validation(fabric, model, config, cache), validate_every=config.validate_every,
+        validate=_validation(fabric, model, config, cache) if config.validate_every else dict,
+        validate_every=config.validate_every,
         patience=config.patience, tensorboard=config.tensorboard,
     )  # fmt: skip
     return _finish(fabric, model, trained, progress, config, directory)
@@ -103,14 +110,22 @@ def episode_losses(model: FSSAM, batch: EpisodeBatch, cache: FeatureCache | None
     return {"loss": dice_loss(model.predict(encoded).logits, encoded.query_masks.squeeze(1).bool())}
 
 
-def base_episodes(config: TrainConfig, episodes: int, seed: int) -> Episodes:
-    """Episodes of the base classes of the configured fold. Raises ValueError for an unknown data set."""
-    if config.dataset != "pictograms":
-        raise ValueError(
-            f'there is no data set {config.dataset!r} in this version of fss_lab; there is "pictograms". With the '
-            "paper's profile, name it and give the model and steps, e.g. --dataset pictograms --model toy --steps 100"
-        )
-    return Pictograms(config.fold, "base", config.shots, seed, episodes=episodes)
+def base_episodes(config: TrainConfig, episodes: int, seed: int, held_out: bool = False) -> Episodes:
+    """Episodes of the base classes of the configured fold.
+
+    held_out: to validate on. Of photographs those are images of the data set's "val" list that show no novel class, so
+    that no image of training or of the test is among them, drawn as the fssam protocol does and not augmented. Of
+    Pictograms every seed has scenes of its own. Raises ValueError for an unknown data set, or one that lacks images.
+    """
+    if config.dataset == "pictograms":
+        return Pictograms(config.fold, "base", config.shots, seed, episodes=episodes)
+    part = "val" if held_out else "train"
+    images = open_photos(config.dataset, config.data_root, config.fold, "base", part=part, skip_bad=config.skip_bad)
+    size = TOY_SIZE if config.model == "toy" else config.image_size
+    if held_out:
+        return ListedEpisodes(draw_episodes(BENCHMARKS["fssam"], images, config.shots, episodes, seed), images, size)
+    augmentation = Augmentation(size, AUGMENTATIONS[config.dataset]) if config.augment else None
+    return TrainingEpisodes(images, config.shots, seed, episodes=episodes, size=size, augmentation=augmentation)
 
 
 def trainable_table(model: FSSAM) -> str:
@@ -178,8 +193,6 @@ def replay(path: str | Path) -> list[float]:
 
 def _build(config: TrainConfig, device: torch.device) -> FSSAM:
     """The configured model in training mode, its trained parameters requiring gradients."""
-    if config.model != "toy" and None in (config.sam2_checkpoint, config.features_checkpoint):
-        raise ValueError(f"{config.model} needs sam2_checkpoint and features_checkpoint: training starts from weights")
     seed_all(config.seed)
     model = load_model(
         config.model, fold=config.fold, weights=config.weights, sam2_checkpoint=config.sam2_checkpoint,
@@ -199,7 +212,7 @@ def _validation(
     fabric: Fabric, model: FSSAM, config: TrainConfig, cache: FeatureCache | None
 ) -> Callable[[], dict[str, float]]:
     """Scores of the model on held-out base-class episodes, shared out among the processes."""
-    data = base_episodes(config, config.validation_episodes, config.validation_seed)
+    data = base_episodes(config, config.validation_episodes, config.validation_seed, True)
     share = Part(data, range(fabric.global_rank, len(data), fabric.world_size))
     at_once = config.batch_size // (fabric.world_size * config.accumulate)  # what has room when it trains
 

@@ -22,6 +22,7 @@ from fss_lab.ablation import (
 from fss_lab.backbones.toy import WEIGHTS
 from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.evaluation import FULL, Part, check_shared_encoders
+from fss_lab.method.calibration import MODES
 from fss_lab.method.prompts import resize
 
 
@@ -43,7 +44,7 @@ def test_the_suite_has_every_variant_once() -> None:
     models = suite(1, {"mine": str(WEIGHTS / "toy_fold{fold}_fssam.safetensors")})
     check_shared_encoders(models)
     own = {name: m.options for name, m in models.items() if "support" not in name and "trained" not in name}
-    assert len(set(own.values())) == len(own) == 4 + 4 + 5 + 1 + 2
+    assert len(set(own.values())) == len(own) == 4 + 4 + 5 + 2 + 2
     assert list(models)[:3] == ["support memory, not fine-tuned", "support memory, fine-tuned", "PPG"]
     assert models["trained: mine"].options == models[FULL].options
     for variants in GROUPS.values():
@@ -76,7 +77,7 @@ def test_measure_pools_models_and_pairs_the_differences() -> None:
     model = load_model("toy", fold=1)
     first, second = Pictograms(1, episodes=4, size=64), Pictograms(1, seed=1, episodes=1, size=64)
     found = measure([(model, Part(first, range(1))), (model, second)], rounds=1)
-    assert found.episodes == 2 and set(found.attention) == {"off", BEFORE, "corrected", "as_published"}
+    assert found.episodes == 2 and set(found.attention) == {BEFORE, *MODES}
     gain = found.soft_iou["v1"][1].estimate - found.soft_iou["v1"][0].estimate
     assert found.gain["v1"][0].estimate == pytest.approx(gain)
     change = found.attention["corrected"][-1].estimate / found.attention["off"][-1].estimate - 1
@@ -100,7 +101,8 @@ def test_ablate_from_the_command_line(tmp_path, capsys, monkeypatch) -> None:
     assert capsys.readouterr().out.strip() == text.strip()
     for heading in ("Parts", "Rounds of refinement (IMR)", "Calibration (SCMA)", "Prior (PPG)", "what IMR and SCMA do"):
         assert f"## 1-shot: {heading}" in text
-    for row in ("| IMR v1, 0 rounds |", "| SCMA as_published |", "| prior: truth ", "- PPG + SCMA: ", "1 episodes:"):
+    rows = "| IMR v1, 0 rounds |", "| SCMA averaged ", "| SCMA as_published |", "| prior: truth ", "- PPG + SCMA: "
+    for row in (*rows, "1 episodes:"):
         assert row in text
     content = json.loads((output / "ablation.json").read_text())
     own = content["shots"]["1"]

@@ -1,10 +1,13 @@
 """Models by name, and the weights that ship with the package."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from fss_lab import load_model
 from fss_lab.backbones import toy
+from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.checkpoints import CheckpointError
 from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.episode import collate
@@ -38,7 +41,12 @@ def test_options_reach_the_model() -> None:
         ({"name": "sam3"}, "there is no model 'sam3'"),
         ({"name": "sam2-small+resnet"}, "there is no model"),
         ({"fold": 4}, "fold must be one of 0, 1, 2, 3, got 4"),
+        ({"name": "sam2-small+dinov2-huge"}, "there is no model"),
+        ({"name": "sam2-small+sam2-small"}, "there is no model"),
         ({"weights": "best"}, "weights must be one of"),
+        ({"name": "sam2-small+dinov2-base", "weights": "fssam"}, "see fss_lab.load_authors_checkpoint"),
+        ({"name": "sam2-small@v2+dinov2-base", "weights": None}, "leave @v2 out"),
+        ({"name": "sam2-small@v2+dinov2-base", "sam2_checkpoint": "sam2.pt"}, "leave @v2 out"),
         ({"sam2_checkpoint": "sam2.pt"}, "brings its own weights"),
         ({"calibration": "on"}, "calibration must be one of"),
     ],
@@ -107,5 +115,42 @@ def test_half_precision_files_are_used_in_single_precision() -> None:
 
 def test_full_size_pairs_build_with_random_weights() -> None:
     pytest.importorskip("transformers", reason='DINOv2 needs the optional package: pip install "fss-lab[real]"')
-    model = load_model("sam2-tiny+dinov2-small", image_size=128)
-    assert model.sam2.image_size == 128 and model.sam2.channels == 256
+    model = load_model("sam2-tiny+dinov2-small", weights=None, image_size=128, rounds=1)
+    assert model.sam2.image_size == 128 and model.sam2.channels == 256 and model.options.rounds == 1
+    images = torch.randint(0, 256, (2, 3, 60, 90), dtype=torch.uint8)
+    mask = torch.zeros(60, 90, dtype=torch.uint8)
+    mask[20:40, 30:60] = 1
+    assert model.segment(images[0], (images[1], mask)).mask.shape == (60, 90)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),  # as Meta's model zoo says
+    [("sam2.1-tiny", 38.9), ("sam2-small", 46.0), ("sam2.1-base-plus", 80.8), ("sam2-large", 224.4)],
+)
+def test_every_size_of_sam2_has_its_published_number_of_parameters(name: str, millions: float) -> None:
+    model = Sam2Backbone.build(name, image_size=64)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
+
+
+def test_local_files_in_metas_formats_make_a_pair(tmp_path) -> None:
+    """SAM 2's {"model": ...} and DINOv2's own names, as on Meta's download pages; the weights round-trip."""
+    pytest.importorskip("transformers", reason='DINOv2 needs the optional package: pip install "fss-lab[real]"')
+    sam2 = {name: t.half() for name, t in Sam2Backbone.build("sam2-tiny", 128).model.state_dict().items()}
+    torch.save({"model": sam2}, tmp_path / "sam2_hiera_tiny.pt")
+    dinov2 = Path(__file__).parent / "reference" / "dinov2_weights.safetensors"
+    with pytest.raises(CheckpointError, match="32 channels"):
+        load_model("sam2-tiny+dinov2-small", sam2_checkpoint=tmp_path / "sam2_hiera_tiny.pt",
+                   features_checkpoint=dinov2)  # fmt: skip
+    model = load_model("sam2-tiny+dinov2-small", weights=None, sam2_checkpoint=tmp_path / "sam2_hiera_tiny.pt",
+                       image_size=128)  # fmt: skip
+    assert all(torch.equal(t, sam2[name].float()) for name, t in model.sam2.model.state_dict().items())
+    with pytest.raises(CheckpointError, match=r"sam2_hiera_tiny\.pt does not fit"):
+        load_model("sam2-small+dinov2-small", weights=None, sam2_checkpoint=tmp_path / "sam2_hiera_tiny.pt")
+
+
+def test_random_toy_weights_are_random() -> None:
+    torch.manual_seed(0)
+    first, second = load_model("toy", weights=None), load_model("toy", weights=None)
+    key = "memory_encoder.out_proj.weight"
+    assert not torch.equal(first.sam2.model.state_dict()[key], second.sam2.model.state_dict()[key])
+    assert first.options.memory == "pseudo" and not first.training

@@ -201,10 +201,13 @@ def test_dropout_can_be_set(tmp_path) -> None:
 
 
 def test_data_sets_and_weights_that_are_not_there(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"no data set 'pascal' in this version of fss_lab; there is \"pictograms\""):
-        train(profile("paper"), tmp_path)
-    with pytest.raises(ValueError, match=r"sam2-small\+dinov2-base needs sam2_checkpoint and features_checkpoint"):
-        train(profile("paper", dataset="pictograms", steps=2, accelerator="cpu"), tmp_path)
+    with pytest.raises(ValueError, match=r"no data set 'voc'; there is pictograms, pascal, coco, coco-panet"):
+        train(profile("paper", dataset="voc", steps=1), tmp_path)
+    with pytest.raises(ValueError, match=r"holds no PASCAL VOC 2012: expected SegmentationClassAug"):
+        train(profile("paper", data_root=str(tmp_path)), tmp_path)
+    lost = {"sam2_checkpoint": str(tmp_path / "lost.pt"), "features_checkpoint": str(tmp_path / "lost.pth")}
+    with pytest.raises(CheckpointError, match=r"lost\.pth does not exist"):
+        train(profile("paper", dataset="pictograms", steps=2, accelerator="cpu", **lost), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -99,20 +99,24 @@ class Dinov2Features(nn.Module):
         """Load DINOv2 weights (without register tokens); the model's size follows from them.
 
         source: a directory with config.json and weights as transformers saves them; a file with DINOv2's own
-        parameter names such as dinov2_vitb14_pretrain.pth (.pth, .pt or .safetensors); or a name on the
-        Hugging Face hub such as "facebook/dinov2-base", downloaded once (not with HF_HUB_OFFLINE=1).
+        parameter names such as dinov2_vitb14_pretrain.pth (.pth, .pt or .safetensors). `fss_lab.hub.fetch` gets
+        either. The layers are as many as the weights have, 40 for the giant.
         num_heads: attention heads of a weight file, which does not tell them; one per 64 channels by default,
         as in all published sizes.
         Raises CheckpointError for weights that are missing, damaged, or do not fit.
         """
         path = Path(source)
-        if path.is_file() or path.suffix in (".pth", ".pt", ".safetensors"):
-            state = load_state(path)
-            config = _config_of(state, path, num_heads)
-            return cls(_pretrained(source, None, config=config, state_dict=_published_names(state)))
         if path.is_dir():
             return cls(_pretrained(source, str(path), local_files_only=True))
-        return cls(_pretrained(source, str(source)))
+        return cls.from_state(load_state(path), source, num_heads)
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Tensor], source: str | os.PathLike[str], num_heads: int | None = None
+    ) -> Dinov2Features:
+        """As `load`, from a state dict with DINOv2's own parameter names; source: where it came from, for messages."""
+        config = _config_of(state, source, num_heads)
+        return cls(_pretrained(source, None, config=config, state_dict=_published_names(state)))
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -167,10 +171,9 @@ def _pretrained(source: str | os.PathLike[str], name: str | None, **options: Any
         )
     except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
         raise CheckpointError(
-            f"DINOv2 could not be loaded from {source}: {error}\n"
-            "Expected a directory or weight file on this machine, or a name on the Hugging Face hub such as "
-            "facebook/dinov2-base. Without a network, or with HF_HUB_OFFLINE=1, run `hf download "
-            "facebook/dinov2-base` on a machine that has one, copy the directory it prints and give its path"
+            f"DINOv2 could not be loaded from {source}: {' '.join(str(error).split())} "
+            "Expected a directory with config.json and model.safetensors as transformers saves them, or a weight file "
+            "with DINOv2's own parameter names such as dinov2_vitb14_pretrain.pth"
         ) from error
     problems = {kind: sorted(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
     found = [f"{len(names)} {kind}: {', '.join(names[:50])}" for kind, names in problems.items() if names]
@@ -182,7 +185,7 @@ def _pretrained(source: str | os.PathLike[str], name: str | None, **options: Any
     return model.float()
 
 
-def _config_of(state: Mapping[str, Tensor], path: Path, num_heads: int | None) -> Any:
+def _config_of(state: Mapping[str, Tensor], path: str | os.PathLike[str], num_heads: int | None) -> Any:
     """The transformers configuration of a state dict with DINOv2's own names."""
     needed = ("pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight")
     if not all(name in state for name in needed):

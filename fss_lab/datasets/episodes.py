@@ -16,9 +16,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from fss_lab.augmentation import stretch_image, stretch_mask
 from fss_lab.checkpoints import write_atomically
 from fss_lab.datasets.pictograms import SPLITS
 from fss_lab.episode import IGNORE, Episode
@@ -188,14 +188,8 @@ def draw_episodes(
     if shots < 1 or count < 1:
         raise ValueError(f"shots and count must be at least 1, got {shots} and {count}")
     seed = protocol.seed if seed is None else seed
+    members = class_members(images, shots)
     counts = {name: images.counts_for(name) for name in images.names}
-    members = {c: [name for name, classes in counts.items() if c in classes] for c in images.classes}
-    for class_id, own in members.items():
-        if len(own) < shots + 1:
-            raise ValueError(
-                f"{shots}-shot episodes need {shots + 1} images of every class, but {images.name} has {len(own)} of "
-                f"{images.class_name(class_id)!r}; use fewer shots or more images"
-            )
     queries = [name for name, classes in counts.items() if classes]
     pairs = [(name, c) for name, classes in counts.items() for c in classes]
     drawn = []
@@ -209,13 +203,36 @@ def draw_episodes(
             query = _choose(rng, members[class_id])
         else:
             query, class_id = pairs[index % len(pairs)]
-        others = [name for name in members[class_id] if name != query]
-        supports = []
-        for _ in range(shots):
-            supports.append(_choose(rng, others))
-            others.remove(supports[-1])
-        drawn.append(Drawn(query, tuple(supports), class_id))
+        drawn.append(Drawn(query, draw_supports(rng, members[class_id], query, shots), class_id))
     return EpisodeList(protocol.name, images.name, images.fold, images.split, shots, seed, tuple(drawn))
+
+
+def class_members(images: ImageSet, shots: int) -> dict[int, list[str]]:
+    """The images that count for each class, in their order. Raises ValueError for fewer than 1 shot, and for a class
+    with fewer than shots + 1 images."""
+    if shots < 1:
+        raise ValueError(f"shots must be at least 1, got {shots}")
+    members: dict[int, list[str]] = {class_id: [] for class_id in images.classes}
+    for name in images.names:
+        for class_id in images.counts_for(name):
+            members[class_id].append(name)
+    for class_id, own in members.items():
+        if len(own) < shots + 1:
+            raise ValueError(
+                f"{shots}-shot episodes need {shots + 1} images of every class, but {images.name} has {len(own)} of "
+                f"{images.class_name(class_id)!r}; use fewer shots or more images"
+            )
+    return members
+
+
+def draw_supports(rng: np.random.Generator, members: Sequence[str], query: str, shots: int) -> tuple[str, ...]:
+    """`shots` different images of a class, none of them the query."""
+    others = [name for name in members if name != query]
+    supports = []
+    for _ in range(shots):
+        supports.append(_choose(rng, others))
+        others.remove(supports[-1])
+    return tuple(supports)
 
 
 def load_or_draw(
@@ -302,16 +319,10 @@ class ListedEpisodes:
         return mask.masked_fill(label == IGNORE, IGNORE)
 
     def _fit(self, image: Tensor) -> Tensor:
-        if self.size is None:
-            return image
-        size = (self.size, self.size)
-        return F.interpolate(image[None].float(), size, mode="bilinear", align_corners=True)[0]
+        return image if self.size is None else stretch_image(image, self.size)
 
     def _fit_mask(self, mask: Tensor) -> Tensor:
-        if self.size is None:
-            return mask
-        stretched = F.interpolate(mask[None, None].float(), (self.size, self.size), mode="nearest")
-        return stretched[0, 0].to(torch.uint8)
+        return mask if self.size is None else stretch_mask(mask, self.size)
 
 
 def _choose(rng: np.random.Generator, options: Sequence[T]) -> T:

@@ -130,6 +130,34 @@ def test_build_random(transformers: Any) -> None:
     assert features.model.embeddings.position_embeddings.shape == (1, 1601, 384)
 
 
+@pytest.mark.parametrize(
+    ("size", "layers", "millions"), [("small", 12, 22), ("base", 12, 87), ("large", 24, 304), ("giant", 40, 1136)]
+)
+def test_every_size_has_its_published_layers_and_parameters(
+    transformers: Any, size: str, layers: int, millions: float
+) -> None:
+    with torch.device("meta"):  # the giant alone would take 4.5 GB
+        features = Dinov2Features.build(size)
+    assert len(features.model.encoder.layer) == layers
+    assert sum(p.numel() for p in features.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
+    assert features(torch.zeros(1, 3, 60, 80, device="meta")).shape == (1, SIZES[size]["hidden_size"], 40, 40)
+
+
+@pytest.mark.parametrize("layers", [2, 5])
+def test_the_features_are_those_of_the_last_layer_however_many_there_are(transformers: Any, layers: int) -> None:
+    model = small(transformers, num_hidden_layers=layers)
+    features = Dinov2Features(model)
+    before = features(images())
+    seen = []
+    model.encoder.layer[-1].register_forward_hook(lambda module, arguments, output: seen.append(output))
+    after = features(images())
+    last = seen[0][0] if isinstance(seen[0], tuple) else seen[0]
+    expected = model.layernorm(last)[:, 1:].transpose(1, 2).unflatten(2, (40, 40))
+    assert len(model.encoder.layer) == layers
+    torch.testing.assert_close(after, expected)
+    assert torch.equal(before, after)
+
+
 def test_build_checks_size_and_weights(transformers: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown DINOv2 size 'huge'; expected one of small, base"):
         Dinov2Features.build("huge")
@@ -166,7 +194,7 @@ def test_other_sources_are_refused(transformers: Any, tmp_path: Path) -> None:
         Dinov2Features.load(WEIGHTS)
     with pytest.raises(CheckpointError, match="does not exist"):
         Dinov2Features.load(tmp_path / "gone.pth")
-    with pytest.raises(CheckpointError, match="Expected a directory or weight file"):
+    with pytest.raises(CheckpointError, match="Expected a directory with config.json and model.safetensors"):
         Dinov2Features.load(tmp_path)  # an empty directory
     save_file({"layernorm.weight": torch.zeros(3)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="saved by transformers give their directory"):
@@ -182,14 +210,6 @@ def test_a_damaged_directory_is_refused(transformers: Any, tmp_path: Path) -> No
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="could not be loaded"):
         Dinov2Features.load(tmp_path)
-
-
-def test_a_hub_name_without_a_network(transformers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointError, match="hf download facebook/dinov2-base"):
-        Dinov2Features.load("facebook/dinov2-base-that-is-not-cached")
 
 
 def test_without_transformers_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,236 @@
+"""Downloading data sets: resumed where they broke off, checked by MD5 and SHA-256, unpacked safely and in one step.
+
+An archive lands in `downloads/NAME`, unfinished as `NAME.part`. It is checked before every use, after the download and
+when it was there already. Only regular files of an archive are unpacked, into a folder aside that is renamed when all
+of it is there: the folder exists whole or not at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.client
+import io
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from fss_lab import __version__
+from fss_lab.datasets.archives import check_space, unpack
+from fss_lab.datasets.scanning import DataError
+
+FORMAT = 1
+BLOCK = 2**20
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers after which a server is asked again
+_BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file of the manifest. urls: mirrors, tried in order. bytes: None where unknown.
+
+    folder: what of an archive is kept, e.g. "VOCdevkit/VOC2012"; None: the file is used as it is. into: where below
+    the root that folder is put.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    bytes: int | None
+    md5: str
+    sha256: str
+    folder: str | None
+    into: str
+
+
+@dataclass(frozen=True)
+class Patience:
+    """timeout: seconds without a byte after which a connection counts as broken. tries: broken ones in a row without
+    any new byte before the next mirror. pause: seconds before the second try, doubled each time."""
+
+    timeout: float = 60.0
+    tries: int = 5
+    pause: float = 1.0
+
+
+def read_manifest(path: str | Path) -> dict[str, list[Download]]:
+    """The downloads of each source ("voc", "sbd", "coco"). Raises DataError for a file that is no manifest."""
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, expected {FORMAT}")
+        found = {
+            source: [Download(**{**each, "urls": tuple(each["urls"])}) for each in downloads]
+            for source, downloads in content["sources"].items()
+        }
+        for each in (each for downloads in found.values() for each in downloads):
+            if Path(each.name).name != each.name or not each.urls:
+                raise ValueError(f"{each.name!r} must be a file name and have urls")
+            if not all(url.startswith(("http://", "https://")) for url in each.urls):
+                raise ValueError(f"the urls of {each.name} must begin with http:// or https://")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no manifest of downloads ({type(error).__name__}: {error})") from error
+    return found
+
+
+def get(
+    downloads: Sequence[Download],
+    root: str | Path,
+    *,
+    patience: Patience | None = None,
+    remove_archives: bool = False,
+    progress: bool = False,
+) -> list[Path]:
+    """Download, check and unpack what is not there yet; returns where it lies.
+
+    An archive that is there is checked again, and not downloaded again. A folder that is there counts as unpacked.
+    remove_archives: delete each archive once it is unpacked.
+    Raises DataError that explains what could not be downloaded, checked or unpacked.
+    """
+    root, found = Path(root), []
+    for download in downloads:
+        archive = root / "downloads" / download.name
+        target = archive if download.folder is None else root / download.into / download.folder
+        if archive.exists():
+            verify(archive, download, progress)
+        elif not target.exists():
+            fetch(download, archive.parent, patience or Patience(), progress)
+        if download.folder is not None:
+            if not target.exists():
+                unpack(archive, download.folder, root / download.into, progress)
+            if remove_archives:
+                archive.unlink(missing_ok=True)
+        found.append(target)
+    return found
+
+
+def verify(path: Path, download: Download, progress: bool = False) -> None:
+    """Compare a file's size, MD5 and SHA-256 with the manifest's. Raises DataError that explains a mismatch."""
+    problem = _mismatch(path, download, progress)
+    if problem:
+        raise DataError(
+            f"{path} is not the file of the manifest: {problem}. It is damaged, or the server has put another file in "
+            "its place; it is not used. Delete it to download it again; if that ends here too, get the file elsewhere "
+            f"and put it there as {path.name}"
+        )
+
+
+def _mismatch(path: Path, download: Download, progress: bool) -> str:
+    """What is wrong with a file's content; nothing: an empty text."""
+    size = path.stat().st_size
+    if download.bytes not in (None, size):
+        return f"it has {size} bytes, expected {download.bytes}"
+    wanted = {"MD5": download.md5, "SHA-256": download.sha256}
+    digests = {"MD5": hashlib.md5(usedforsecurity=False), "SHA-256": hashlib.sha256()}
+    with path.open("rb") as file, _bar(f"checking {path.name}", size, progress) as bar:
+        while block := file.read(BLOCK):
+            for digest in digests.values():
+                digest.update(block)
+            bar.update(len(block))
+    found = {kind: digest.hexdigest() for kind, digest in digests.items()}
+    return "; ".join(f"its {k} is {found[k]}, expected {wanted[k]}" for k in wanted if found[k] != wanted[k])
+
+
+def fetch(download: Download, folder: Path, patience: Patience, progress: bool = False) -> Path:
+    """Download one file into `folder`, going on with what is there of it, and check it.
+
+    Raises DataError if no mirror gave the whole and right file, or the disk is too small. What was received is kept as
+    NAME.part for the next time, unless its checksum is wrong.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    part, failures = folder / f"{download.name}.part", []
+    for url in download.urls:
+        try:
+            with _bar(download.name, download.bytes, progress) as bar:
+                _fetch_from(url, part, download, patience, bar)
+            problem = _mismatch(part, download, progress)
+            if problem:
+                part.unlink()  # wrong bytes are no beginning of the right file
+                raise _MirrorError(f"what it sent is not the file of the manifest: {problem}")
+            return part.rename(folder / download.name)
+        except _MirrorError as error:
+            failures.append(f"{url}: {error}")
+    kept = f" {_size(part)} bytes of it are kept: the same command goes on from there." if part.exists() else ""
+    raise DataError(
+        f"{download.name} could not be downloaded: {'; '.join(failures)}.{kept} Look at the network, try again later, "
+        f"or get the file elsewhere and put it there as {folder / download.name}"
+    )
+
+
+class _MirrorError(Exception):
+    """This mirror does not give the file; the next one may."""
+
+
+def _fetch_from(url: str, part: Path, download: Download, patience: Patience, bar: Any) -> None:
+    """Complete `part` from one mirror, with as many connections as that takes."""
+    failures = 0
+    while True:
+        before = _size(part)
+        if before and before == download.bytes:
+            return
+        try:
+            return _transfer(url, part, download, patience.timeout, bar)
+        except urllib.error.HTTPError as error:
+            if error.code == 416 and before:  # there is nothing after what we have: all of it, or of another file
+                if error.headers.get("Content-Range") == f"bytes */{before}":
+                    return
+                part.unlink()
+            elif error.code not in BUSY:
+                raise _MirrorError(f"the server answers {error.code} {error.reason}") from error
+            problem: Exception = error
+        except _BROKEN as error:
+            problem = error
+        failures = 1 if _size(part) > before else failures + 1
+        if failures >= patience.tries:
+            raise _MirrorError(f"{getattr(problem, 'reason', problem) or type(problem).__name__}") from problem
+        time.sleep(patience.pause * 2 ** (failures - 1))
+
+
+def _transfer(url: str, part: Path, download: Download, timeout: float, bar: Any) -> None:
+    """One connection: append to `part` what it lacks. Raises one of `_BROKEN` if the connection ends early."""
+    start = _size(part)
+    headers = {"User-Agent": f"fss-lab/{__version__}"} | ({"Range": f"bytes={start}-"} if start else {})
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout) as answer:
+        if answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            start = 0  # the server sends all of it
+        length = answer.headers.get("Content-Length")
+        total = download.bytes if length is None else start + int(length)
+        if None not in (total, download.bytes) and total != download.bytes:
+            raise _MirrorError(f"the server's file has {total} bytes, expected {download.bytes}")
+        if total is not None:
+            check_space(part.parent, total - start, f"to download {download.name}")
+        bar.total, bar.n = total, start
+        with part.open("ab" if start else "wb", buffering=0) as file:  # nothing is left to fail when it is closed
+            while block := answer.read1(BLOCK):  # what has come, without waiting for a full block
+                _write(file, block)
+                bar.update(len(block))
+    if total is not None and _size(part) < total:
+        raise ConnectionError(f"the connection ended after {_size(part)} of {total} bytes")
+
+
+def _write(file: io.FileIO, block: bytes) -> None:
+    """Write, so that a full disk is not taken for a broken connection."""
+    rest = memoryview(block)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        advice = "free some disk space" if error.errno == errno.ENOSPC else "look at the disk"
+        raise DataError(f"{file.name} cannot be written ({error}); {advice} and run the same command again") from error
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _bar(what: str, total: int | None, progress: bool) -> Any:
+    return tqdm(
+        total=total, desc=what, unit="B", unit_scale=True, unit_divisor=1000, disable=None if progress else True
+    )

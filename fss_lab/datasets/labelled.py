@@ -1,0 +1,165 @@
+"""Photographs with label maps as an `ImageSet`, by the rules of PFENet, BAM and FSSAM, for PASCAL-5i and COCO-20i.
+
+An image counts for a class that covers at least 2 x 32 x 32 = 2,048 of its pixels. Base classes: images that show a
+novel class, from its first pixel on, are dropped, or kept with it as background, as the protocol says. An image that
+counts for no class of the split is left out of it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fss_lab.datasets.episodes import benchmark
+from fss_lab.datasets.pictograms import FOLDS, SPLITS
+from fss_lab.datasets.scanning import (
+    DataError,
+    LabelMap,
+    read_label,
+    refuse,
+    scan_labels,
+    scan_photos,
+    size_mismatch,
+)
+from fss_lab.images import load_image
+
+LEAST_AREA = 2 * 32 * 32
+PARTS = ("train", "val")
+
+
+class LabelledPhotos:
+    """The images of one fold and split of a data set; `Pascal5i` and `Coco20i` say where they are.
+
+    title: of the data set. photos, labels: folders of `name.jpg` and `name.png`. listed: the names to choose from.
+    novel: class ids of each fold. class_names: of all classes, by class id.
+    fold: 0..3, whose classes are novel. split: "base" or "novel", which classes are asked for. protocol: says what
+    happens to images of base classes that show a novel one too, see `fss_lab.datasets.episodes.Benchmark`.
+    skip_bad: leave bad files out with a warning that names them (photographs are then all decoded once); otherwise bad
+    label maps are refused now, and bad photographs when they are read.
+
+    Raises ValueError for another fold, split or protocol; DataError for bad label maps, or no image at all.
+    """
+
+    class_uniform = False
+
+    def __init__(
+        self,
+        title: str,
+        photos: Path,
+        labels: Path,
+        listed: Sequence[str],
+        novel: Sequence[tuple[int, ...]],
+        class_names: Sequence[str],
+        *,
+        fold: int,
+        split: str,
+        protocol: str = "fssam",
+        skip_bad: bool = False,
+    ) -> None:
+        self.classes = classes_of(novel, fold, split)
+        self.photos, self.labels, self.class_names = photos, labels, tuple(class_names)
+        self.fold, self.split = fold, split
+        maps, bad = scan_labels(labels, listed, len(class_names))
+        if skip_bad:
+            bad += scan_photos(photos, maps)
+            for path in {each.path.stem for each in bad}:
+                maps.pop(path, None)
+        else:
+            refuse(bad, str(labels))
+        drop = novel[fold] if split == "base" and benchmark(protocol).training_images == "drop" else ()
+        self._counts = select(maps, self.classes, drop)
+        self._sizes = {name: maps[name].size for name in self._counts}
+        if not self._counts:
+            raise DataError(
+                f"{labels}: no image counts for the {split} classes of fold {fold}; see `fss-lab data check`"
+            )
+        left_out = f" ({len(bad)} bad file(s) left out)" if bad else ""
+        self.name = f"{title}, {len(self._counts)} images{left_out}"
+        self.skipped = tuple(bad)
+        if bad:
+            warnings.warn(f"{title}: skipped {'; '.join(map(str, bad))}", stacklevel=3)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the images, in the order of the data set's own list."""
+        return tuple(self._counts)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._counts)
+
+    def counts_for(self, name: str) -> tuple[int, ...]:
+        """The classes of the split that cover at least 2,048 pixels of this image."""
+        return self._counts[name]
+
+    def image(self, name: str) -> Tensor:
+        """RGB, (3, H, W) uint8. Raises DataError, ImageError or FileNotFoundError that name a bad photograph."""
+        path = self.photos / f"{name}.jpg"
+        image = load_image(path)
+        if image.shape[1:] != self._sizes[name]:
+            raise DataError(f"{path} {size_mismatch(image.shape[1:], self._sizes[name])}")
+        return image
+
+    def label(self, name: str) -> Tensor:
+        """(H, W) uint8: 0 = background, class id + 1, 255 = ignore. Raises DataError for a bad label map."""
+        return torch.from_numpy(read_label(self.labels / f"{name}.png"))
+
+    def class_name(self, class_id: int) -> str:
+        """What a class shows."""
+        return self.class_names[class_id]
+
+
+def classes_of(novel: Sequence[tuple[int, ...]], fold: int, split: str) -> tuple[int, ...]:
+    """Class ids of a fold's novel classes, or of its base classes: those of all other folds, ascending.
+
+    Raises ValueError for another fold or split.
+    """
+    if fold not in range(FOLDS):
+        raise ValueError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
+    if split not in SPLITS:
+        raise ValueError(f'split must be "base" or "novel", got {split!r}')
+    if split == "novel":
+        return novel[fold]
+    return tuple(sorted(c for other, classes in enumerate(novel) if other != fold for c in classes))
+
+
+def select(
+    maps: Mapping[str, LabelMap], classes: Sequence[int], drop: Sequence[int] = ()
+) -> dict[str, tuple[int, ...]]:
+    """The images that count for some of `classes`, and for which; without those that show a pixel of a `drop` class."""
+    found = {}
+    for name, label in maps.items():
+        if not any(c + 1 in label.areas for c in drop):
+            counted = tuple(c for c in classes if label.areas.get(c + 1, 0) >= LEAST_AREA)
+            if counted:
+                found[name] = counted
+    return found
+
+
+def default_part(split: str, part: str | None) -> str:
+    """Which list of a data set a split is taken from, if nobody chooses: novel classes are tested on "val".
+
+    Raises ValueError for another part.
+    """
+    part = part or ("train" if split == "base" else "val")
+    if part not in PARTS:
+        raise ValueError(f'part must be "train" or "val", got {part!r}')
+    return part
+
+
+def read_list(path: Path) -> list[str]:
+    """The names in an image list, one a line. Raises DataError for a missing or empty list, or a name given twice."""
+    try:
+        names = path.read_text(encoding="utf-8").split()
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else "is no text"
+        raise DataError(f"{path} {reason}; it comes with the data set: see `fss-lab data get --help`") from error
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice or not names:
+        what = f"names {', '.join(twice[:5])} more than once" if twice else "names no image"
+        raise DataError(f"{path} {what}; take the data set's own file")
+    return names

@@ -1,0 +1,86 @@
+"""Episodes to train on, from the photographs of base classes: in a new order and new views each time round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fss_lab.augmentation import Augmentation, stretch_image, stretch_mask
+from fss_lab.datasets.episodes import Drawn, ImageSet, class_members, draw_supports
+from fss_lab.datasets.pictograms import SPLITS
+from fss_lab.episode import IGNORE, Episode
+
+
+class TrainingEpisodes:
+    """Endless training data as a data set: `dataset[i]` is always the same `Episode`, in any process and any order.
+
+    Every image is a query once an epoch, in an order of that epoch, with a random one of the classes it counts for;
+    the supports are other images of that class. (PASCAL-5i: 300 epochs, COCO-20i: 75.)
+
+    images: of base classes. shots: supports per episode. seed: chooses orders, classes, supports and views. episodes:
+    length of the data set. size: of the square images that come out. augmentation: makes the views; None: images are
+    stretched as in evaluation.
+    Raises ValueError for fewer than 1 shot, and for a class with fewer than shots + 1 images.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        shots: int,
+        seed: int,
+        *,
+        episodes: int,
+        size: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self.images, self.shots, self.seed, self.episodes, self.size = images, shots, seed, episodes, size
+        self.augmentation, self.classes = augmentation, images.classes
+        self.names = tuple(images.names)
+        self.members = class_members(images, shots)
+        self._order: tuple[int, np.ndarray] = -1, np.arange(0)  # of one epoch
+
+    def __len__(self) -> int:
+        return self.episodes
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Episode:
+        """Episode number `index`. Raises IndexError outside 0 .. len - 1, and as the images do for bad files."""
+        drawn = self.drawn(index)
+        views = [self._view(name, drawn.class_id, index, place) for place, name in
+                 enumerate((drawn.query, *drawn.supports))]  # fmt: skip
+        return Episode(
+            query_image=views[0][0],
+            query_mask=views[0][1],
+            support_images=torch.stack([image for image, _ in views[1:]]),
+            support_masks=torch.stack([mask for _, mask in views[1:]]),
+            class_id=drawn.class_id,
+            class_name=self.images.class_name(drawn.class_id),
+        )
+
+    def drawn(self, index: int) -> Drawn:
+        """The names of episode `index`. Raises IndexError outside 0 .. len - 1."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"episode {index} is outside 0 .. {len(self) - 1}")
+        epoch, place = divmod(index, len(self.names))
+        if self._order[0] != epoch:
+            self._order = epoch, self._rng(1, epoch).permutation(len(self.names))
+        query, rng = self.names[self._order[1][place]], self._rng(2, index)
+        counted = self.images.counts_for(query)
+        class_id = counted[int(rng.integers(len(counted)))]
+        return Drawn(query, draw_supports(rng, self.members[class_id], query, self.shots), class_id)
+
+    def _view(self, name: str, class_id: int, index: int, place: int) -> tuple[Tensor, Tensor]:
+        image, label = self.images.image(name), self.images.label(name)
+        mask = (label == class_id + 1).to(torch.uint8).masked_fill(label == IGNORE, IGNORE)
+        if self.augmentation is None:
+            return stretch_image(image, self.size), stretch_mask(mask, self.size)
+        return self.augmentation(image, mask, self._rng(3, index, place))
+
+    def _rng(self, *key: int) -> np.random.Generator:
+        """A generator for one purpose (1: order, 2: names, 3: views) of this data set."""
+        return np.random.default_rng([self.seed, self.images.fold, SPLITS.index(self.images.split), *key])

@@ -1,0 +1,180 @@
+"""Draw a support mask in the notebook: brush and polygon on your own photo, with the mouse, a finger or the keyboard.
+
+    painter = MaskPainter("dog.jpg")
+    painter                                            # shows it; draw
+    model.segment("other.jpg", painter.support)        # a photo and its mask
+    painter.save("dog_mask.png")
+
+Without a browser, draw in code (`MaskPainter("dog.jpg", strokes=[polygon([(60, 40), (210, 35), (140, 190)])])`) or make
+the mask in any image editor: white on black, as large as the photo, saved as PNG.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from fss_lab.checkpoints import write_atomically
+from fss_lab.images import Source, load_image
+
+SHOWN = 1600  # pixels: longest side of the picture that the browser gets; the mask has the photo's own size
+HERE = Path(__file__).parent
+Point = tuple[float, float]
+
+
+def polygon(points: Iterable[Point], *, erase: bool = False) -> dict[str, Any]:
+    """A stroke that fills a polygon. points: at least three (x, y) in pixels of the photo, (0, 0) its top left corner.
+
+    erase: take the pixels out of the mask.
+    """
+    return {"tool": "polygon", "erase": erase, "points": [list(point) for point in points]}
+
+
+def brush(points: Iterable[Point], size: float, *, erase: bool = False) -> dict[str, Any]:
+    """A stroke of a round brush of `size` pixels of the photo along a line through `points`; one point makes a dot."""
+    return {"tool": "brush", "erase": erase, "size": size, "points": [list(point) for point in points]}
+
+
+CLEAR = {"tool": "clear"}
+"""The stroke that empties the mask; it can be undone like every other."""
+
+
+def draw_mask(shape: tuple[int, int], strokes: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Draw strokes, one after the other, on an empty mask. shape: (H, W). Returns (H, W) uint8 of 0 and 1.
+
+    Raises ValueError for something that is no stroke.
+    """
+    height, width = shape
+    canvas = Image.new("L", (width, height))
+    draw = ImageDraw.Draw(canvas)
+    for stroke in strokes:
+        _check(stroke)
+        if stroke["tool"] == "clear":
+            canvas.paste(0, (0, 0, width, height))
+            continue
+        # Pillow counts from the middle of the first pixel, a canvas in the browser from its corner
+        points = [(x - 0.5, y - 0.5) for x, y in stroke["points"]]
+        fill = 0 if stroke["erase"] else 1
+        if stroke["tool"] == "polygon":
+            draw.polygon(points, fill=fill)
+        else:
+            radius = max(stroke["size"], 1) / 2
+            draw.line(points, fill=fill, width=max(round(stroke["size"]), 1))
+            for x, y in points:
+                draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
+    return np.array(canvas)
+
+
+class MaskPainter(anywidget.AnyWidget):
+    """A photo to draw on.
+
+    mask: (H, W) uint8 of 0 and 1 at the photo's own size; a new array after every stroke
+        (`painter.observe(function, "mask")`).
+    strokes: what was drawn, in order, as `polygon`, `brush` and `CLEAR` make it; may be set.
+    tool: "brush" or "polygon". eraser: strokes take away. brush_size: diameter in pixels of the photo.
+    """
+
+    _esm = HERE / "drawing_widget.js"
+    _css = HERE / "drawing_widget.css"
+
+    mask = traitlets.Instance(np.ndarray, read_only=True)
+    strokes = traitlets.List(trait=traitlets.Dict()).tag(sync=True)
+    tool = traitlets.Enum(["brush", "polygon"], "brush").tag(sync=True)
+    eraser = traitlets.Bool(False).tag(sync=True)
+    brush_size = traitlets.Float(20.0, min=1.0).tag(sync=True)
+    _picture = traitlets.Bytes().tag(sync=True)  # JPEG
+    _size = traitlets.List(trait=traitlets.Int()).tag(sync=True)  # of the photo: height, width
+    _marked = traitlets.Float(0.0).tag(sync=True)  # part of the photo, 0..1
+
+    def __init__(
+        self, photo: Source, *, strokes: Sequence[dict[str, Any]] = (), brush_size: float | None = None
+    ) -> None:
+        """photo: a path, PIL image, array or tensor, as `fss_lab.images.load_image` reads it.
+        strokes: drawn already. brush_size: None: a twentieth of the photo's longer side.
+
+        Raises what `load_image` raises, ValueError for something that is no stroke, and traitlets.TraitError for a
+        brush of less than a pixel.
+        """
+        self.image: Tensor = load_image(photo)  # 3, H, W; upright, as the mask
+        _, height, width = self.image.shape
+        super().__init__(
+            _picture=_jpeg(self.image),
+            _size=[height, width],
+            brush_size=max(height / 20, width / 20, 1.0) if brush_size is None else brush_size,
+            strokes=list(strokes),
+        )
+        self._draw()
+
+    def __repr__(self) -> str:
+        return f"MaskPainter({self._size[0]} x {self._size[1]}, {self._marked:.1%} marked)"
+
+    @property
+    def support(self) -> tuple[Tensor, np.ndarray]:
+        """The photo (3, H, W) and its mask, as `FSSAM.segment` takes a support.
+
+        Raises ValueError while nothing is marked.
+        """
+        if not self.mask.any():
+            raise ValueError("nothing is marked yet: draw on the object, or set `strokes`")
+        return self.image, self.mask
+
+    def undo(self) -> None:
+        """Take the last stroke back, if there is one."""
+        self.strokes = self.strokes[:-1]
+
+    def clear(self) -> None:
+        """Empty the mask (`undo` brings it back)."""
+        self.strokes = [*self.strokes, CLEAR]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the mask as a PNG, black and white. Raises ValueError for another suffix (JPEG would blur the mask),
+        CheckpointError where the file cannot be written."""
+        if Path(path).suffix.lower() != ".png":
+            raise ValueError(f"{path}: a mask is saved as .png, which keeps every pixel")
+        content = io.BytesIO()
+        Image.fromarray(self.mask * np.uint8(255)).save(content, "PNG")
+        write_atomically(path, content.getvalue())
+
+    @traitlets.validate("strokes")
+    def _validate_strokes(self, proposal: Any) -> Any:
+        for stroke in proposal["value"]:
+            _check(stroke)
+        return proposal["value"]
+
+    @traitlets.observe("strokes")
+    def _draw(self, change: object = None) -> None:
+        mask = draw_mask((self._size[0], self._size[1]), self.strokes)
+        self._marked = float(mask.mean())
+        self.set_trait("mask", mask)
+
+
+def _jpeg(image: Tensor) -> bytes:
+    """The picture that the browser shows, at most `SHOWN` pixels long."""
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    picture.thumbnail((SHOWN, SHOWN))
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=90)
+    return content.getvalue()
+
+
+def _check(stroke: Any) -> None:
+    """Raise ValueError for what is no stroke."""
+    needed = {"polygon": {"erase", "points"}, "brush": {"erase", "points", "size"}, "clear": set()}
+    tool = stroke.get("tool") if isinstance(stroke, dict) else None
+    if tool not in needed or not needed[tool] <= set(stroke):
+        raise ValueError(f"{stroke!r} is no stroke; make one with polygon(points) or brush(points, size), or use CLEAR")
+    points = stroke.get("points", ())
+    least = {"polygon": 3, "brush": 1, "clear": 0}[tool]
+    if len(points) < least or not all(len(point) == 2 and np.isfinite(point).all() for point in points):
+        raise ValueError(f"a {tool} needs at least {least} points (x, y) in pixels of the photo, got {points!r}")
+    if tool == "brush" and not 0 < stroke["size"] < np.inf:
+        raise ValueError(f"a brush has a size of more than 0 pixels, got {stroke['size']!r}")

@@ -1,0 +1,117 @@
+"""Published weights by short name: which file on the Hugging Face hub it is, and how it comes to this machine.
+
+Needs the optional dependency huggingface_hub where a file has to be fetched: pip install "fss-lab[real]".
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fss_lab.checkpoints import CheckpointError
+
+
+@dataclass(frozen=True)
+class Published:
+    """One set of published weights.
+
+    repo: on the hub. files: what is fetched of it. own: the file in Meta's own format, from Meta's download page.
+    revision: branch, tag or commit of the repo. "main" is whatever the repo holds on the day of the download; a commit
+        hash pins the weights for good. `commit_of` tells the one that you have.
+    """
+
+    repo: str
+    files: tuple[str, ...]
+    own: str
+    revision: str = "main"
+
+
+def _sam2(version: str, size: str, revision: str = "main") -> Published:
+    file = f"sam{version}_hiera_{size.replace('-', '_')}.pt"
+    return Published(f"facebook/sam{version}-hiera-{size}", (file,), file, revision)
+
+
+def _dinov2(size: str, letter: str, revision: str = "main") -> Published:
+    files = ("config.json", "model.safetensors")
+    return Published(f"facebook/dinov2-{size}", files, f"dinov2_vit{letter}14_pretrain.pth", revision)
+
+
+PUBLISHED = {
+    "sam2-tiny": _sam2("2", "tiny"),
+    "sam2-small": _sam2("2", "small"),  # the paper's
+    "sam2-base-plus": _sam2("2", "base-plus"),
+    "sam2-large": _sam2("2", "large"),
+    "sam2.1-tiny": _sam2("2.1", "tiny"),
+    "sam2.1-small": _sam2("2.1", "small"),
+    "sam2.1-base-plus": _sam2("2.1", "base-plus"),
+    "sam2.1-large": _sam2("2.1", "large"),
+    "dinov2-small": _dinov2("small", "s"),
+    "dinov2-base": _dinov2("base", "b"),  # the paper's
+    "dinov2-large": _dinov2("large", "l"),
+    "dinov2-giant": _dinov2("giant", "g"),
+}
+"""All weights that `fetch` knows. Every revision is still "main": no commit hash could be checked where this table was
+written. To pin one, name it in the call ("sam2-small@<commit>") or put it here as the last argument."""
+
+
+def fetch(name: str, revision: str | None = None) -> Path:
+    """Where the weights `name` lie on this machine; downloaded first if need be, once, with a progress bar.
+
+    name: a key of `PUBLISHED`. revision: branch, tag or commit on the hub instead of the table's.
+    Without a revision, Meta's own file in `weights_folder()` comes first; then huggingface_hub's cache and the hub
+    (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE and its other variables hold).
+    Returns SAM 2's .pt file, or DINOv2's own .pth file or directory with config.json and model.safetensors.
+    Raises ValueError for an unknown name, ImportError without huggingface_hub, CheckpointError that says which file to
+    put where if it cannot be fetched.
+    """
+    if name not in PUBLISHED:
+        raise ValueError(f"there are no published weights {name!r}; expected one of {', '.join(PUBLISHED)}")
+    published = PUBLISHED[name]
+    own = weights_folder() / published.own
+    if revision is None and own.is_file():
+        return own
+    download, asked = _downloader(), revision or published.revision
+    try:
+        first = Path(download(published.repo, published.files[0], revision=asked))
+        for file in published.files[1:]:  # of the same commit, even if the branch moves meanwhile
+            download(published.repo, file, revision=commit_of(first))
+    except Exception as error:  # its errors have no common base, and they differ from version to version
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise CheckpointError(
+            f"the weights {name} are not on this machine and could not be fetched: {reason}. "
+            f"Expected {' and '.join(published.files)} of {published.repo}, revision {asked}, on the Hugging Face "
+            f"hub. Without a network (or with HF_HUB_OFFLINE=1) get {published.own} from Meta's download page on "
+            f"another machine and put it at {own}, or say where it lies ("
+            f"{'sam2_checkpoint' if name.startswith('sam') else 'features_checkpoint'}=...). "
+            "weights=None builds the model with random weights"
+        ) from error
+    return first if len(published.files) == 1 else first.parent
+
+
+def weights_folder() -> Path:
+    """Where `fetch` looks for files that people put there: $FSS_LAB_WEIGHTS, or ~/.cache/fss_lab/weights."""
+    return Path(os.environ.get("FSS_LAB_WEIGHTS") or Path.home() / ".cache" / "fss_lab" / "weights")
+
+
+def commit_of(path: str | os.PathLike[str]) -> str:
+    """The commit that a file or directory in huggingface_hub's cache came from, to pin it.
+
+    Raises ValueError for any other path, such as a file from Meta's download page.
+    """
+    parts = Path(path).parts
+    if "snapshots" not in parts[:-1]:
+        raise ValueError(f"{path} does not lie in huggingface_hub's cache, so nothing says which commit it is")
+    return parts[parts.index("snapshots") + 1]
+
+
+def _downloader() -> Any:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise ImportError(
+            'fetching weights needs the package huggingface_hub: pip install "fss-lab[real]"; '
+            "or give files (sam2_checkpoint=..., features_checkpoint=...), or weights=None for random weights"
+        ) from error
+    return hf_hub_download

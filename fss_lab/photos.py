@@ -1,0 +1,30 @@
+"""Segment photos of your own in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tqdm.auto import tqdm
+
+from fss_lab.images import Source
+from fss_lab.method import FSSAM
+from fss_lab.method.records import Prediction
+
+
+def segment_photos(
+    model: FSSAM,
+    photo: Source | Sequence[Source],
+    mask: Source | Sequence[Source],
+    queries: Source | Sequence[Source],
+) -> list[Prediction]:
+    """Segment in every query what one photo with its mask shows (or K photos with their masks).
+
+    photo, mask: as `FSSAM.remember` takes them. queries: one or a list of them: paths, PIL images, arrays
+    or tensors, each of any size.
+    Returns one `Prediction` for each query, at its own size, in their order. A prediction of a photo of 12 megapixels
+    takes about 110 MB; for many of those call `model.remember` once and `model.segment` in a loop of your own.
+    Raises what `remember` and `segment` raise; a file that is bad is named.
+    """
+    support = model.remember(photo, mask)
+    several = queries if isinstance(queries, list | tuple) else [queries]
+    return [model.segment(query, support) for query in tqdm(several, "photos", disable=None)]

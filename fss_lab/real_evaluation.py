@@ -1,0 +1,116 @@
+"""Models and episodes of an evaluation on photographs, as `fss_lab.evaluation` has them for the toy world."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fss_lab.authors import load_authors_checkpoint
+from fss_lab.checkpoints import CheckpointError, load_into, load_metadata, load_state
+from fss_lab.datasets.episodes import ListedEpisodes
+from fss_lab.datasets.real import open_photos
+from fss_lab.evaluation import FULL, listed_episodes
+from fss_lab.method import FSSAM
+from fss_lab.method.records import Options
+from fss_lab.models import load_model
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The pair of networks to evaluate, see `fss_lab.models.load_model`: its name, files of yours instead of the
+    published weights, and the side of its square input."""
+
+    model: str = "sam2-small+dinov2-base"
+    sam2_checkpoint: str | None = None
+    features_checkpoint: str | None = None
+    image_size: int = 512
+
+    def load(self, **options: Any) -> FSSAM:
+        """The pair as published. Raises as `load_model`."""
+        return load_model(
+            self.model, sam2_checkpoint=self.sam2_checkpoint, features_checkpoint=self.features_checkpoint,
+            image_size=self.image_size, **options,
+        )  # fmt: skip
+
+    def load_trained(self, path: str | Path, fold: int, dataset: str, **options: Any) -> FSSAM:
+        """The pair with weights that were trained for few-shot segmentation.
+
+        path: `weights.safetensors` of a run of `fss-lab train`, or a checkpoint of the authors' program (.pt, .pth);
+        "{fold}" in it stands for `fold`. options: by default those of the run.
+        Raises CheckpointError for an unreadable file, ValueError for one that was trained for another pair, input size,
+        data set or fold: base classes of one fold are novel in another.
+        """
+        path = Path(str(path).replace("{fold}", str(fold)))
+        if path.suffix != ".safetensors":
+            model, report = load_authors_checkpoint(
+                path, features_checkpoint=self.features_checkpoint, compare=False, image_size=self.image_size, **options
+            )
+            if report.sam2 != self.model.partition("+")[0].partition("@")[0]:
+                raise ValueError(
+                    f"{path} holds {report.sam2}, not the SAM 2 of {self.model}; name its pair with --model"
+                )
+            return model
+        run = json.loads(load_metadata(path).get("config", "{}"))
+        own = {"model": self.model, "image_size": self.image_size, "dataset": dataset, "fold": fold}
+        wrong = [f"{key} {run.get(key)!r}, not {value!r}" for key, value in own.items() if run.get(key) != value]
+        if wrong:
+            raise ValueError(
+                f"{path} was trained with {'; '.join(wrong)}. Evaluate it with the options of its run.yaml"
+            )
+        chosen = {field.name: run[field.name] for field in fields(Options) if field.name in run} | options
+        model, trained = self.load(**chosen), load_state(path)
+        state = model.sam2.model.state_dict()
+        unknown = sorted(set(trained) - set(state))
+        if unknown:
+            raise CheckpointError(f"{path} holds weights that {self.model} does not have: {', '.join(unknown[:5])}")
+        load_into(model.sam2.model, state | trained, source=path)
+        return model
+
+
+def real_models(
+    fold: int, weights: Mapping[str, str] | None = None, *, networks: Networks, dataset: str
+) -> dict[str, FSSAM]:
+    """As `fss_lab.evaluation.toy_models`: FSSAM under the name `FULL`, and the support-memory baselines.
+
+    weights: as there, of files as `Networks.load_trained` takes them. Without any, `FULL` is called "not
+    fine-tuned": its memory modules are SAM 2's own. With nothing but checkpoints of the authors' program, which bring
+    networks of their own, there is no row of the published SAM 2, and nothing has to be fetched.
+    """
+    own = dict(weights or {})
+    models: dict[str, FSSAM] = {}
+    if not own or any(path.endswith(".safetensors") for path in own.values()):
+        stock = networks.load()
+        models["support memory, not fine-tuned"] = stock.variant(memory="support")
+        if not own:
+            models[f"{FULL}, not fine-tuned"] = stock
+    if "baseline" in own:
+        path = own.pop("baseline")
+        models["support memory, fine-tuned"] = networks.load_trained(path, fold, dataset, memory="support")
+    if "fssam" in own:
+        models[FULL] = networks.load_trained(own.pop("fssam"), fold, dataset, **asdict(Options()))
+    return models | {f"trained: {name}": networks.load_trained(path, fold, dataset) for name, path in own.items()}
+
+
+def real_episodes(
+    fold: int,
+    shots: int,
+    seed: int,
+    number: int,
+    *,
+    dataset: str,
+    root: str | Path | None,
+    protocol: str,
+    size: int,
+    lists: str | Path | None = None,
+    skip_bad: bool = False,
+) -> ListedEpisodes:
+    """Novel-class episodes of a fold of photographs, drawn by a protocol; stretched to size x size pixels.
+
+    dataset: a name of `fss_lab.datasets.real.REAL`; lists: as `fss_lab.evaluation.toy_episodes`. Raises as
+    `open_photos`.
+    """
+    images = open_photos(dataset, root, fold, "novel", protocol=protocol, skip_bad=skip_bad)
+    return listed_episodes(protocol, images, shots, seed, number, lists, size)
