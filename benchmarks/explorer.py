@@ -1,0 +1,110 @@
+"""How long the attention explorer takes to answer: a hover, in Chromium, from the event to the drawn frame.
+
+    python benchmarks/explorer.py [--hovers 200]
+
+Prints a table: the toy model and SAM 2 small at 512 x 512 (random weights), each with one layer shown and with all
+layers side by side. "computed and drawn": the panel's own work for one hover; "to the frame": until the browser has
+shown it, which also waits for the next refresh of the screen (up to 17 ms at 60 Hz). Needs playwright and a Chromium
+on the PATH; other work on the machine disturbs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from playwright.sync_api import Page, sync_playwright
+
+from fss_lab import FSSAM, Episode, Pictograms, explore, load_model
+from fss_lab.backbones.sam2 import Sam2Backbone
+from fss_lab.backbones.toy import ToyFeatures
+from fss_lab.explorer import Explorer
+
+HOVER = """async ({ hovers }) => {
+  const { panel } = document.getElementById("explorer");
+  const [high, wide] = panel.data.grid, work = [], frame = [];
+  const event = (row, column) => {
+    const { canvas } = panel.rows[0].query.tile, box = canvas.getBoundingClientRect();
+    const clientX = box.left + (column + 0.5) * box.width / wide, clientY = box.top + (row + 0.5) * box.height / high;
+    canvas.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
+  };
+  for (let i = 0; i < hovers + 10; i++) {
+    const start = performance.now();
+    event((i * 3) % high, (i * 7) % wide);
+    const { milliseconds } = panel;
+    await new Promise((done) => requestAnimationFrame(() => { const channel = new MessageChannel();
+      channel.port1.onmessage = done; channel.port2.postMessage(null); }));
+    if (i >= 10) { work.push(milliseconds); frame.push(performance.now() - start); }
+  }
+  panel.select({ map: "query", cell: [2, 2], end: [9, 9], shot: 0 });
+  const dragged = panel.milliseconds;
+  panel.select({ map: "memory", cell: [2, 2], end: [2, 2], shot: 0 });
+  return { work, frame, dragged, reversed: panel.milliseconds };
+}"""
+
+
+def large_explorer() -> Explorer:
+    """SAM 2 small at 512 x 512 pixels with random weights: 4 layers, a grid of 32 x 32."""
+    torch.manual_seed(0)
+    model = FSSAM(Sam2Backbone.build("sam2-small", 512), ToyFeatures().eval())
+    for parameter in model.sam2.model.memory_attention.parameters():  # SAM 2 starts its layers as copies of one
+        torch.nn.init.normal_(parameter, std=0.05)
+    images = F.interpolate(torch.rand(2, 3, 8, 8) * 255, (512, 512), mode="bilinear")
+    mask = torch.zeros(512, 512, dtype=torch.uint8)
+    mask[100:300, 150:400] = 1
+    episode = Episode(images[0], mask, images[1:], mask[None], 0, "thing")
+    return explore(model.segment(episode, trace=True), episode)
+
+
+def measure(page: Page, explorer: Explorer, path: Path, hovers: int) -> None:
+    """Print one line for each layout."""
+    start = time.perf_counter()
+    page.goto(explorer.save_html(path).as_uri())
+    page.wait_for_selector("#explorer .fx-rows")
+    opened = time.perf_counter() - start
+    grid = "x".join(map(str, explorer.run.grid))
+    for layers in ("one", "all"):
+        page.evaluate("layers => document.getElementById('explorer').panel.change('layers', layers)", layers)
+        found = page.evaluate(HOVER, {"hovers": hovers})
+        page.evaluate("document.getElementById('explorer').panel.select({ map: 'query', cell: [1, 1], end: [1, 1] })")
+        work, frame = (np.percentile(found[name], [50, 95]) for name in ("work", "frame"))
+        print(
+            f"{grid:>6} {len(explorer.run.trace.layers):>6} {layers:>7} {path.stat().st_size / 1e6:>6.1f} "
+            f"{opened:>6.1f} "
+            f"{work[0]:>8.1f} {work[1]:>6.1f} {frame[0]:>8.1f} {frame[1]:>6.1f} {found['dragged']:>7.0f} "
+            f"{found['reversed']:>8.1f}"
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hovers", type=int, default=200, help="hovers for each line of the table")
+    hovers = parser.parse_args().hovers
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        sys.exit("no Chromium on the PATH: install chromium or google-chrome")
+    episode = Pictograms(fold=0, split="novel")[20]
+    toy = explore(load_model("toy", fold=0).segment(episode, trace=True), episode)
+    if hasattr(os, "getloadavg"):
+        print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; times in milliseconds")
+    print("  grid layers   shown  MB    open s  computed and drawn   to the frame  region  reverse")
+    print("                                       median    95 %   median   95 %    8x8")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1000, "height": 1400})
+        for name, explorer in (("toy", toy), ("large", large_explorer())):
+            measure(page, explorer, Path(folder) / f"{name}.html", hovers)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

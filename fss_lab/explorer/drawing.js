@@ -1,0 +1,263 @@
+// Canvases: a picture with a heat map, outlines and marked cells on it; bars; a colour scale.
+
+/** An element with attributes and children; text is always text, never markup. Properties starting with "on" listen. */
+export function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+/** A share in percent with two to three digits. */
+export const percent = (share) => {
+  const value = Math.abs(share * 100);
+  const sign = share < 0 ? "−" : "";
+  if (value === 0) return "0 %";
+  if (value >= 0.000995) return `${sign}${value >= 9.95 ? value.toFixed(1) : Number(value.toPrecision(2))} %`;
+  const [digits, power] = value.toExponential(1).split("e-");
+  return `${sign}${digits}·10⁻${[...power].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")} %`;
+};
+
+/** The pictures of a description, decoded: in colour for the query, grey and dark to carry a heat map. */
+export async function decodePicture(image) {
+  if (!image) return null;
+  const bitmap = await createImageBitmap(new Blob([image.file]));
+  const grey = new OffscreenCanvas(image.width, image.height);
+  const context = grey.getContext("2d", PLAIN);
+  context.drawImage(bitmap, 0, 0, image.width, image.height);
+  const pixels = context.getImageData(0, 0, image.width, image.height);
+  const { data } = pixels;
+  for (let i = 0; i < data.length; i += 4) {
+    data[i] = data[i + 1] = data[i + 2] = 0.3 * data[i] + 0.59 * data[i + 1] + 0.11 * data[i + 2];
+  }
+  context.putImageData(pixels, 0, 0);
+  return { colour: bitmap, grey, aspect: image.width / image.height };
+}
+
+/** The border of a mask as line segments [x1, y1, x2, y2, ...] in 0..1 (marching squares). */
+export function outlineOf(mask) {
+  if (!mask) return null;
+  const { width, height, bits } = mask;
+  const lines = [];
+  const at = (x, y) =>
+    x >= 0 && y >= 0 && x < width && y < height && (bits[(y * width + x) >> 3] >> (7 - ((y * width + x) & 7))) & 1;
+  for (let y = -1; y < height; y++) {
+    for (let x = -1; x < width; x++) {
+      const code = at(x, y) | (at(x + 1, y) << 1) | (at(x + 1, y + 1) << 2) | (at(x, y + 1) << 3);
+      const ends = { top: [x + 1, y + 0.5], right: [x + 1.5, y + 1], bottom: [x + 1, y + 1.5], left: [x + 0.5, y + 1] };
+      for (const [from, to] of CONTOURS[code]) {
+        for (const [px, py] of [ends[from], ends[to]]) {
+          lines.push(Math.min(Math.max(px / width, 0), 1), Math.min(Math.max(py / height, 0), 1));
+        }
+      }
+    }
+  }
+  return Float32Array.from(lines);
+}
+const [T, R, B, L] = ["top", "right", "bottom", "left"];
+const CONTOURS = [
+  [],
+  [[L, T]],
+  [[T, R]],
+  [[L, R]],
+  [[R, B]],
+  [
+    [L, T],
+    [R, B],
+  ],
+  [[T, B]],
+  [[L, B]],
+  [[B, L]],
+  [[T, B]],
+  [
+    [T, R],
+    [B, L],
+  ],
+  [[R, B]],
+  [[R, L]],
+  [[T, R]],
+  [[T, L]],
+  [],
+];
+
+/** Where a value lies in its palette, 0..1: a function of the value. top: the largest magnitude that is shown. */
+export function scaleOf(kind, logarithmic, top) {
+  const limit = top > 0 ? top : 1;
+  if (kind === "prior") return (value) => value;
+  if (kind === "difference") {
+    const size = logarithmic ? (x) => Math.log1p(x * 1000) / Math.log1p(1000) : (x) => x;
+    return (value) => 0.5 + 0.5 * Math.sign(value) * size(Math.min(Math.abs(value) / limit, 1));
+  }
+  if (logarithmic) return (value) => Math.max(0, 1 + Math.log10(Math.max(value, 0) / limit) / DECADES);
+  return (value) => value / limit;
+}
+export const DECADES = 4;
+
+/** How much of the picture a map hides at a place of its palette: where there is nothing to see it hides less. */
+const cover = (kind, place) =>
+  kind === "difference" ? 60 + 380 * Math.abs(place - 0.5) : kind === "prior" ? 40 + 200 * place : 150 + 90 * place;
+
+const PLAIN = { willReadFrequently: true }; // kept in memory: small canvases are redrawn faster there than on a GPU
+
+function strokeLines(context, lines, width, height, colour, ratio) {
+  context.beginPath();
+  for (let i = 0; i < lines.length; i += 4) {
+    context.moveTo(lines[i] * width, lines[i + 1] * height);
+    context.lineTo(lines[i + 2] * width, lines[i + 3] * height);
+  }
+  context.lineCap = "round";
+  for (const [style, line] of [
+    ["rgba(255,255,255,0.85)", 3.6],
+    [colour, 1.9],
+  ]) {
+    Object.assign(context, { strokeStyle: style, lineWidth: line * ratio });
+    context.stroke();
+  }
+}
+
+/** A canvas over a grid of cells that one can point at, drag over and walk through with the arrow keys. */
+export class Tile {
+  constructor(grid, label, aspect, listener) {
+    this.grid = grid;
+    this.heat = new OffscreenCanvas(grid[1], grid[0]);
+    this.pixels = new ImageData(grid[1], grid[0]);
+    this.layers = new Map();
+    this.canvas = make("canvas", { tabindex: 0, role: "application", "aria-label": label, class: "fx-tile" });
+    this.canvas.style.aspectRatio = aspect;
+    for (const type of [
+      "pointerdown",
+      "pointermove",
+      "pointerup",
+      "pointercancel",
+      "pointerleave",
+      "keydown",
+      "blur",
+    ]) {
+      this.canvas.addEventListener(type, (event) => listener(type, event, this));
+    }
+  }
+
+  cellAt(event) {
+    const box = this.canvas.getBoundingClientRect();
+    const place = (at, size, count) => Math.min(Math.max(Math.floor((at / size) * count), 0), count - 1);
+    return [
+      place(event.clientY - box.top, box.height, this.grid[0]),
+      place(event.clientX - box.left, box.width, this.grid[1]),
+    ];
+  }
+
+  /** Make the canvas as sharp as the page shows it; to be called when the page has laid it out anew. */
+  measure() {
+    const { canvas } = this;
+    const ratio = window.devicePixelRatio || 1;
+    const width = Math.max(1, Math.round(canvas.clientWidth * ratio));
+    const height = Math.max(1, Math.round(canvas.clientHeight * ratio));
+    if (canvas.width === width && canvas.height === height) return;
+    Object.assign(canvas, { width, height });
+    this.layers.clear();
+  }
+
+  begin() {
+    const { width, height } = this.canvas;
+    const context = this.canvas.getContext("2d", PLAIN);
+    context.clearRect(0, 0, width, height);
+    return [context, width, height, window.devicePixelRatio || 1];
+  }
+
+  /** What stays the same from one cell to the next, at the canvas's size: drawn once, then only copied. */
+  cached(key, paint) {
+    if (!this.layers.has(key)) {
+      const { width, height } = this.canvas;
+      const layer = new OffscreenCanvas(width, height);
+      paint(layer.getContext("2d", PLAIN), width, height);
+      this.layers.set(key, layer);
+    }
+    return this.layers.get(key);
+  }
+
+  /** picture: of decodePicture; map: {values, kind, scale, palette}; outlines: [[lines, colour]]; marks: [[from, to]]. */
+  draw({ picture, map, outlines = [], marks = [], dim = false }) {
+    const [context, width, height, ratio] = this.begin();
+    const image = picture && (map || dim ? picture.grey : picture.colour);
+    if (image) {
+      context.drawImage(
+        this.cached(image, (layer) => layer.drawImage(image, 0, 0, width, height)),
+        0,
+        0,
+      );
+    } else {
+      context.fillStyle = map && map.kind !== "weight" ? "#ffffff" : "#777777";
+      context.fillRect(0, 0, width, height);
+    }
+    if (map) this.drawMap(context, width, height, map, Boolean(picture));
+    for (const [lines, colour] of outlines) {
+      const layer = this.cached(lines, (own) => strokeLines(own, lines, width, height, colour, ratio));
+      context.drawImage(layer, 0, 0);
+    }
+    for (const [from, to] of marks) this.mark(context, width, height, from, to, ratio);
+  }
+
+  drawMap(context, width, height, { values, kind, scale, palette }, seeThrough) {
+    const { data } = this.pixels;
+    const missing = [];
+    for (let i = 0; i < values.length; i++) {
+      const place = Math.min(Math.max(scale(values[i]), 0), 1);
+      const colour = 3 * Math.round(place * 255);
+      if (Number.isNaN(place)) missing.push(i);
+      data[4 * i] = palette[colour];
+      data[4 * i + 1] = palette[colour + 1];
+      data[4 * i + 2] = palette[colour + 2];
+      data[4 * i + 3] = Number.isNaN(place) ? 0 : seeThrough ? cover(kind, place) : 255;
+    }
+    this.heat.getContext("2d", PLAIN).putImageData(this.pixels, 0, 0);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.heat, 0, 0, width, height);
+    context.imageSmoothingEnabled = true;
+    if (missing.length) this.cross(context, width / this.grid[1], height / this.grid[0], missing);
+  }
+
+  /** Crosses in the cells for which there is no number. */
+  cross(context, wide, high, cells) {
+    context.strokeStyle = "#e00000";
+    context.beginPath();
+    for (const cell of cells) {
+      const x = (cell % this.grid[1]) * wide;
+      const y = Math.floor(cell / this.grid[1]) * high;
+      context.moveTo(x, y);
+      context.lineTo(x + wide, y + high);
+      context.moveTo(x + wide, y);
+      context.lineTo(x, y + high);
+    }
+    context.stroke();
+  }
+
+  mark(context, width, height, [top, left], [bottom, right], ratio) {
+    const high = height / this.grid[0];
+    const wide = width / this.grid[1];
+    const box = [left * wide, top * high, (right - left + 1) * wide, (bottom - top + 1) * high];
+    for (const [style, line] of [
+      ["#000000", 4],
+      ["#ffffff", 1.8],
+    ]) {
+      Object.assign(context, { strokeStyle: style, lineWidth: line * ratio, lineJoin: "round" });
+      context.strokeRect(...box);
+    }
+  }
+
+  /** Bars instead of a map, one for each column of the grid. place: of scaleOf; signed bars grow from the middle. */
+  drawBars(values, place, signed, colours, marks = []) {
+    const [context, width, height, ratio] = this.begin();
+    const wide = width / values.length;
+    const zero = signed ? height / 2 : height - ratio;
+    values.forEach((value, i) => {
+      const size = signed ? (place(value) - 0.5) * height : place(value) * (height - 2 * ratio);
+      context.fillStyle = colours(value, i);
+      context.fillRect(i * wide + 0.12 * wide, zero - Math.max(size, 0), 0.76 * wide, Math.max(Math.abs(size), ratio));
+    });
+    for (const [from, to] of marks) this.mark(context, width, height, [0, from[1]], [0, to[1]], ratio);
+  }
+}

@@ -1,0 +1,365 @@
+// The elements of the panel: controls, rows of maps, the chart of shares, the refinement.
+
+import { Tile, make } from "./drawing.js";
+
+/** Build everything for the panel's present view and fill its root. */
+export function layOut(panel) {
+  const { data, root } = panel;
+  const names = data.runs.map((run) => run.name).filter(Boolean);
+  panel.tiles = [];
+  panel.rows = rowsOf(panel);
+  panel.told = make("div", { class: "fx-told", "aria-live": "polite" });
+  panel.read = make("div", { class: "fx-read", "aria-live": "polite" });
+  panel.chart = chartOf(panel);
+  root.setAttribute("role", "group");
+  root.setAttribute("aria-label", "Attention explorer");
+  const title = ["Attention explorer", data.className && `find the ${data.className}`, names.length === 1 && names[0]];
+  root.replaceChildren(
+    make("div", { class: "fx-title" }, title.filter(Boolean).join(" · ")),
+    controlsOf(panel),
+    make("div", { class: "fx-rows" }, ...panel.rows.map((row) => row.node)),
+    scaleBar(panel),
+    make("div", { class: "fx-words" }, panel.told, panel.read),
+    make("div", { class: "fx-more" }, panel.chart, ...refinementOf(panel)),
+    notesOf(panel),
+  );
+}
+
+// -- controls --
+
+function controlsOf(panel) {
+  const { data, view, selection } = panel;
+  const [run] = panel.runs;
+  const layers = run.layers.map((_, i) => i);
+  const calibrated = panel.runs.some((each) => each.layers.some((layer) => layer.biased));
+  const heads = [...Array(run.layers[0].heads).keys()];
+  const names = data.runs.map((each) => each.name);
+  const radio = (name, choices, disabled = []) =>
+    choices.map(([value, text]) =>
+      option(
+        panel,
+        "radio",
+        name,
+        value,
+        text,
+        view[name] === value,
+        () => panel.change(name, value),
+        disabled.includes(value),
+      ),
+    );
+  const outlined = (name, text) => {
+    const others = view.outlines.filter((each) => each !== name);
+    const shown = view.outlines.includes(name);
+    const box = option(panel, "checkbox", "outlines", name, text, shown, () =>
+      panel.change("outlines", shown ? others : [...others, name]),
+    );
+    box.style.setProperty("--fx-mark", data.colours[name]);
+    return box;
+  };
+  const has = (name) => panel.runs.some((each) => each[name]);
+  const select = (name, label, choices) =>
+    make(
+      "label",
+      { class: "fx-select" },
+      label,
+      make(
+        "select",
+        { "data-focus": name, onchange: (event) => panel.change(name, choices[event.target.selectedIndex][0]) },
+        ...choices.map(([value, text]) => make("option", { selected: view[name] === value }, text)),
+      ),
+    );
+  const groups = [
+    group(
+      "Layer",
+      ...layers.map((i) =>
+        option(panel, "radio", "layer", i, `${i + 1}`, selection.layer === i, () => panel.select({ layer: i })),
+      ),
+      option(panel, "checkbox", "layers", "all", "all side by side", view.layers === "all", () =>
+        panel.change("layers", view.layers === "all" ? "one" : "all"),
+      ),
+    ),
+    group(
+      "Calibration",
+      ...radio(
+        "show",
+        [
+          ["before", "before"],
+          ["after", "after"],
+          ["difference", "difference"],
+        ],
+        calibrated ? [] : ["before", "difference"],
+      ),
+    ),
+    group(
+      "Scale",
+      ...radio("scale", [
+        ["linear", "linear"],
+        ["log", "log"],
+      ]),
+    ),
+    group(
+      "Range",
+      ...radio("range", [
+        ["shared", "shared"],
+        ["each", "per map"],
+      ]),
+    ),
+    group(
+      "Show",
+      ...[
+        has("truth") && outlined("truth", "truth"),
+        has("prediction") && outlined("prediction", "prediction"),
+        outlined("support", "support mask"),
+        run.query &&
+          option(panel, "checkbox", "picture", "picture", "image under the map", view.picture, () =>
+            panel.change("picture", !view.picture),
+          ),
+      ].filter(Boolean),
+    ),
+  ];
+  if (heads.length > 1)
+    groups.push(group("Head", select("head", "", [[null, "mean"], ...heads.map((head) => [head, `${head + 1}`])])));
+  if (names.length > 1) {
+    groups.push(
+      group(
+        "Compare",
+        select(
+          "run",
+          "",
+          names.map((name) => [name, name]),
+        ),
+        select("against", "with", [
+          [null, "nothing"],
+          ...names.filter((name) => name !== view.run).map((name) => [name, name]),
+        ]),
+      ),
+    );
+  }
+  return make("div", { class: "fx-controls" }, ...groups);
+}
+
+const group = (name, ...items) => make("fieldset", { class: "fx-group" }, make("legend", {}, name), ...items);
+
+function option(panel, type, name, value, text, checked, onchange, disabled = false) {
+  const key = `${name}:${value}`;
+  return make(
+    "label",
+    { class: `fx-option fx-${type}` },
+    make("input", { type, name: `${panel.data.id}-${name}`, value, checked, disabled, onchange, "data-focus": key }),
+    make("span", {}, text),
+  );
+}
+
+// -- maps --
+
+function rowsOf(panel) {
+  const { view, selection, runs } = panel;
+  return runs.flatMap((run) =>
+    run.layers
+      .map((layer, i) => ({ run, layer, i }))
+      .filter(({ i }) => view.layers === "all" || i === selection.layer)
+      .map(({ layer, i }) => rowOf(panel, run, layer, [run.name, `layer ${i + 1}`].filter(Boolean).join(" · "))),
+  );
+}
+
+function rowOf(panel, run, layer, title) {
+  const row = { run, layer, title };
+  const { grid } = panel.data;
+  const averaged = run.blocks === 1 && run.shots > 1;
+  const aspectOf = (image) => panel.pictures.get(image)?.aspect ?? grid[1] / grid[0];
+  const figure = (map, name, aspect, shape = grid, shot = 0, more = []) =>
+    figureOf(panel, { map, shot, row }, shape, name, `${title}, ${name}`, aspect, more);
+  const count = layer.columns.pointers[1] - layer.columns.pointers[0];
+  row.query = figure("query", "query", aspectOf(run.query));
+  row.support = [...Array(run.blocks).keys()].map((block) => {
+    const name =
+      run.blocks > 1 ? `support ${block + 1}` : averaged ? `mean of ${run.shots} supports` : "support memory";
+    const aspect = aspectOf(run.supports[run.blocks > 1 ? block : Math.min(panel.view.shot, run.shots - 1)]);
+    return figure("support", name, aspect, grid, block, averaged ? [shotsOf(panel, run)] : []);
+  });
+  row.memory = run.queryMemory ? figure("memory", "query memory", aspectOf(run.query)) : null;
+  row.pointers = figure("pointers", "object pointers", "auto", [1, count], 0, [pointerNames(run)]);
+  row.pointers.tile.canvas.classList.add("fx-bars");
+  const supports = make(
+    "div",
+    { class: run.blocks > 1 ? "fx-many" : "fx-single" },
+    ...row.support.map(({ node }) => node),
+  );
+  row.node = make(
+    "section",
+    { class: "fx-row" },
+    ...(panel.runs.length > 1 || panel.view.layers === "all" ? [make("div", { class: "fx-row-title" }, title)] : []),
+    make(
+      "div",
+      { class: `fx-maps${panel.runs.some((each) => each.blocks > 1) ? " fx-wide" : ""}` },
+      row.query.node,
+      supports,
+      ...(row.memory ? [row.memory.node] : []),
+      row.pointers.node,
+    ),
+  );
+  return row;
+}
+
+function figureOf(panel, info, shape, name, label, aspect, more) {
+  const listener = (type, event, tile) => panel.listen(info, type, event, tile);
+  const rows = shape[0] > 1 ? `${shape[0]} by ${shape[1]} cells` : `${shape[1]} tokens`;
+  const tile = new Tile(shape, `${label}, ${rows}; arrow keys move, Enter asks`, aspect, listener);
+  const numbers = make("span", { class: "fx-numbers" });
+  const row = panel.view.layers === "all" ? info.row?.title : info.row?.run.name; // the layer may change under the focus
+  tile.canvas.dataset.focus = `${info.map}:${info.shot}:${row}`;
+  panel.tiles.push(tile);
+  return {
+    tile,
+    numbers,
+    node: make(
+      "figure",
+      { class: `fx-figure fx-${info.map}` },
+      make("div", { class: "fx-name" }, name),
+      tile.canvas,
+      ...more,
+      numbers,
+    ),
+  };
+}
+
+/** Buttons that choose which support image lies under the map of the averaged support memory. */
+function shotsOf(panel, run) {
+  const buttons = [...Array(run.shots).keys()].map((shot) =>
+    make(
+      "button",
+      {
+        type: "button",
+        class: "fx-shot",
+        "data-focus": `shot:${shot}`,
+        "aria-pressed": `${panel.view.shot === shot}`,
+        title: `draw the map over support ${shot + 1}${run.visible[shot] ? "" : " (its object vanishes on the memory grid and takes no part in the calibration)"}`,
+        onclick: () => panel.change("shot", shot),
+      },
+      `${shot + 1}${run.visible[shot] ? "" : "∅"}`,
+    ),
+  );
+  return make("div", { class: "fx-shots" }, "over", ...buttons);
+}
+
+function pointerNames(run) {
+  const names = [...Array(run.shots).keys()].map((shot) => (run.shots > 1 ? `${shot + 1}` : "support"));
+  if (run.queryMemory) names.push(run.shots > 2 ? "q" : "query");
+  const title = run.shots > 1 ? "of each support and of the query (q)" : "of the support and of the query";
+  return make("div", { class: "fx-tokens", title }, ...names.map((name) => make("span", {}, name)));
+}
+
+function scaleBar(panel) {
+  const [bar, low, high, what] = ["fx-gradient", "", "", "fx-what"].map((name) => make("span", { class: name }));
+  panel.scale = { bar, low, high, what };
+  return make("div", { class: "fx-scale" }, low, bar, high, what);
+}
+
+// -- shares and refinement --
+
+function chartOf(panel) {
+  panel.chartTitle = make("div", { class: "fx-name" });
+  const kinds = ["support", "object", "background", "pointers"],
+    [{ foreground }] = panel.runs;
+  const words = ["support memory", "query memory: object", "query memory: background", "pointers"];
+  panel.shareBars = panel.runs.flatMap((run) =>
+    run.layers.map((layer, i) => {
+      const bars = Object.fromEntries(
+        (layer.biased ? ["before", "after"] : ["after"]).map((when) => [
+          when,
+          kinds.map((kind) => make("span", { class: `fx-share fx-${kind}-share` })),
+        ]),
+      );
+      const lines = Object.entries(bars).map(([when, segments]) =>
+        make(
+          "div",
+          { class: "fx-stack" },
+          make("span", { class: "fx-when" }, layer.biased ? when : ""),
+          make("div", { class: "fx-bar" }, ...segments),
+        ),
+      );
+      return {
+        run,
+        layer,
+        bars,
+        item: make(
+          "div",
+          { class: "fx-layer" },
+          make(
+            "div",
+            { class: "fx-layer-name" },
+            panel.runs.length > 1 ? `${run.name} · layer ${i + 1}` : `layer ${i + 1}`,
+          ),
+          make("div", { class: "fx-stacks" }, ...lines),
+        ),
+      };
+    }),
+  );
+  return make(
+    "section",
+    { class: "fx-chart", style: `--fx-label: ${panel.runs.length > 1 ? 11 : 4.4}em` },
+    panel.chartTitle,
+    ...panel.shareBars.map(({ item }) => item),
+    make(
+      "div",
+      { class: "fx-legend" },
+      ...kinds.map((kind, i) => make("span", {}, make("i", { class: `fx-share fx-${kind}-share` }), words[i])),
+    ),
+    make(
+      "div",
+      { class: "fx-small" },
+      foreground.cells
+        ? `object: the ${foreground.cells} cells of the query memory that the ${foreground.of} covers`
+        : `no cell belongs to the object: the ${foreground.of} is empty`,
+    ),
+  );
+}
+
+function refinementOf(panel) {
+  const [run] = panel.runs;
+  const last = run.priors.length - 1;
+  if (last < 0) return [];
+  const step = Math.min(panel.view.round, last);
+  const slider = make("input", {
+    type: "range",
+    min: 0,
+    max: last,
+    step: 1,
+    value: step,
+    disabled: last === 0,
+    "aria-label": "round of refinement",
+    "data-focus": "round",
+    oninput: (event) => panel.change("round", Number(event.target.value)),
+  });
+  panel.prior = figureOf(
+    panel,
+    { map: "prior" },
+    panel.data.grid,
+    "The memory's prior",
+    "prior of the query memory",
+    panel.pictures.get(run.query)?.aspect ?? 1,
+    [slider],
+  );
+  panel.prior.slider = slider;
+  return [make("section", { class: "fx-refinement" }, panel.prior.node)];
+}
+
+function notesOf(panel) {
+  const deviation = Math.max(...panel.runs.map((run) => run.deviation));
+  const bare = panel.runs.every((run) => run.layers.every((layer) => !layer.biased));
+  const exact = deviation < 1e-7 ? "10⁻⁷" : deviation.toExponential(0).replace("e-", "·10^−");
+  const notes = [
+    "Point to preview, click to keep, drag for the mean of a region, click a memory cell or a pointer for those who read it, Esc to come back.",
+    "Keys: arrows move (Shift: a region), Enter asks the cell that is read, 1 to 9 choose the layer.",
+    bare
+      ? "This attention is not calibrated: before and after are the same."
+      : "Before calibration: the same layer's logits without the bias. The queries of later layers already come from calibrated ones.",
+    `Computed here from queries and keys; farthest from the model's own attention weights: ${exact}.`,
+  ];
+  return make(
+    "details",
+    { class: "fx-notes" },
+    make("summary", {}, "How to use and read this"),
+    ...notes.map((note) => make("p", {}, note)),
+  );
+}

@@ -1,0 +1,115 @@
+// Drawing what the panel shows now: maps, bars, the colour scale, the chart of shares, the prior.
+
+import { shares, sources } from "./attention.js";
+import { DECADES, outlineOf, percent, scaleOf } from "./drawing.js";
+
+export const PARTS = ["support", "query memory: object", "query memory: background", "pointers"];
+export const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+export const roundOf = (panel, run) => Math.min(panel.view.round, run.priors.length - 1);
+const total = (values) => values.reduce((sum, value) => sum + value, 0);
+
+/** maps: of Panel.mapsOf; norm: values -> their scale (scaleOf); boxes: the selected cells [from, to]. */
+export function paintRow(panel, row, maps, chosen, norm) {
+  const { run, layer } = row;
+  const { show, scale, picture } = panel.view;
+  const kind = show === "difference" ? show : "weight";
+  const { from, to } = panel.cellsOf(chosen);
+  const marks = (map, shot = 0) => {
+    const same = (other) => other?.map === map && (map !== "support" || shot === other.shot);
+    const boxes = same(chosen) ? [[from, to]] : [];
+    return same(panel.reading) ? [...boxes, [panel.reading.cell, panel.reading.cell]] : boxes;
+  };
+  const paint = (figure, image, values, outlines, boxes, dim) => {
+    const map = values && { values, kind, scale: norm(values), palette: panel.data.palettes[kind] };
+    figure.tile.draw({ picture: panel.pictures.get(image), map, outlines, marks: boxes, dim });
+    figure.numbers.textContent = values ? `${percent(total(values))} in all, largest ${percent(largest(values))}` : "";
+  };
+  const under = (image) => (picture ? image : null);
+  const onQuery = queryLines(panel, run);
+
+  paint(row.query, maps.query ? under(run.query) : run.query, maps.query, onQuery, marks("query"), false);
+  if (maps.query) row.query.numbers.textContent = `largest ${percent(largest(maps.query))}`;
+  row.support.forEach((figure, block) => {
+    const shot = run.blocks === 1 ? Math.min(panel.view.shot, run.shots - 1) : block;
+    const lines = linesOf(panel, [[run.supportMasks[shot], "support"]]);
+    paint(figure, under(run.supports[shot]), maps.support?.[block], lines, marks("support", block), true);
+  });
+  if (row.memory) paint(row.memory, under(run.query), maps.memory, onQuery, marks("memory"), true);
+
+  const bars = maps.pointers ?? new Float32Array(layer.columns.pointers[1] - layer.columns.pointers[0]);
+  const colour = (value) => (kind === "weight" ? "#8a8a8a" : value < 0 ? "#4393c3" : "#d6604d");
+  const place = scaleOf(kind, scale === "log", largest(bars));
+  row.pointers.tile.drawBars(bars, place, kind === "difference", colour, marks("pointers"));
+  const sums = `${percent(total(bars))} in all, largest ${percent(largest(bars))}`;
+  row.pointers.numbers.textContent = maps.pointers ? sums : "";
+}
+
+function linesOf(panel, masks) {
+  const wanted = masks.filter(([mask, name]) => mask && panel.view.outlines.includes(name));
+  return wanted.map(([mask, name]) => {
+    if (!panel.outlines.has(mask)) panel.outlines.set(mask, outlineOf(mask));
+    return [panel.outlines.get(mask), panel.data.colours[name]];
+  });
+}
+
+const queryLines = (panel, run) =>
+  linesOf(panel, [
+    [run.truth, "truth"],
+    [run.prediction, "prediction"],
+  ]);
+
+/** top: the largest weight of all maps. */
+export function paintScale(panel, top) {
+  const { show, scale, range } = panel.view;
+  const shared = range === "shared";
+  const different = show === "difference";
+  const lowest = shared ? percent(top / 10 ** DECADES) : `1/${10 ** DECADES} of it`;
+  const colours = panel.data.palettes[different ? "difference" : "weight"];
+  const stops = [...Array(17).keys()].map((i) =>
+    colours
+      .slice(3 * Math.min(16 * i, 255))
+      .slice(0, 3)
+      .join(" "),
+  );
+  const { bar, low, high, what } = panel.scale;
+  bar.style.background = `linear-gradient(to right, ${stops.map((stop) => `rgb(${stop})`).join(", ")})`;
+  low.textContent = different ? (shared ? percent(-top) : "−largest") : scale === "log" ? lowest : "0";
+  high.textContent = shared ? percent(top) : "largest of each map";
+  const name = different ? "after minus before, percentage points" : `attention weight ${show} calibration`;
+  what.textContent = scale === "log" ? `${name}, log scale` : name;
+}
+
+/** Forward: where the mass goes. In reverse: whose reading the memory cell gets, of all that it gets. */
+export function paintShares(panel, answers, chosen) {
+  const forward = chosen.map === "query";
+  panel.chartTitle.textContent = forward
+    ? "Where the mass goes, percent, in every layer"
+    : "Who reads it: query cells of the object and of the background, percent, in every layer";
+  for (const { run, layer, bars, item } of panel.shareBars) {
+    const answer = answers.get(layer);
+    item.classList.toggle("fx-current", run.layers.indexOf(layer) === panel.selection.layer);
+    for (const [when, segments] of Object.entries(bars)) {
+      const parts = !answer ? [0, 0, 0, 0] : forward ? shares(run, layer, answer[when]) : sources(run, answer[when]);
+      parts.forEach((share, i) => {
+        segments[i].style.width = `${100 * share}%`;
+        segments[i].textContent = share > 0.075 ? `${Math.round(100 * share)}` : "";
+        segments[i].title = `${forward ? PARTS[i] : PARTS[i].replace(" memory", "")}, ${when}: ${percent(share)}`;
+      });
+    }
+  }
+}
+
+export function paintPrior(panel) {
+  if (!panel.prior) return;
+  const [run] = panel.runs;
+  const { name, map } = run.priors[roundOf(panel, run)];
+  const read = panel.reading?.map === "prior" ? panel.reading.cell : null;
+  panel.prior.tile.draw({
+    picture: panel.view.picture ? panel.pictures.get(run.query) : null,
+    map: { values: map, kind: "prior", scale: scaleOf("prior"), palette: panel.data.palettes.prior },
+    outlines: queryLines(panel, run),
+    marks: read ? [[read, read]] : [],
+  });
+  panel.prior.numbers.textContent = name;
+  panel.prior.slider.setAttribute("aria-valuetext", name);
+}

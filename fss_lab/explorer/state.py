@@ -1,0 +1,103 @@
+"""What can be selected and shown: checked and completed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from traitlets import TraitError
+
+from fss_lab.explorer.runs import Run
+
+MAPS = ("query", "support", "memory", "pointers")
+OUTLINES = ("truth", "prediction", "support")
+
+
+def start_cell(run: Run) -> tuple[int, int]:
+    """Where the explorer starts: the cell deepest inside the truth, else inside the prediction, else the centre."""
+    _, inside = run.foreground
+    if not inside.any():
+        return run.grid[0] // 2, run.grid[1] // 2
+    rows, columns = torch.nonzero(inside, as_tuple=True)
+    far = (rows - rows.float().mean()) ** 2 + (columns - columns.float().mean()) ** 2
+    nearest = int(far.argmin())
+    return int(rows[nearest]), int(columns[nearest])
+
+
+def check_selection(runs: Sequence[Run], known: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """`known` with the changes `wanted`. Raises TraitError for what does not exist."""
+    _check_names("selection", known, wanted)
+    new = {**known, **wanted}
+    if "cell" in wanted and "end" not in wanted:
+        new["end"] = wanted["cell"]
+    _check_choice("selection", "map", new["map"], MAPS)
+    run = runs[0]
+    pointers = max(part.stop - part.start for part in (each.trace.layers[0].columns.pointers for each in runs))
+    shape = (1, pointers) if new["map"] == "pointers" else run.grid
+    if new["map"] == "memory" and not any(each.has_query_memory for each in runs):
+        raise TraitError(
+            'there is no query memory in this trace (memory="support"), so none of its cells can be selected'
+        )
+    for name in ("cell", "end"):
+        new[name] = _place(name, new[name], shape)
+    for name, count in (("layer", len(run.trace.layers)), ("shot", max(each.blocks for each in runs))):
+        new[name] = _index("selection", name, new[name], count)
+    return new
+
+
+def check_view(runs: Sequence[Run], known: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """`known` with the changes `wanted`. Raises TraitError for what does not exist."""
+    _check_names("view", known, wanted)
+    new = {**known, **wanted}
+    names = tuple(run.name for run in runs)
+    if new["against"] == new["run"]:
+        new["against"] = None
+    heads = min(run.trace.layers[0].q.shape[1] for run in runs)
+    choices: dict[str, tuple[Any, ...]] = {
+        "show": ("before", "after", "difference"),
+        "scale": ("linear", "log"),
+        "range": ("shared", "each"),
+        "layers": ("one", "all"),
+        "head": (None, *range(heads)),
+        "picture": (True, False),
+        "run": names,
+        "against": (None, *names),
+    }
+    for name, allowed in choices.items():
+        _check_choice("view", name, new[name], allowed)
+    if isinstance(new["outlines"], str) or not set(new["outlines"]) <= set(OUTLINES):
+        raise TraitError(f"view['outlines'] must be some of {OUTLINES}, got {new['outlines']!r}")
+    new["outlines"] = tuple(new["outlines"])
+    counts = {"round": max(1, *(len(run.priors) for run in runs)), "shot": max(run.shots for run in runs)}
+    for name, count in counts.items():
+        new[name] = _index("view", name, new[name], count)
+    return new
+
+
+def _check_names(what: str, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    unknown = set(wanted) - set(known)
+    if unknown:
+        raise TraitError(f"{what} has no {', '.join(map(repr, sorted(unknown)))}; it has {', '.join(map(repr, known))}")
+
+
+def _check_choice(what: str, name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if value not in allowed:
+        raise TraitError(f"{what}[{name!r}] must be one of {allowed}, got {value!r}")
+
+
+def _index(what: str, name: str, value: Any, count: int) -> int:
+    """A number from 0 to count - 1; negative ones count from the end."""
+    if isinstance(value, bool) or not isinstance(value, int) or not -count <= value < count:
+        raise TraitError(f"{what}[{name!r}] must be a whole number from 0 to {count - 1}, got {value!r}")
+    return value % count
+
+
+def _place(name: str, value: Any, shape: tuple[int, int]) -> tuple[int, int]:
+    try:
+        row, column = (int(number) for number in value)
+    except (TypeError, ValueError) as error:
+        raise TraitError(f"selection[{name!r}] must be (row, column), got {value!r}") from error
+    if not (0 <= row < shape[0] and 0 <= column < shape[1]):
+        raise TraitError(f"selection[{name!r}] must lie on the grid of {shape[0]} x {shape[1]}, got {(row, column)}")
+    return row, column

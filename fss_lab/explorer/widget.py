@@ -1,0 +1,187 @@
+"""The explorer as a notebook widget: its state, and what Python can ask of it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import uuid
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from torch import Tensor
+
+from fss_lab.explorer.figure import explorer_figure
+from fss_lab.explorer.page import html_page
+from fss_lab.explorer.payload import TOLERANCE, pack
+from fss_lab.explorer.runs import Run
+from fss_lab.explorer.state import check_selection, check_view, start_cell
+from fss_lab.figures import Picture
+from fss_lab.method.trace import LayerTrace
+
+SCRIPTS = ("attention", "drawing", "paint", "words", "layout", "panel", "explorer")
+
+
+@cache
+def script() -> str:
+    """The browser's part as one ES module: the scripts one after the other, without their imports of each other."""
+    texts = [(files("fss_lab.explorer") / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    return re.sub(r'^import [^;]*? from "\./\w+\.js";\n', "", "\n".join(texts), flags=re.MULTILINE)
+
+
+@cache
+def style() -> str:
+    """The style sheet."""
+    return (files("fss_lab.explorer") / "explorer.css").read_text(encoding="utf-8")
+
+
+class Explorer(anywidget.AnyWidget):
+    """An interactive view of memory attention; made by `fss_lab.explore`.
+
+    selection: what is asked, a dictionary, observable with `explorer.observe(function, "selection")`:
+        "map": "query" (one cell of the query asks all of the memory), or "support", "memory" (the query memory) or
+            "pointers" (a memory cell: which query cells read it?)
+        "cell": (row, column) on the memory grid; for pointers (0, token)
+        "end": the opposite corner of a region, whose mean is shown; the same as "cell" for a single cell
+        "shot": which support, where each has its own memory; "layer": counted from 0
+        An assignment may leave out what shall stay; "cell" alone selects one cell.
+    view: how it is shown, a dictionary, observable too: "show" ("before", "after" or "difference" of the calibration),
+        "scale" ("linear", "log"), "range" ("shared", "each"), "layers" ("one", "all"), "head" (None: mean),
+        "outlines" (of "truth", "prediction", "support"), "picture" (images under the maps), "round" (of the prior),
+        "shot" (the image under averaged supports), "run" and "against" (names of runs; None: no comparison).
+        An assignment may leave out what shall stay.
+    deviation: how far the weights that the browser computes are from the trace's, at most.
+    Values that do not exist raise traitlets.TraitError.
+    """
+
+    _esm = script()
+    _css = style()
+    _id = traitlets.Unicode().tag(sync=True)
+    _description = traitlets.Dict().tag(sync=True)
+    _data = traitlets.Bytes().tag(sync=True)
+    _picture = traitlets.Bytes().tag(sync=True)
+    _alt = traitlets.Unicode().tag(sync=True)
+    selection = traitlets.Dict().tag(sync=True)
+    view = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        """runs: checked ones, from `fss_lab.explorer.runs.collect`."""
+        self.runs = list(runs)
+        description, self._packed = pack(self.runs)
+        first = self.runs[0]
+        self.deviation = max(run["deviation"] for run in description["runs"])
+        if self.deviation > TOLERANCE:
+            warnings.warn(
+                f"weights computed from this trace's queries and keys differ from the model's own by up to "
+                f"{self.deviation:.2g}; was its attention changed, or computed in low precision?",
+                stacklevel=3,
+            )
+        self._selection = {
+            "map": "query", "cell": start_cell(first), "end": start_cell(first), "shot": 0,
+            "layer": len(first.trace.layers) - 1,
+        }  # fmt: skip
+        self._view = {
+            "show": "after", "scale": "log", "range": "shared", "layers": "one", "head": None,
+            "outlines": ("truth", "prediction", "support"), "picture": True, "shot": 0,
+            "round": max(len(first.priors) - 1, 0),
+            "run": first.name, "against": self.runs[1].name if len(self.runs) > 1 else None,
+        }  # fmt: skip
+        identity = uuid.uuid4().hex
+        super().__init__(
+            _id=identity, _description={"id": identity, **description}, _data=self._packed,
+            selection=self._selection, view=self._view,
+        )  # fmt: skip
+        self.on_msg(self._answer)
+
+    @traitlets.validate("selection")
+    def _check_selection(self, proposal: dict[str, Any]) -> dict[str, Any]:
+        self._selection = check_selection(self.runs, self._selection, proposal["value"])
+        return self._selection
+
+    @traitlets.validate("view")
+    def _check_view(self, proposal: dict[str, Any]) -> dict[str, Any]:
+        self._view = check_view(self.runs, self._view, proposal["value"])
+        return self._view
+
+    def _answer(self, _: Any, content: Any, __: Any) -> None:
+        """The browser has the bytes, so that they can leave the state; or it needs them again."""
+        self._data = self._packed if content.get("type") == "send" else b""
+
+    def attention(self) -> dict[str, np.ndarray]:
+        """The maps that the panel draws now, as the model computed them (float32; the first of two compared runs).
+
+        Where a query cell asks: "support" (blocks, h, w), "query" (h, w; absent for memory="support") and "pointers"
+        (tokens,), weights that together sum to 1, or differences that sum to 0. Where a memory cell is selected:
+        "readers" (h, w), what every query cell gives to it. Regions and heads are averaged.
+        Raises ValueError if this run has no such memory cell (of a shot that another run has).
+        """
+        run, selection, view = self.run, self.selection, self.view
+        layer = run.trace.layers[selection["layer"]]
+        chosen = (
+            self._weights(layer, view["show"]).mean(0)
+            if view["head"] is None
+            else self._weights(layer, view["show"])[view["head"]]
+        )
+        (top, left), (bottom, right) = selection["cell"], selection["end"]
+        if selection["map"] == "pointers":
+            cells = torch.arange(min(left, right), max(left, right) + 1)
+        else:
+            numbers = torch.arange(run.grid[0] * run.grid[1]).unflatten(0, run.grid)
+            cells = numbers[min(top, bottom) : max(top, bottom) + 1, min(left, right) : max(left, right) + 1].flatten()
+        columns = layer.columns
+        if selection["map"] == "query":
+            weights = chosen[cells].mean(0)  # L
+            found = {"support": weights[columns.support].unflatten(0, (-1, *run.grid))}
+            if run.has_query_memory:
+                found["query"] = weights[columns.query].unflatten(0, run.grid)
+            found["pointers"] = weights[columns.pointers]
+        else:
+            part = getattr(columns, {"memory": "query"}.get(selection["map"], selection["map"]))
+            first = part.start + (selection["shot"] * run.grid[0] * run.grid[1] if selection["map"] == "support" else 0)
+            if first + int(cells.max()) >= part.stop:
+                raise ValueError(f"the run {run.name!r} has no such memory cell; its support memories: {run.blocks}")
+            found = {"readers": chosen[:, first + cells].mean(1).unflatten(0, run.grid)}
+        return {name: values.numpy() for name, values in found.items()}
+
+    @property
+    def run(self) -> Run:
+        """The run that is shown, the first of two compared ones."""
+        return next(run for run in self.runs if run.name == self.view["run"])
+
+    @staticmethod
+    def _weights(layer: LayerTrace, show: str) -> Tensor:
+        """(heads, N, L)"""
+        before, after = (weights[0].detach().float().cpu() for weights in (layer.attention_before, layer.attention))
+        return {"before": before, "after": after, "difference": after - before}[show]
+
+    def figure(self) -> Picture:
+        """What the panel shows now as a matplotlib figure for print (the first of two compared runs)."""
+        return explorer_figure(self.run, self.attention(), self.selection, self.view)
+
+    def save_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write the explorer as one HTML file that opens from disk, without Python and network. Returns its path.
+
+        Raises CheckpointError where the file cannot be written.
+        """
+        return html_page(Path(path), script(), style(), self._description, self._packed, self.selection, self.view)
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The widget; where none can live (GitHub, exports, untrusted notebooks) a picture with a description."""
+        picture = self.figure()
+        png = picture.png()
+        self._picture, self._alt = png, picture.alt
+        shown, metadata = super()._repr_mimebundle_() or ({}, {})
+        bundle = {**shown, "image/png": base64.b64encode(png).decode(), "text/plain": picture.alt}
+        return bundle, {**metadata, "image/png": {"alt": picture.alt}}
+
+    def __repr__(self) -> str:
+        shown = ", ".join(repr(run.name) for run in self.runs if run.name)
+        return f"Explorer({shown or 'one run'}, {len(self.runs[0].trace.layers)} layers, grid {self.runs[0].grid})"

@@ -1,0 +1,296 @@
+"""The explorer in Python: what it takes, what it refuses, what it gives."""
+
+import base64
+import html
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from nbconvert import HTMLExporter
+from PIL import Image
+from traitlets import TraitError
+
+from fss_lab import Episode, Pictograms, explore
+from fss_lab.checkpoints import CheckpointError
+from fss_lab.explorer.widget import SCRIPTS, script, style
+from fss_lab.method.trace import map_tensors
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+@pytest.fixture
+def explorer(traces, episodes):
+    return explore(traces["1 shots"], episode=episodes[1])
+
+
+def size(explorer):
+    return len(explorer._packed) + len(json.dumps(explorer._description))
+
+
+# -- what it takes --
+
+
+def test_prediction_and_trace_give_the_same(model, episodes):
+    prediction = model.segment(episodes[1], trace=True)
+    assert explore(prediction, episodes[1])._packed == explore(prediction.trace, episode=episodes[1])._packed
+
+
+def test_images_instead_of_an_episode(traces, episodes, tmp_path):
+    query = episodes[1].query_image.permute(1, 2, 0).numpy()
+    Image.fromarray(query[:200]).save(tmp_path / "query.png")
+    run = explore(
+        traces["1 shots"], query=tmp_path / "query.png", supports=[episodes[1].support_images[0]],
+        truth=episodes[1].query_mask[:200],
+    ).run  # fmt: skip
+    assert run.query.shape == (3, 200, 256) and run.foreground[0] == "truth"
+    bare = explore(traces["1 shots"])
+    assert bare.run.query is None and bare.run.foreground[0] == "prediction" and bare.figure().alt
+
+
+def test_sizes_stay_small(model, traces, episodes):
+    assert size(explore(traces["1 shots"], episodes[1])) < 1e6
+    ten = Pictograms(fold=0, split="novel", shots=10)[3]
+    explorer = explore(model.segment(ten, trace=True), ten)
+    assert size(explorer) < 2e6
+    assert explorer.attention()["support"].shape == (1, 16, 16) and len(explorer.attention()["pointers"]) == 44
+    apart = explore(model.variant(calibration="off").segment(ten, trace=True), ten)
+    assert size(apart) < 2e6 and apart.attention()["support"].shape == (10, 16, 16)
+
+
+def test_size_of_real_sam2(large):
+    trace, episode = large
+    explorer = explore(trace, episode)
+    assert size(explorer) < 8e6
+    assert explorer.deviation < 1e-3 and len(explorer.run.trace.layers) == 4
+    assert explorer.attention()["query"].shape == (32, 32)
+
+
+def test_images_that_are_not_square(model):
+    square = Pictograms(fold=0, split="novel")[20]
+
+    def wide(x, mode):
+        return F.interpolate(x[None].float(), (120, 200), mode=mode)[0].to(torch.uint8)
+
+    episode = Episode(
+        wide(square.query_image, "bilinear"), wide(square.query_mask[None], "nearest")[0],
+        wide(square.support_images[0], "bilinear")[None], wide(square.support_masks, "nearest"), 0, "key",
+    )  # fmt: skip
+    explorer = explore(model.segment(episode, trace=True), episode)
+    run = explorer._description["runs"][0]
+    assert (run["query"]["height"], run["query"]["width"]) == (120, 200)
+    assert (run["truth"]["height"], run["truth"]["width"]) == (120, 200)
+    assert explorer.figure().alt
+
+
+def test_masks_without_foreground(model, episodes, traces):
+    empty = replace(episodes[1], query_mask=torch.zeros_like(episodes[1].query_mask))
+    explorer = explore(traces["1 shots"], empty)
+    run = explorer._description["runs"][0]
+    assert run["truth"] is None and run["foreground"]["cells"] == 0
+    assert explorer.selection["cell"] == (8, 8) and explorer.figure().alt
+
+    small = torch.zeros_like(episodes[1].support_masks)
+    small[:, 100:104, 97:100] = 1  # nearest neighbour misses it on the memory grid
+    trace = model.segment(replace(episodes[1], support_masks=small), trace=True).trace
+    assert not trace.support_masks_attention.any()
+    vanished = explore(trace)._description["runs"][0]
+    assert vanished["visible"] == [False] and vanished["supportMasks"][0] is not None
+
+
+def test_nan_in_a_prior_is_passed_on_and_nan_in_attention_refused(traces):
+    trace = traces["1 shots"]
+    rounds = [replace(done, prior=done.prior.clone()) for done in trace.rounds]
+    rounds[0].prior[0, 0, 2, 3] = float("nan")
+    broken = replace(trace, rounds=rounds)
+    assert torch.isnan(explore(broken).run.priors[1][1][2, 3])
+    for name in ("q", "k", "calibration"):
+        values = getattr(trace.layers[1], name).clone()
+        values[0, 0, 2] = float("nan")
+        layers = [trace.layers[0], replace(trace.layers[1], **{name: values})]
+        with pytest.raises(ValueError, match=f"layer 2 of the trace holds NaN or infinite numbers in `{name}`"):
+            explore(replace(trace, layers=layers))
+
+
+def test_what_does_not_fit_is_refused(model, episodes, traces):
+    one, five = traces["1 shots"], traces["5 shots"]
+    with pytest.raises(ValueError, match="has no trace; make it with"):
+        explore(model.segment(episodes[1]))
+    with pytest.raises(TypeError, match="expected a Trace or a Prediction for 'a', got int"):
+        explore({"a": 3})
+    with pytest.raises(TypeError, match="expected episode to be an Episode, got Trace"):
+        explore(one, one)
+    with pytest.raises(ValueError, match=r"made with 5 support\(s\), but 1 images"):
+        explore(five, episodes[1])
+    with pytest.raises(ValueError, match="dictionary of traces is empty"):
+        explore({})
+    with pytest.raises(ValueError, match="either an episode or query"):
+        explore(one, episodes[1], query=episodes[1].query_image)
+    with pytest.raises(ValueError, match=r"episodes are named \['x'\], the traces \['a'\]"):
+        explore({"a": one}, {"x": episodes[1]})
+    with pytest.raises(ValueError, match="trace 'b' has 1 layers"):
+        explore({"a": one, "b": replace(one, layers=one.layers[:1])})
+    with pytest.raises(ValueError, match="a batch of 2 queries"):
+        explore(replace(one, attended=one.attended.repeat(2, 1, 1, 1)))
+    with pytest.raises(ValueError, match="the truth has"):
+        explore(one, query=episodes[1].query_image, truth=episodes[1].query_mask[:100])
+
+
+def test_a_trace_on_another_device_or_in_bfloat16_is_read(traces):
+    explorer = explore(map_tensors(lambda x: x.clone().requires_grad_(x.is_floating_point()), traces["1 shots"]))
+    assert explorer.attention()["query"].dtype == np.float32
+
+
+# -- what it gives --
+
+
+def test_attention_is_the_model_s_own(explorer):
+    layer = explorer.run.trace.layers[0]
+    explorer.selection = {"cell": (3, 4), "layer": 0}
+    maps = explorer.attention()
+    row = layer.attention[0, 0, 3 * 16 + 4]
+    assert torch.equal(torch.from_numpy(maps["support"]).flatten(), row[:256])
+    assert torch.equal(torch.from_numpy(maps["query"]).flatten(), row[256:512])
+    assert torch.equal(torch.from_numpy(maps["pointers"]), row[512:])
+    explorer.view = {"show": "difference"}
+    assert sum(values.sum() for values in explorer.attention().values()) == pytest.approx(0, abs=1e-5)
+    explorer.view = {"show": "before"}
+    explorer.selection = {"cell": (4, 5), "end": (3, 4)}  # a region, drawn upwards
+    expected = layer.attention_before[0, 0, [52, 53, 68, 69], 256:512].mean(0)
+    np.testing.assert_allclose(explorer.attention()["query"].ravel(), expected)
+    for name, cell, column in (("support", (1, 2), 18), ("memory", (1, 2), 274), ("pointers", (0, 5), 517)):
+        explorer.selection = {"map": name, "cell": cell}
+        readers = explorer.attention()["readers"]
+        np.testing.assert_array_equal(readers.ravel(), layer.attention_before[0, 0, :, column])
+        assert "read most by query cell" in explorer.figure().alt
+
+
+def test_head_and_compared_run(traces, episodes):
+    many = explore(traces["3 heads"])
+    many.view = {"head": 1}
+    many.selection = {"cell": (10, 7), "layer": 1}
+    expected = traces["3 heads"].layers[1].attention[0, 1, 10 * 16 + 7, 256:512]
+    np.testing.assert_array_equal(many.attention()["query"].ravel(), expected)
+    both = explore(
+        {"1 shot": traces["1 shots"], "5 apart": traces["off"]}, {"1 shot": episodes[1], "5 apart": episodes[5]}
+    )
+    assert both.view["against"] == "5 apart" and both.attention()["support"].shape == (1, 16, 16)
+    both.view = {"run": "5 apart"}
+    assert both.view["against"] is None and both.attention()["support"].shape == (5, 16, 16)
+    both.selection = {"map": "support", "cell": (0, 0), "shot": 4}
+    assert both.attention()["readers"].shape == (16, 16)
+    both.view = {"run": "1 shot"}
+    with pytest.raises(ValueError, match="has no such memory cell; its support memories: 1"):
+        both.attention()
+
+
+def test_selection_is_observable_and_checked(explorer):
+    seen = []
+    explorer.observe(lambda change: seen.append(change["new"]["cell"]), "selection")
+    explorer.selection = {"cell": [2, 3]}
+    assert seen == [(2, 3)] and explorer.selection == {
+        "map": "query",
+        "cell": (2, 3),
+        "end": (2, 3),
+        "shot": 0,
+        "layer": 1,
+    }
+    explorer.selection = {"layer": -2}
+    assert explorer.selection["layer"] == 0 and explorer.selection["cell"] == (2, 3)
+    known = explorer.selection
+    for wrong, message in [
+        ({"cell": (16, 0)}, "grid of 16 x 16"), ({"cell": 3}, r"must be \(row, column\)"),
+        ({"layer": 2}, "from 0 to 1"),
+        ({"map": "keys"}, "must be one of"), ({"row": 1}, "has no 'row'"),
+        ({"map": "pointers", "cell": (1, 0)}, "grid of 1 x 8"),
+    ]:  # fmt: skip
+        with pytest.raises(TraitError, match=message):
+            explorer.selection = wrong
+        assert explorer.selection == known
+
+
+def test_view_is_checked(explorer):
+    explorer.view = {"scale": "linear", "outlines": ["truth"]}
+    assert explorer.view["outlines"] == ("truth",) and explorer.view["show"] == "after"
+    for wrong, message in [
+        ({"show": "both"}, "must be one of"), ({"head": 1}, "must be one of"), ({"run": "x"}, "must be one of"),
+        ({"outlines": ["mask"]}, "some of"), ({"outlines": "truth"}, "some of"),
+        ({"round": 4}, "from 0 to 3"), ({"colour": 1}, "has no"),
+    ]:  # fmt: skip
+        with pytest.raises(TraitError, match=message):
+            explorer.view = wrong
+
+
+def test_support_memory_has_no_query_memory(traces, episodes):
+    explorer = explore(traces["support"], episodes[1])
+    assert set(explorer.attention()) == {"support", "pointers"} and explorer.figure().alt
+    with pytest.raises(TraitError, match="no query memory in this trace"):
+        explorer.selection = {"map": "memory", "cell": (0, 0)}
+
+
+def test_display_carries_a_picture_with_words(explorer):
+    bundle, metadata = explorer._repr_mimebundle_()
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.model_id
+    picture = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
+    assert picture.width > 800 and len(bundle["image/png"]) < 150_000
+    assert metadata["image/png"]["alt"] == bundle["text/plain"] == explorer._alt
+    assert "Query cell" in explorer._alt and episodes_class(explorer) in explorer._alt
+
+
+def episodes_class(explorer):
+    return explorer.run.class_name
+
+
+def test_exported_notebook_shows_the_picture(explorer):
+    bundle, metadata = explorer._repr_mimebundle_()
+    output = nbformat.v4.new_output("display_data", data=bundle, metadata=metadata)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("explorer", outputs=[output])])
+    for template in ("lab", "classic"):
+        page, _ = HTMLExporter(template_name=template).from_notebook_node(notebook)
+        assert f'src="data:image/png;base64,{bundle["image/png"]}"' in page.replace("\n", "")
+    assert explorer._alt in html.unescape(page)  # nbconvert's "lab" has no place for it
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.name)
+def test_notebooks_of_the_course_carry_little_widget_state(path):
+    metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
+    assert len(json.dumps(metadata.get("widgets", {}))) < 100_000
+
+
+def test_bytes_leave_the_state_when_they_have_arrived(explorer):
+    assert explorer.get_state("_data")["_data"] == explorer._packed
+    explorer._handle_custom_msg({"type": "arrived"}, [])
+    assert len(explorer.get_state("_data")["_data"]) == 0
+    assert len(json.dumps(explorer.get_state(), default=repr)) < 150_000  # what a notebook would carry
+    explorer._handle_custom_msg({"type": "send"}, [])
+    assert explorer._data == explorer._packed
+
+
+def test_page_cannot_be_broken_out_of(traces, episodes, tmp_path):
+    evil = "</script><script>alert(1)</script><!--"
+    episode = replace(episodes[1], class_name=evil)
+    explorer = explore({evil: traces["1 shots"]}, {evil: episode})
+    path = explorer.save_html(tmp_path / "new" / "page.html")
+    page = path.read_text(encoding="utf-8")
+    assert "<script>alert" not in page and "<!--" not in page
+    assert page.count("<script") == page.count("</script") == 3
+    assert "connect-src" not in page and "default-src 'none'" in page
+    explorer.save_html(str(path))  # again, over the old one
+
+
+def test_page_that_cannot_be_written_leaves_nothing(explorer, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="file"):
+        explorer.save_html(tmp_path / "file" / "page.html")
+
+
+def test_script_is_one_module_without_imports_or_addresses():
+    for forbidden in ("import ", "require(", "http", "innerHTML", "eval(", "</script"):
+        assert forbidden not in script(), forbidden
+    assert len(script()) + len(style()) < 80_000 and "@import" not in style() and "url(" not in style()
+    assert len(SCRIPTS) == len(set(SCRIPTS))

@@ -1,0 +1,313 @@
+"""The saved page in a real browser: what it shows is what the model did, and everything on it works."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from browser import launched
+
+from fss_lab import explore
+
+LATENCY = {"toy": 16, "large": 50}  # milliseconds for a hover, drawing included
+SLACK = 5  # machines differ, and tests share them with other work; benchmarks/explorer.py measures
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Save an explorer's page and open it from disk; no page may report an error or ask for anything."""
+    pages, errors, requests = [], [], []
+
+    def open_page(explorer, width=1000, **options):
+        number = len(pages)
+        path = explorer.save_html(tmp_path / f"page{number}.html")
+        page = browser.new_page(viewport={"width": width, "height": 1200}, **options)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector("#explorer .fx-rows")
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert errors == []
+    assert [url for url in requests if not url.startswith(("file:", "blob:"))] == []
+
+
+def tile(page, name, at=0):
+    return page.locator(f".fx-{name} canvas").nth(at)
+
+
+def centre(page, name, cell, grid=(16, 16), at=0):
+    box = tile(page, name, at).bounding_box()
+    return (
+        box["x"] + (cell[1] + 0.5) * box["width"] / grid[1],
+        box["y"] + (cell[0] + 0.5) * box["height"] / grid[0],
+    )
+
+
+def hover(page, name, cell, **more):
+    page.mouse.move(*centre(page, name, cell, **more))
+
+
+def click(page, name, cell, **more):
+    page.mouse.click(*centre(page, name, cell, **more))
+
+
+def selection(page):
+    return page.evaluate("document.getElementById('explorer').panel.selection")
+
+
+def view(page):
+    return page.evaluate("document.getElementById('explorer').panel.view")
+
+
+def shown(page, row=0):
+    """The arrays that a row of the page draws."""
+    found = page.evaluate(
+        """row => { const maps = document.getElementById("explorer").panel.shown[row];
+        const plain = (x) => (Array.isArray(x) ? x.flatMap((part) => [...part]) : [...x]);
+        return Object.fromEntries(Object.entries(maps).map(([name, values]) => [name, plain(values)])); }""",
+        row,
+    )
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def agree(page, explorer, row=0):
+    """What the page draws is what `Explorer.attention` says for the page's selection and view."""
+    explorer.selection, explorer.view = selection(page), view(page)
+    drawn = shown(page, row)
+    names = {"support": "support", "query": "memory", "pointers": "pointers", "readers": "query"}
+    for name, values in explorer.attention().items():
+        np.testing.assert_allclose(drawn[names[name]], values.ravel(), rtol=0, atol=1e-3)
+
+
+def words(page):
+    return page.locator(".fx-words").inner_text()
+
+
+def test_hover_previews_click_locks_and_keys_move(show, traces, episodes):
+    explorer = explore(traces["1 shots"], episodes[1])
+    page = show(explorer)
+    agree(page, explorer)
+    start = selection(page)
+    assert start == {"map": "query", "cell": [10, 7], "end": [10, 7], "shot": 0, "layer": 1}
+
+    hover(page, "query", (2, 3))
+    assert selection(page) == start and "Query cell (2, 3) reads" in words(page)
+    row = traces["1 shots"].layers[1].attention[0, 0, 2 * 16 + 3]
+    np.testing.assert_allclose(shown(page)["memory"], row[256:512], atol=1e-3)
+    page.mouse.move(2, 2)
+    assert "Query cell (10, 7) reads" in words(page)
+
+    click(page, "query", (2, 3))
+    assert selection(page)["cell"] == [2, 3]
+    agree(page, explorer)
+    for key, cell in [("ArrowRight", [2, 4]), ("ArrowDown", [3, 4]), ("ArrowLeft", [3, 3]), ("ArrowUp", [2, 3])]:
+        page.keyboard.press(key)
+        assert selection(page)["cell"] == selection(page)["end"] == cell
+    for _ in range(4):
+        page.keyboard.press("ArrowUp")  # stops at the border
+    assert selection(page)["cell"] == [0, 3]
+    page.keyboard.press("Shift+ArrowDown")
+    assert (selection(page)["cell"], selection(page)["end"]) == ([0, 3], [1, 3])
+    page.keyboard.press("1")
+    assert selection(page)["layer"] == 0
+    page.keyboard.press("Shift+ArrowRight")  # the focus has survived the change of layer
+    assert selection(page)["end"] == [1, 4] and "mean of 4" in words(page)
+    agree(page, explorer)
+    page.keyboard.press("Escape")
+    assert selection(page)["end"] == [0, 3]
+
+
+def test_the_numbers_of_a_memory_cell(show, traces, episodes):
+    trace = traces["5 shots"]
+    page = show(explore(trace, episodes[5]))
+    assert "mean of 5 supports" in page.locator(".fx-rows").inner_text()
+    hover(page, "memory", (4, 9))
+    text, layer = words(page), trace.layers[1]
+    at, asking = 4 * 16 + 9, 10 * 16 + 7
+    number = r"(−?[\d.]+)"
+    assert f"{float(layer.calibration[0, 0].flatten()[at]):.2f}" == re.search(rf"term c {number}", text)[1]
+    similarities = re.search(r"support similarity (.*?) ·", text)[1]
+    assert re.findall(rf"shot \d {number}", similarities) == [
+        f"{float(value):.2f}" for value in layer.shot_similarity[0, 0, :, 4, 9]
+    ]
+    bias = float(re.search(rf"bias {number} nats", text)[1].replace("−", "-"))
+    assert bias == pytest.approx(float(layer.bias[0, 0, asking, 256 + at]), abs=0.02)
+    assert f"after round 3 · like the support's object (A) {float(trace.support_similarity[0, 0, 4, 9]):.2f}" in text
+    page.locator(".fx-shot").nth(3).click()
+    assert view(page)["shot"] == 3
+
+
+def test_reverse_by_click_and_by_keys(show, traces, episodes):
+    explorer = explore(traces["1 shots"], episodes[1])
+    page = show(explorer)
+    click(page, "memory", (5, 6))
+    assert selection(page)["map"] == "memory"
+    agree(page, explorer)
+    assert "Query-memory cell (5, 6) is read" in words(page) and "Who reads it" in page.content()
+    hover(page, "query", (5, 6))
+    assert re.search(r"Query cell \(5, 6\): gives [\d.]+ % before, [\d.]+ % after", words(page))
+    click(page, "support", (9, 2))
+    agree(page, explorer)
+    click(page, "pointers", (0, 6), grid=(1, 8))
+    assert selection(page)["map"] == "pointers" and selection(page)["cell"] == [0, 6]
+    agree(page, explorer)
+    page.keyboard.press("Escape")
+    assert selection(page)["map"] == "query"
+    tile(page, "memory").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert "Query-memory cell (10, 8): weight" in words(page)
+    page.keyboard.press("Enter")
+    assert selection(page)["map"] == "memory" and selection(page)["cell"] == [10, 8]
+
+
+def test_region_by_dragging(show, traces, episodes):
+    explorer = explore(traces["1 shots"], episodes[1])
+    page = show(explorer)
+    hover(page, "query", (6, 9))
+    page.mouse.down()
+    hover(page, "query", (5, 8))
+    hover(page, "query", (4, 7))
+    page.mouse.up()
+    page.mouse.move(2, 2)
+    assert (selection(page)["cell"], selection(page)["end"]) == ([6, 9], [4, 7])
+    assert "(4, 7) to (6, 9), mean of 9" in words(page)
+    agree(page, explorer)
+
+
+def test_every_toggle(show, traces, episodes):
+    explorer = explore(traces["1 shots"], episodes[1])
+    page = show(explorer)
+
+    def pixels():
+        return page.evaluate(
+            "[...document.querySelectorAll('canvas')].map((c) => c.toDataURL().length + c.toDataURL().slice(-400))"
+        )
+
+    before = pixels()
+    for label in (
+        "before",
+        "difference",
+        "linear",
+        "per map",
+        "truth",
+        "prediction",
+        "support mask",
+        "image under the map",
+    ):
+        page.get_by_label(label, exact=True).click()
+        after = pixels()
+        assert after != before, label
+        before = after
+        agree(page, explorer)
+    assert view(page)["outlines"] == [] and view(page)["show"] == "difference" and not view(page)["picture"]
+    assert "after minus before" in page.locator(".fx-scale").inner_text()
+    page.get_by_label("all side by side").click()
+    assert page.locator(".fx-row").count() == 2
+    assert page.evaluate("document.activeElement.value") == "all"  # the focus stays
+    slider = page.locator("input[type=range]")
+    slider.focus()
+    for name in ("after round 2", "after round 1", "before refinement"):
+        page.keyboard.press("ArrowLeft")
+        assert page.locator(".fx-refinement .fx-numbers").inner_text() == name
+    hover(page, "prior", (3, 3))
+    assert "Prior at (3, 3): prior" in words(page)
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+
+
+def test_compare_two_runs(show, traces, episodes):
+    names = {"corrected": "5 shots", "as published": "as_published", "off": "off", "one shot": "1 shots"}
+    episode = {name: episodes[1 if name == "one shot" else 5] for name in names}
+    explorer = explore({name: traces[key] for name, key in names.items()}, episode)
+    page = show(explorer)
+    assert page.locator(".fx-row-title").all_inner_texts() == ["corrected · layer 2", "as published · layer 2"]
+    assert page.locator(".fx-row").nth(1).locator(".fx-support").count() == 5
+    agree(page, explorer)
+    click(page, "support", (3, 4), at=3)  # the third support of "as published"
+    assert "this run has no such memory" in words(page)
+    page.keyboard.press("Escape")
+    page.locator("select").nth(0).select_option("as published")
+    page.locator("select").nth(1).select_option("one shot")
+    assert page.locator(".fx-row-title").all_inner_texts() == ["as published · layer 2", "one shot · layer 2"]
+    agree(page, explorer)
+    page.locator("select").nth(1).select_option("nothing")
+    assert page.locator(".fx-row").count() == 1
+
+
+def test_support_memory_heads_missing_images_and_numbers(show, traces):
+    page = show(explore(traces["support"]))
+    assert page.locator(".fx-memory").count() == 0 and page.locator(".fx-refinement").count() == 0
+    assert page.get_by_label("difference").is_disabled() and "not calibrated" in page.content()
+    many = explore(traces["3 heads"])
+    page = show(many)
+    page.locator("select").select_option("2")
+    assert view(page)["head"] == 1
+    agree(page, many)
+    rounds = [replace(done, prior=done.prior.clone()) for done in traces["1 shots"].rounds]
+    rounds[-1].prior[0, 0, 2, 3] = float("nan")
+    page = show(explore(replace(traces["1 shots"], rounds=rounds)))
+    hover(page, "prior", (2, 3))
+    assert "prior not a number" in words(page)
+
+
+def test_names_cannot_inject(show, traces, episodes):
+    evil = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
+    episode = replace(episodes[1], class_name=evil)
+    page = show(explore({evil: traces["1 shots"], "b": traces["support"]}, episode))
+    assert evil in page.locator(".fx-title").inner_text() and page.locator("img").count() == 0
+
+
+@pytest.mark.parametrize("width", [420, 1000])
+def test_nothing_sticks_out(show, traces, episodes, width):
+    runs = {"corrected": traces["5 shots"], "as published": traces["as_published"]}
+    page = show(explore(runs, episodes[5]), width=width, color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ground = page.evaluate("getComputedStyle(document.getElementById('explorer')).backgroundColor")
+    assert sum(map(int, re.findall(r"\d+", ground))) < 150  # dark
+
+
+def test_two_thousand_hovers_leave_no_memory_behind(show, traces, episodes):
+    page = show(explore(traces["1 shots"], episodes[1]), width=420)
+    session = page.context.new_cdp_session(page)
+
+    def used():
+        session.send("HeapProfiler.collectGarbage")
+        counts = session.send("Memory.getDOMCounters")
+        return page.evaluate("performance.memory.usedJSHeapSize"), counts["nodes"]
+
+    loop = """count => { const { panel } = document.getElementById("explorer"), { tile } = panel.rows[0].query;
+      const box = tile.canvas.getBoundingClientRect(), times = [];
+      for (let i = 0; i < count; i++) {
+        const clientX = box.left + ((i * 7) % 16 + 0.5) * box.width / 16;
+        const clientY = box.top + ((i * 3) % 16 + 0.5) * box.height / 16;
+        tile.canvas.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
+        times.push(panel.milliseconds);
+      }
+      return times.sort((a, b) => a - b)[count >> 1]; }"""
+    page.evaluate(loop, 200)
+    heap, nodes = used()
+    assert page.evaluate(loop, 2000) < SLACK * LATENCY["toy"]
+    heap_after, nodes_after = used()
+    assert heap_after - heap < 1e6 and nodes_after - nodes < 50
+
+
+def test_hover_is_quick_at_full_size(show, large):
+    page = show(explore(*large))
+    times = []
+    for column in range(8):
+        hover(page, "query", (9, column), grid=(32, 32))
+        times.append(page.evaluate("document.getElementById('explorer').panel.milliseconds"))
+    assert np.median(times) < SLACK * LATENCY["large"]
