@@ -3,6 +3,8 @@
     python lab.py run               set up, execute notebooks/00_quickstart.ipynb and print its table
     python lab.py test [...]        set up and run the tests (further arguments go to pytest)
     python lab.py open              set up and start JupyterLab in notebooks/
+    python lab.py notebooks [...]   set up and run the notebooks (all, or those named) as they are kept in git
+    python lab.py site              set up and build the course as a web site in runs/site
     python lab.py install [--here]  only set up; --here: into the active environment (conda, Colab, Binder)
 
 The set-up makes the environment .venv beside this file, once. A stamp in it, completed last, says for
@@ -510,6 +512,10 @@ def open_jupyter(python: str, env: dict) -> int:
     return job([python, "-m", "jupyterlab", "--ip=127.0.0.1"], ROOT / "notebooks", env)
 
 
+def make_course(python: str, env: dict, arguments: list) -> int:
+    return job([python, "-m", "fss_lab", "course"] + arguments, ROOT, env)
+
+
 def job(command: list, folder: Path, env: dict) -> int:
     """Runs with our input and output. A Ctrl-C is for the command to answer; we wait until it has."""
     process = subprocess.Popen(command, cwd=str(folder), env=env)
@@ -524,11 +530,15 @@ def main(argv: list) -> int:
     parser = argparse.ArgumentParser(
         prog="lab.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["run", "test", "open", "install"])
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="install: --here; test: arguments for pytest")
+    parser.add_argument("command", choices=["run", "test", "open", "notebooks", "site", "install"])
+    parser.add_argument(
+        "arguments",
+        nargs=argparse.REMAINDER,
+        help="install: --here; test: arguments for pytest; notebooks: names such as 04_pseudo_prompts",
+    )
     asked = parser.parse_args(argv)
     here = asked.command == "install" and asked.arguments == ["--here"]
-    if asked.arguments and not here and asked.command != "test":
+    if asked.arguments and not here and asked.command not in ("test", "notebooks"):
         parser.error("{} does not take {}".format(asked.command, " ".join(asked.arguments)))
     sys.stdout.reconfigure(errors="replace")  # a Windows console cannot show every character of the table
     try:
@@ -542,6 +552,10 @@ def main(argv: list) -> int:
             return run_tests(python, env, asked.arguments)
         if asked.command == "open":
             return open_jupyter(python, env)
+        if asked.command == "notebooks":
+            return make_course(python, env, ["execute"] + asked.arguments)
+        if asked.command == "site":
+            return make_course(python, env, ["site"])
         print(f"fss_lab is set up in {prefix}")
         return 0
     except Failure as failure:

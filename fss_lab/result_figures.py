@@ -18,7 +18,7 @@ def scores_figure(scores: Mapping[int, Mapping[str, SegmentationScore]], title: 
     """mIoU of every variant with its 95 % bootstrap interval, one panel for each number of shots.
 
     scores: by shots, then by variant. A variant's colour tells what it is: blue, support memory only; green, given the
-    truth; vermillion, all else. Raises ValueError for no scores.
+    truth; vermilion, all else. Raises ValueError for no scores.
     """
     if not scores or not all(scores.values()):
         raise ValueError("there are no scores to draw")

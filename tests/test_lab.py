@@ -454,6 +454,14 @@ def test_open_listens_on_this_machine_only(lab, jobs):
     assert folder == lab.ROOT / "notebooks"
 
 
+def test_notebooks_and_site_are_work_for_the_course_command(lab, jobs):
+    assert lab.main(["notebooks", "04_pseudo_prompts"]) == lab.main(["site"]) == 0
+    assert [job[0][1:] for job in jobs] == [
+        ["-m", "fss_lab", "course", "execute", "04_pseudo_prompts"],
+        ["-m", "fss_lab", "course", "site"],
+    ]
+
+
 def test_run_prints_the_table_and_where_everything_lies(lab, jobs, monkeypatch, capsys):
     output = lab.ROOT / "runs" / "quickstart"
     output.mkdir(parents=True)

@@ -91,7 +91,7 @@ def episode_figure(episode: Episode, prediction: Prediction | Tensor | None = No
         name_panel(axes, f"prediction, IoU {100 * score:.0f} %", PREDICTION)
         entries.append(patch(PREDICTION, "prediction"))
         picture.alt += (
-            f" Beside it the prediction in vermillion; it overlaps the truth with an IoU of {100 * score:.0f} %."
+            f" Beside it the prediction in vermilion; it overlaps the truth with an IoU of {100 * score:.0f} %."
         )
     legend(picture, *entries)
     return picture

@@ -4,7 +4,7 @@ One colour language, the same everywhere, safe for colour-blind readers (Okabe a
 
     SUPPORT    blue            what a support mask shows, and all that concerns the supports
     TRUTH      bluish green    the query's own mask, which the model never sees
-    PREDICTION vermillion      what the model answers
+    PREDICTION vermilion      what the model answers
     PRIOR      reddish purple  a guess at the query's mask; soft priors in PRIOR_MAP, white to purple
     ATTENTION_MAP              attention, dark to bright
     DIFFERENCE_MAP             after minus before: red = more, blue = less, white = the same

@@ -1,0 +1,65 @@
+"""`fss-lab course`: the student edition of the notebooks, their outputs for git, and the course as a web site."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One command for each of the three things that can be done with the course."""
+    actions = parser.add_subparsers(dest="action", metavar="action", required=True)
+    release = actions.add_parser("release", help="write the student edition: without solutions, with locked checks")
+    release.add_argument("--output", type=Path, required=True, help="a new folder for it")
+    execute = actions.add_parser("execute", help="run notebooks in place, as they are kept in git")
+    site = actions.add_parser("site", help="build the course as a web site that needs no network")
+    site.add_argument("--output", type=Path, default=ROOT / "runs" / "site", help="folder (default: runs/site)")
+    which: dict[str, Any] = {
+        "default": [],
+        "metavar": "NOTEBOOK",
+        "help": "paths or names such as 04 or 04_pseudo_prompts (default: all)",
+    }
+    release.add_argument("--notebooks", nargs="+", **which)
+    execute.add_argument("notebooks", nargs="*", **which)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what the arguments say; returns the exit status. Raises CourseError for what a user can put right."""
+    if arguments.action == "site":
+        from fss_lab.course.site import build
+
+        print(f"open {build(ROOT, arguments.output)}")
+        return 0
+    paths = _notebooks(arguments.notebooks)
+    if arguments.action == "release":
+        from fss_lab.course.release import release
+
+        for path in release(paths, arguments.output):
+            print(path)
+        return 0
+    from fss_lab.course.execution import refresh_all
+
+    wrong = refresh_all(paths)
+    for text in wrong:
+        print(f"fss-lab course execute: error: {text}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _notebooks(names: list[str]) -> list[Path]:
+    """Files by path, or by the beginning of a name in this repository; all of it if none is named.
+
+    Raises CourseError for what is neither.
+    """
+    from fss_lab.course.notebooks import CourseError
+
+    folder, paths = ROOT / "notebooks", []
+    for name in names or [""]:
+        found = [Path(name)] if Path(name).is_file() else sorted(folder.glob(f"{name or '[0-9]'}*.ipynb"))
+        if not found:
+            raise CourseError(f"there is no notebook {name}, neither as a path nor in {folder}")
+        paths += found
+    return paths

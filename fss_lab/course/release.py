@@ -1,0 +1,126 @@
+"""The student edition of the course, made with nbgrader's own converters."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbconvert.exporters import NotebookExporter
+from nbformat import NotebookNode
+from traitlets.config import Config
+
+from fss_lab.course.notebooks import CourseError, code_cells, exercises, grading, problems, read, text
+
+STUB = "raise NotImplementedError()"
+BESIDE = ("glossary.md", "references.bib")  # what the notebooks link to
+
+
+def student_edition(notebook: NotebookNode) -> NotebookNode:
+    """A notebook without its solutions and outputs, its checks locked; an exercise holds STUB in their place.
+
+    Run all cells goes on past an exercise that is not solved yet. Raises CourseError without nbgrader.
+    """
+    clean = nbformat.from_dict(notebook)
+    clean.metadata.pop("fss_lab", None)
+    unsolved = _unsolved(clean)
+    for cell in code_cells(clean):
+        tags = [tag for tag in cell.metadata.get("tags", []) if tag != "hide-input"]
+        if cell.id in unsolved:
+            tags.append("raises-exception")  # what Jupyter calls a cell after whose error it goes on
+        if tags or "tags" in cell.metadata:
+            cell.metadata["tags"] = tags
+    exporter = NotebookExporter(config=Config({"ClearSolutions": {"code_stub": {"python": STUB}}}))
+    for converter in _converters():
+        exporter.register_preprocessor(converter, enabled=True)
+    return nbformat.reads(exporter.from_notebook_node(clean)[0], as_version=nbformat.NO_CONVERT)
+
+
+def release(paths: Iterable[Path], output: str | Path) -> list[Path]:
+    """Write the student edition of notebooks, and what they link to, into the new folder `output`.
+
+    Returns the notebooks' new paths. All or nothing: raises CourseError if a notebook breaks a rule, for example by
+    markers that do not match, or if the folder exists and holds anything.
+    """
+    paths, output = list(paths), Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise CourseError(f"{output} exists already; name a new folder, or remove that one first")
+    notebooks = {path: read(path) for path in paths}
+    if wrong := [f"{path.name}: {each}" for path, notebook in notebooks.items() for each in problems(notebook)]:
+        raise CourseError("nothing was released:\n    " + "\n    ".join(wrong))
+    editions = {path.name: text(_converted(path.name, notebook)) for path, notebook in notebooks.items()}
+    aside = output.with_name(f".{output.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        aside.mkdir(parents=True)
+        for name, content in editions.items():
+            (aside / name).write_text(content, encoding="utf-8", newline="\n")
+        for extra in {path.with_name(name) for path in paths for name in BESIDE}:
+            if extra.exists():
+                shutil.copy(extra, aside)
+        if output.exists():
+            output.rmdir()
+        aside.rename(output)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # gone already after the renaming
+    return [output / name for name in editions]
+
+
+def solution_lines(notebook: NotebookNode) -> list[str]:
+    """The lines that the student edition must not contain: those of all solutions, without their indentation."""
+    lines = []
+    for cell in exercises(notebook):
+        _, _, rest = cell.source.partition("BEGIN SOLUTION\n")
+        lines += [line.strip() for line in rest.partition("END SOLUTION")[0].splitlines()[:-1] if line.strip()]
+    return lines
+
+
+def _converted(name: str, notebook: NotebookNode) -> NotebookNode:
+    try:
+        return student_edition(notebook)
+    except CourseError:
+        raise
+    except Exception as error:  # nbgrader's converters raise several kinds
+        raise CourseError(f"nothing was released: nbgrader refuses {name}: {error}") from error
+
+
+def _unsolved(notebook: NotebookNode) -> set[str]:
+    """The ids of the cells that cannot work before the exercises are solved: they use, at first or second hand, what
+    the reader is to write.
+    """
+    found: set[str] = set()
+    missing: set[str] = set()
+    for cell in code_cells(notebook):
+        tree = ast.parse(cell.source)
+        if grading(cell).get("solution"):
+            missing |= _defined(tree)
+        elif missing & {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}:
+            found.add(cell.id)
+            missing |= _defined(tree)
+    return found
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """The names that a cell gives to the cells after it."""
+    names = set()
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            names.add(statement.name)
+        else:
+            stored = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
+            names |= {node.id for node in stored if isinstance(node.ctx, ast.Store)}
+    return names
+
+
+def _converters() -> list[Any]:
+    """In nbgrader's own order, without what needs its database."""
+    try:
+        from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, ClearSolutions, ComputeChecksums, LockCells
+    except ImportError as error:
+        raise CourseError(
+            "the student edition is made with nbgrader, which is not here: pip install 'fss-lab[course]'"
+        ) from error
+    return [LockCells, ClearSolutions, ClearOutput, CheckCellMetadata, ComputeChecksums]

@@ -1,0 +1,104 @@
+"""The course as a web site: Sphinx with myst-nb and furo, built and read without a network."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from fss_lab.course.notebooks import CourseError, outputs, read, text, tidy
+from fss_lab.notebook import RECORD
+
+CONTENTS = """
+```{{toctree}}
+:hidden:
+:caption: {caption}
+
+{pages}
+```
+"""
+
+
+def build(root: Path, output: Path) -> Path:
+    """Build the site of the repository `root` into the folder `output`, replacing it; returns the start page.
+
+    Raises CourseError if `root` is no clone, Sphinx is missing or finds a mistake (a broken link, say), or if `output`
+    holds other files.
+    """
+    if not (root / "docs" / "site").is_dir():
+        raise CourseError(f"the site is made from a clone of the repository, which {root} is not")
+    for module in ("sphinx", "myst_nb", "furo", "sphinx-mathjax-offline"):
+        if importlib.util.find_spec(module) is None:
+            raise CourseError(f"the site needs {module}, which is not here: pip install 'fss-lab[course]'")
+    from sphinx.cmd.build import main as sphinx
+
+    if output.exists() and any(output.iterdir()) and not (output / "objects.inv").exists():
+        raise CourseError(f"{output} holds something else than the site; name another folder with --output")
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder) / "source", Path(folder) / "html"
+        stage(root, source)
+        # -W: a warning is an error
+        options = ["-q", "-W", "--keep-going", "-b", "html", "-d", str(Path(folder) / "doctrees")]
+        if sphinx([*options, "-c", str(root / "docs" / "site"), str(source), str(made)]):
+            raise CourseError("the site was not built; the lines above say why")
+        aside = output.with_name(f".{output.name}.tmp")  # so that no half of a site is ever there
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(made, aside)
+        shutil.rmtree(output, ignore_errors=True)
+        aside.rename(output)
+    return output / "index.html"
+
+
+def stage(root: Path, source: Path) -> None:
+    """Copy the pages, and whatever they link to, into `source`, in the folders that they have in the repository.
+
+    The start page is the README with the contents below it.
+    """
+    start = root / "README.md"
+    course = [*sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")), root / "notebooks" / "glossary.md"]
+    found = [start, *course, *sorted((root / "docs").glob("*.md"))]
+    for page in found:  # which grows meanwhile
+        if page.suffix in (".md", ".ipynb"):
+            found += [file for file in linked_files(page) if file.is_file() and file not in found]
+    for file in found[1:]:
+        place = source / file.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".ipynb":
+            _stage_notebook(file, place)
+        else:
+            shutil.copy(file, place)
+    more = [file for file in found[1:] if file.suffix == ".md" and file not in course]
+    index = start.read_text(encoding="utf-8")
+    for caption, pages in (("The course", course), ("More", more)):
+        names = "\n".join(page.relative_to(root).with_suffix("").as_posix() for page in pages)
+        index += CONTENTS.format(caption=caption, pages=names)
+    (source / "index.md").write_text(index, encoding="utf-8")
+
+
+def links(page: Path) -> list[str]:
+    """The targets of all links and images of a Markdown file or notebook, in order."""
+    if page.suffix == ".ipynb":
+        content = "\n\n".join(cell.source for cell in read(page).cells if cell.cell_type == "markdown")
+    else:
+        content = page.read_text(encoding="utf-8")
+    content = re.sub(r"^(```|~~~).*?^\1", "", content, flags=re.MULTILINE | re.DOTALL)
+    content = re.sub(r"`[^`\n]*`", "", content)
+    return re.findall(r"\]\(\s*<?([^)\s>]+)>?[^)]*\)", content) + re.findall(r"(?:src|href)=\"([^\"]+)\"", content)
+
+
+def linked_files(page: Path) -> list[Path]:
+    """The files and folders of this repository that a page links to, whether they exist or not."""
+    inside = [link.partition("#")[0] for link in links(page) if not re.match(r"[a-z]+:|#", link)]
+    return [(page.parent / link).resolve() for link in inside]
+
+
+def _stage_notebook(page: Path, place: Path) -> None:
+    """With the alternative text of each image where myst-nb looks for it: in the settings of the cell."""
+    notebook = tidy(read(page))
+    for cell, output in outputs(notebook):
+        output.get("data", {}).pop(RECORD, None)  # its text stays
+        if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
+            cell.metadata["mystnb"] = {"image": {"alt": alt}}
+    place.write_text(text(notebook), encoding="utf-8")

@@ -1,0 +1,182 @@
+"""Checks of notebook 01: which images train, IoU, mIoU, FB-IoU, prototypes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fss_lab.exercises import ExerciseError, call, check_number, check_tensor, compare, passed
+
+Answer = Callable[..., Any]
+
+
+def check_training_classes(function: Answer) -> None:
+    """Exercise 1.1: `training_classes(labels, novel, least)`. Raises ExerciseError with a diagnosis."""
+    labels = torch.tensor([[0, 4, 4, 255], [0, 4, 4, 255], [0, 2, 2, 2], [0, 0, 7, 255]])  # classes 3, 1 and 6
+
+    def ask(novel: list[int], least: int) -> list[int]:
+        found = call(function, labels, novel, least)
+        if not isinstance(found, list) or not all(type(c) is int for c in found):
+            raise ExerciseError(f"training_classes must return a list of ints, but returned {found!r}.")
+        return found
+
+    found = ask([9, 10], 2)
+    if 254 in found:
+        raise ExerciseError("255 is no class but 'do not count': leave it out before you subtract 1.")
+    if -1 in found:
+        raise ExerciseError("0 is background, no class: leave it out before you subtract 1.")
+    if sorted(found) == [2, 4]:
+        raise ExerciseError("These are values of the label map; value v stands for class v - 1.")
+    if found == [3, 1]:
+        raise ExerciseError("The classes are right, but must be in rising order.")
+    if 6 in found:
+        raise ExerciseError("Class 6 covers one pixel, fewer than least = 2: it must not count.")
+    _expect(found, [1, 3], "an image without novel classes")
+    if ask([9], 3) == [3]:
+        raise ExerciseError("Class 1 covers exactly least = 3 pixels; that is enough: use >=, not >.")
+    _expect(ask([9], 3), [1, 3], "least = 3")
+    if ask([2], 2) == []:
+        raise ExerciseError("Class 2 is not in this image: its label would be 3. Compare class ids, not map values.")
+    _expect(ask([2], 2), [1, 3], "novel = [2]")
+    if ask([3], 2) == [1]:
+        raise ExerciseError("The image shows novel class 3, so all of it must go, not only that class: return [].")
+    _expect(ask([3], 2), [], "an image with a novel class")
+    if ask([6], 2):
+        raise ExerciseError("Novel class 6 covers one pixel only, but one is enough to drop the image: return [].")
+    passed("An image may train only if no novel class is anywhere in it.")
+
+
+def _expect(found: list[int], right: list[int], case: str) -> None:
+    if found != right:
+        raise ExerciseError(f"For {case} you return {found}; it must be {right}.")
+
+
+def check_intersection_union(function: Answer) -> None:
+    """Exercise 1.2: `intersection_union(mask, truth)`. Raises ExerciseError with a diagnosis."""
+    truth = torch.tensor([[1, 1, 0, 255], [1, 1, 0, 255], [1, 0, 0, 255], [0, 0, 0, 0]])
+    mask = torch.tensor([[0, 1, 1, 1], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]).bool()  # I: 2, U: 5 + 6 - 2
+    truthy = "255 counts as object here: `truth.bool()` is true for 255 as well; the object is where truth == 1."
+    compare(
+        _pair(call(function, mask, truth)),
+        (2, 9),
+        "(I, U)",
+        {
+            "Your union counts the border ring: leave out the pixels whose truth is 255.": (2, 10),
+            truthy: (3, 9),
+            truthy + " ": (3, 12),
+            "Your union is the sum of both areas; pixels that both cover must be counted once.": (2, 11),
+            "Your union is the sum of both areas, border ring and all; count shared pixels once and 255 never.": (
+                2,
+                12,
+            ),
+            "You return the union first; it must be (I, U).": (9, 2),
+            "Your union lacks the pixels that only the prediction covers.": (2, 5),
+            "Your union lacks the pixels that only the truth covers.": (2, 6),
+            "Your union leaves out what both cover; that is `^` (exclusive or), the union is `|`.": (2, 7),
+        },
+    )
+    everything = torch.ones_like(mask)
+    compare(_pair(call(function, everything, truth)), (5, 13), "(I, U) of a prediction that covers everything")
+    compare(_pair(call(function, everything, torch.full_like(truth, 255))), (0, 0), "(I, U) where all is 255")
+    passed("Shared pixels and covered pixels, and 255 in neither.")
+
+
+def _pair(found: Any) -> tuple[float, float]:
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise ExerciseError(f"intersection_union must return two numbers, (I, U), but returned {found!r}.")
+    return check_number(found[0], "I"), check_number(found[1], "U")
+
+
+def check_mean_iou(function: Answer) -> None:
+    """Exercise 1.3: `mean_iou(class_ids, inter, union, classes)`. Raises ExerciseError with a diagnosis."""
+    episodes = ([7, 7, 9], [1, 8, 2], [2, 10, 8])  # sums: class 7: 9 / 12, class 9: 2 / 8
+    compare(
+        check_number(call(function, *episodes, [7, 9])),
+        0.5,
+        "your mIoU",
+        {
+            "This is the mean over the episodes; sum I and U for each class first, then divide.": (0.5 + 0.8 + 0.25)
+            / 3,
+            "This is one IoU over all episodes together (11 / 20); divide for each class, then take the mean.": 11 / 20,
+            "Within each class you take the mean of the episodes' IoUs; sum I and U over the class, then divide "
+            "once.": (0.65 + 0.25) / 2,
+            "This is the sum over the classes; divide it by their number.": 1.0,
+        },
+    )
+    compare(
+        check_number(call(function, *episodes, [7, 8, 9])),
+        1 / 3,
+        "your mIoU with a class that was never asked for",
+        {"A class without episodes scores 0 and counts in the mean: divide by len(classes).": 0.5},
+    )
+    passed("Sums within a class, the mean over the classes.")
+
+
+def check_fb_iou(function: Answer) -> None:
+    """Exercise 1.4: `fb_iou(inter, union, valid)`. Raises ExerciseError with a diagnosis."""
+    for valid in (torch.tensor([20, 20, 20]), torch.tensor([16, 30, 14])):
+        inter, union = torch.tensor([1, 8, 2]), torch.tensor([2, 10, 8])
+        foreground = inter.sum() / union.sum()
+        background = (valid - union).sum() / (valid - inter).sum()
+        each = (inter / union + (valid - union) / (valid - inter)) / 2
+        compare(
+            check_number(call(function, inter, union, valid)),
+            (foreground + background) / 2,
+            "your FB-IoU",
+            {
+                "This is the mean of the episodes' FB-IoUs; sum over the episodes first, then divide.": each.mean(),
+                "The background's IoU is not 1 minus the foreground's: it is (V - U) / (V - I), from sums.": 0.5,
+                "This is the IoU of the foreground alone; average it with the background's.": foreground,
+                "This is the IoU of the background alone; average it with the foreground's.": background,
+                "This is the sum of both IoUs; FB-IoU is their mean.": foreground + background,
+                "The union of the background is V - I, not V: pixels shared by both foregrounds are background in "
+                "neither.": (foreground + (valid - union).sum() / valid.sum()) / 2,
+                "Your background is upside down: its intersection is V - U and its union V - I.": (
+                    foreground + 1 / background
+                )
+                / 2,
+            },
+        )
+    passed("Foreground and background, each summed over all episodes, then averaged.")
+
+
+def check_nearest_prototype(function: Answer) -> None:
+    """Exercise 1.5: `nearest_prototype(features, prototypes)`. Raises ExerciseError with a diagnosis."""
+    prototypes = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])  # n, C
+    features = torch.tensor([[[5.0, 1.0, -1.0], [-2.0, 3.0, -4.0]], [[3.0, 4.0, 0.5], [5.0, 1.0, 5.0]]])  # C, h, w
+    directions = prototypes / prototypes.norm(dim=1, keepdim=True)
+    cosines = torch.einsum("nc,chw->nhw", directions, features) / features.norm(dim=0)
+    products = torch.einsum("nc,chw->nhw", prototypes, features)
+    distances = (features[None] - prototypes[:, :, None, None]).norm(dim=1)
+    over_classes = torch.nn.functional.normalize(prototypes, dim=0)
+
+    found = check_tensor(call(function, features, prototypes), features.shape[1:], "your map")
+    if found.is_floating_point():
+        if torch.allclose(found, cosines.amax(0)):
+            raise ExerciseError("These are the highest cosines; return which prototype has it: argmax, not max.")
+        raise ExerciseError(f"your map has the type {found.dtype}; it must hold integers, the prototypes' numbers.")
+    compare(
+        found,
+        [[0, 1, 2], [1, 0, 1]],
+        "your map",
+        {
+            "These are the largest dot products: long prototypes win. Divide each prototype by its length.": (
+                products.argmax(0)
+            ),
+            "This is the least similar prototype; the cosine is larger the more alike two vectors are: argmax.": (
+                cosines.argmin(0)
+            ),
+            "These are the smallest Euclidean distances; compare directions, with the cosine.": distances.argmin(0),
+            "Your prototypes are divided by lengths over the prototypes; the length of one vector is over its C "
+            "numbers.": torch.einsum("nc,chw->nhw", over_classes, features).argmax(0),
+            "Opposite directions count as alike here: do not take the absolute value of the cosine.": (
+                cosines.abs().argmax(0)
+            ),
+            "Your prototypes are numbered from 1; the first one is 0.": cosines.argmax(0) + 1,
+        },
+    )
+    longer = torch.tensor([[0.01], [1.0], [100.0]]) * prototypes
+    compare(call(function, features, longer), found, "your map after prototypes were made longer or shorter")
+    passed("The direction decides, not the length.")

@@ -1,0 +1,180 @@
+"""Checks of notebook 07: all of FSSAM."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fss_lab.exercises import ExerciseError, call, check_tensor, compare, passed
+
+
+def check_key_columns(function: Callable[[int, int, int, bool], int]) -> None:
+    """function(shots, cells, pointer_tokens, averaged) -> how many keys a query cell can look at."""
+    one = call(function, 1, 256, 4, False)
+    compare(
+        one,
+        520,
+        "with one shot the number of keys",
+        {
+            "You left out the query's own memory: FSSAM remembers the query with its prior, too (256 more cells).": 264,
+            "You left out the query's object pointer: there is one for each shot and one for the query.": 516,
+            "You left out the object pointers: each is cut into pointer_tokens tokens.": 512,
+            "A pointer is not one key: it is cut into pointer_tokens tokens.": 514,
+        },
+    )
+    compare(
+        call(function, 5, 256, 4, False),
+        6 * 256 + 24,
+        "with five shots side by side the number of keys",
+        {
+            "You have the supports' memories once; without averaging every shot keeps its own block of cells.": 536,
+            "The pointers grow with the shots: one for each, and one for the query.": 6 * 256 + 8,
+            "You left out the query's object pointer: there is one for each shot and one for the query.": 6 * 256 + 20,
+            "You left out the query's own memory: K support blocks and one query block.": 5 * 256 + 24,
+        },
+    )
+    compare(
+        call(function, 5, 256, 4, True),
+        2 * 256 + 24,
+        "with five averaged shots the number of keys",
+        {
+            "SCMA averages the shots' memories, not their pointers: those stay side by side.": 2 * 256 + 8,
+            "With averaged=True the supports' blocks become one; you still have one for each shot.": 6 * 256 + 24,
+            "The query memory is not part of the average: it keeps its own block.": 256 + 24,
+        },
+    )
+    compare(
+        call(function, 3, 4, 2, True), 16, "for 3 averaged shots, 4 cells and 2 tokens a pointer the number of keys"
+    )
+    passed("key_columns counts support memory, query memory and pointers.")
+
+
+def check_vote(function: Callable[[Tensor], Tensor]) -> None:
+    """function(masks: (K, H, W) bool) -> (H, W) bool, HSNet's vote."""
+    votes = torch.tensor([[6, 5, 4, 3, 2, 0]])
+    masks = torch.arange(9)[:, None, None] < votes  # 9, 1, 6
+    found = check_tensor(call(function, masks), (1, 6), "the vote", torch.bool)
+    compare(
+        found,
+        [[1, 1, 1, 1, 0, 0]],
+        "the vote over 9 masks with 6, 5, 4, 3, 2 and 0 votes",
+        {
+            "That is the majority of all K masks. The rule compares with the pixel that has most votes: 3 of 6 is "
+            "half, so it counts.": 2 * votes > 9,
+            "`more than half` loses the pixel with exactly half of the most votes; the rule says `at least`.": votes
+            > 3,
+            "One vote is not enough: that is the union of the masks.": votes > 0,
+            "All need not agree: that is the intersection of the masks.": votes == 9,
+            "Only the pixels with most votes remain; half as many are enough.": votes == 6,
+        },
+    )
+    nothing = check_tensor(call(function, torch.zeros(5, 2, 3, dtype=torch.bool)), (2, 3), "the vote", torch.bool)
+    compare(
+        nothing,
+        torch.zeros(2, 3),
+        "the vote where no mask shows anything",
+        {
+            "Where nobody votes, 0 is at least half of 0: ask for at least one vote as well, or an empty answer "
+            "becomes all foreground.": torch.ones(2, 3)
+        },
+    )
+    one = masks[3:4]
+    compare(call(function, one), one[0], "the vote of one mask, which must be that mask,")
+    passed("vote keeps what has at least half of the most votes, and nothing where nobody votes.")
+
+
+def check_paired_gain(function: Callable[[Sequence[float], Sequence[float]], tuple[float, float]]) -> None:
+    """function(new, old) -> mean difference and its standard error."""
+    new, old = [0.6, 0.5, 0.9, 0.4], [0.5, 0.3, 0.8, 0.4]  # differences .1 .2 .1 .0
+    found = _two_numbers(call(function, new, old), "(mean, standard error)")
+    spread = math.sqrt(0.02 / 3)
+    compare(
+        found[0],
+        0.1,
+        "the mean difference",
+        {
+            "The sign is turned round: a gain is new minus old.": -0.1,
+            "That is the sum of the differences; divide by their number.": 0.4,
+        },
+    )
+    both = torch.tensor([new, old]).double()
+    apart = float((both.var(1).sum() / 4).sqrt())
+    compare(
+        found[1],
+        spread / 2,
+        "the standard error",
+        {
+            "That is the standard deviation of the differences; that of their mean is smaller by √N.": spread,
+            "You divide the squared deviations by N; with N episodes the spread is estimated with N − 1.": math.sqrt(
+                0.005
+            )
+            / 2,
+            "That is the standard error of two separate samples. Subtract episode by episode first: what makes an "
+            "episode hard is in both scores and cancels.": apart,
+            "You divide by N where √N belongs.": spread / 4,
+            "That is the variance of the mean; take the root.": spread**2 / 4,
+        },
+    )
+    shifted = _two_numbers(call(function, [0.75, 0.5, 0.25], [0.5, 0.25, 0.0]), "(mean, standard error)")
+    compare(shifted, [0.25, 0.0], "for scores that all rise by 0.25, (mean, standard error)")
+    passed("paired_gain subtracts episode by episode, then tells mean and standard error.")
+
+
+def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, int, int, int]]) -> None:
+    """function(prior, mask, truth) -> (missed by both, missed later, extra in both, extra later) in pixels."""
+    prior = torch.tensor([[0.9, 0.2, 0.8, 0.1, 0.7, 0.6, 0.1, 0.3]])
+    mask = torch.tensor([[1, 0, 0, 0, 1, 0, 1, 1]]).bool()
+    truth = torch.tensor([[1, 1, 1, 1, 0, 0, 0, 255]], dtype=torch.uint8)
+    found = call(function, prior, mask, truth)
+    told = _counts(found)
+    guess, known, wanted = prior > 0.5, truth != 255, truth == 1
+    ignoring = [2, 1, 1, 2]
+    whole = [int((wanted & ~guess).sum()), int((wanted & ~mask).sum()), int((~wanted & known & guess).sum()), 2]
+    compare(
+        told,
+        [2, 1, 1, 1],
+        "(missed by both, missed later, extra in both, extra later)",
+        {
+            "Pixels of 255 are neither object nor background: one of yours is counted as an extra.": ignoring,
+            "You count what the prior gets wrong and what the mask gets wrong, each on its own. Every wrong pixel of "
+            "the mask belongs to one kind: the prior had it wrong already, or not. (What the mask repaired is no "
+            "mistake.)": whole,
+            "The two kinds of missed pixels are swapped, and so are the extras: first those that the prior has wrong "
+            "already.": [1, 2, 1, 1],
+            "Missed and extra are swapped: missed is object that the mask lacks, extra is background that it has.": [
+                1,
+                1,
+                2,
+                1,
+            ],
+        },
+    )
+    rng = torch.Generator().manual_seed(0)
+    prior, mask = torch.rand(9, 9, generator=rng), torch.rand(9, 9, generator=rng) > 0.5
+    truth = (torch.rand(9, 9, generator=rng) > 0.4).to(torch.uint8)
+    told = _counts(call(function, prior, mask, truth))
+    wrong = int((mask != (truth == 1)).sum())
+    compare(sum(told), wrong, "on a random example the sum of the four, which must be the number of wrong pixels,")
+    passed("error_origin sorts every wrong pixel by where it first went wrong.")
+
+
+def _two_numbers(found: Any, what: str) -> list[float]:
+    try:
+        first, second = (float(value) for value in found)
+    except (TypeError, ValueError, RuntimeError):
+        raise ExerciseError(f"the result must be two numbers, {what}, but is {found!r:.80}.") from None
+    return [first, second]
+
+
+def _counts(found: Any) -> list[int]:
+    try:
+        told = [int(value) for value in found]
+    except (TypeError, ValueError, RuntimeError):
+        told = []
+    if len(told) != 4:
+        raise ExerciseError(f"the result must be four numbers of pixels, but is {found!r:.80}.")
+    return told

@@ -1,0 +1,199 @@
+"""Figures of notebook 01: numbers in cells, folds, what IoU counts, a query against two prototypes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, Normalize, to_rgb
+from matplotlib.patches import Patch, Rectangle
+from torch import Tensor
+
+from fss_lab.datasets.pictograms import CLASS_NAMES, FOLDS, fold_classes
+from fss_lab.episode import IGNORE, Episode
+from fss_lab.figures.prediction import iou
+from fss_lab.figures.style import (
+    DEEP_PRIOR,
+    DIFFERENCE_MAP,
+    INK,
+    PALE,
+    PREDICTION,
+    PRIOR_MAP,
+    SMALL,
+    SUPPORT,
+    TEXT,
+    TRUTH,
+    Picture,
+    bare,
+    contour,
+    heat,
+    legend,
+    name_panel,
+    overlay,
+    patch,
+)  # fmt: skip
+
+MISSED = "#F0E442"  # yellow of the same palette: object that the answer left out
+
+
+def number_grids(grids: Mapping[str, Tensor], title: str, colours: Sequence[str] = (), note: str = "") -> Picture:
+    """Small grids of numbers, to be checked on paper: each cell is as strong as its number, 255 is hatched.
+
+    grids: title -> (h, w), values of 0 or more. colours: one for each grid, default INK. note: below the grids.
+    Raises ValueError for no grids or another number of colours.
+    """
+    colours = list(colours) or [INK] * len(grids)
+    if not grids or len(colours) != len(grids):
+        raise ValueError(f"expected at least one grid and a colour for each, got {len(grids)} and {len(colours)}")
+    side = min(2.2, 9.2 / len(grids))
+    picture = Picture(max(side * len(grids) + 0.3, 4.5), side + 0.85 + 0.2 * bool(note), title)
+    grids = {name: values.detach().cpu().float() for name, values in grids.items()}
+    for axes, (name, values), colour in zip(
+        picture.subplots(1, len(grids), squeeze=False)[0], grids.items(), colours, strict=True
+    ):
+        _numbers(axes, values, colour)
+        name_panel(axes, name, colour)
+    if note:
+        picture.supxlabel(note, fontsize=SMALL, color=INK)
+    told = "; ".join(
+        f"{name}: {[[float(f'{value:.3g}') for value in row] for row in values.tolist()]}"
+        for name, values in grids.items()
+    ).replace(".0", "")
+    picture.alt = f"{title}. Grids of numbers, row by row. {told}. {note}".strip()
+    return picture
+
+
+def _numbers(axes: Axes, values: Tensor, colour: str) -> None:
+    height, width = values.shape
+    bare(axes)
+    known = values != IGNORE
+    strongest = max(float(values[known].max()) if known.any() else 1.0, 1e-6)
+    axes.set(xlim=(-0.02, width + 0.02), ylim=(height + 0.02, -0.02), aspect="equal")
+    for row in range(height):
+        for column in range(width):
+            value = float(values[row, column])
+            ignored = not known[row, column]
+            share = 0 if ignored else 0.75 * max(value, 0) / strongest
+            cell = axes.fill(
+                [column, column + 1, column + 1, column], [row, row, row + 1, row + 1],
+                facecolor=(*to_rgb(colour), share), edgecolor=PALE, linewidth=0.8, hatch="///" if ignored else None,
+            )  # fmt: skip
+            cell[0].set_zorder(1)
+            text = f"{value:.2f}".rstrip("0").rstrip(".") if value else "0"
+            ink = "white" if share > 0.6 and colour != MISSED else INK
+            backing = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"} if ignored else None
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=TEXT, color=ink, bbox=backing)
+
+
+def folds_figure(fold: int) -> Picture:
+    """Which classes are novel in which fold, with the chosen fold framed. Raises ValueError for another fold."""
+    chosen = fold_classes(fold, "novel")
+    table = np.zeros((FOLDS, len(CLASS_NAMES)))
+    for row in range(FOLDS):
+        table[row, list(fold_classes(row, "novel"))] = 1
+    picture = Picture(9.5, 2.75, "Four folds: every class is novel exactly once")
+    axes = picture.subplots()
+    axes.imshow(table, cmap=ListedColormap(["#EEEEEE", SUPPORT]), aspect="auto")
+    axes.set_xticks(
+        range(len(CLASS_NAMES)), CLASS_NAMES, rotation=50, ha="right", rotation_mode="anchor", fontsize=SMALL
+    )
+    axes.set_yticks(range(FOLDS), [f"fold {row}" for row in range(FOLDS)], fontsize=TEXT)
+    axes.get_yticklabels()[fold].set_fontweight("bold")
+    axes.set_xticks(np.arange(1, len(CLASS_NAMES)) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, FOLDS) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="both", length=0, colors=INK)
+    axes.spines[:].set_visible(False)
+    frame = Rectangle((-0.5, fold - 0.5), len(CLASS_NAMES), 1, fill=False, edgecolor="black", linewidth=2.5, zorder=5)
+    axes.add_patch(frame).set_clip_on(False)
+    legend(
+        picture,
+        Patch(facecolor=SUPPORT, label="novel: kept for testing"),
+        Patch(facecolor="#EEEEEE", edgecolor=PALE, label="base: seen in training"),
+        Patch(facecolor="none", edgecolor="black", linewidth=2, label=f"fold {fold}, used here"),
+    )
+    picture.alt = (
+        f"A table of the twenty classes by four folds. In fold {fold} the novel classes are "
+        f"{', '.join(CLASS_NAMES[c] for c in chosen)}; the other fifteen are base classes."
+    )
+    return picture
+
+
+def counting_figure(image: Tensor, truth: Tensor, mask: Tensor) -> Picture:
+    """What IoU counts: shared, only in the truth, only in the answer, and left out.
+
+    image: (3, H, W) in 0..255. truth: (H, W) of 0, 1 and 255. mask: (H, W) bool.
+    """
+    mask, truth, image = mask.detach().cpu().bool(), truth.detach().cpu(), image.detach().cpu()
+    parts = {
+        f"intersection (I): {int((mask & (truth == 1)).sum())} pixels": (TRUTH, mask & (truth == 1)),
+        f"missed: {int((~mask & (truth == 1)).sum())} pixels": (MISSED, ~mask & (truth == 1)),
+        f"too much: {int((mask & (truth == 0)).sum())} pixels": (PREDICTION, mask & (truth == 0)),
+        "border ring (255), not counted": ("#000000", truth == IGNORE),
+    }
+    score = iou(mask, truth)
+    picture = Picture(9.5, 4.1, f"IoU = I / (I + missed + too much) = {100 * score:.0f} %")
+    panels = picture.subplots(1, 3)
+    overlay(panels[0], image, truth, TRUTH)
+    name_panel(panels[0], "truth", TRUTH)
+    overlay(panels[1], image, mask, PREDICTION)
+    name_panel(panels[1], "prediction", PREDICTION)
+    pale = 0.6 + 0.4 * image.permute(1, 2, 0).double().mean(-1, keepdim=True).expand(-1, -1, 3) / 255
+    for colour, part in parts.values():
+        pale[part] = torch.tensor(to_rgb(colour), dtype=pale.dtype)
+    bare(panels[2])
+    panels[2].imshow(pale.numpy())
+    name_panel(panels[2], "what is counted", INK)
+    entries = [Patch(facecolor=colour, edgecolor=PALE, label=name) for name, (colour, _) in parts.items()]
+    legend(picture, *entries)
+    picture.alt = (
+        "The truth, the prediction, and every pixel by what it counts as: "
+        f"{', '.join(parts)}. The IoU is {100 * score:.0f} percent."
+    )
+    return picture
+
+
+def prototype_figure(episode: Episode, like_object: Tensor, like_background: Tensor, mask: Tensor) -> Picture:
+    """A query against two prototypes: both similarity maps, their difference, and the mask that follows.
+
+    like_object, like_background: cosines (h, w). mask: (H, W) bool.
+    """
+    size = episode.query_mask.shape
+    picture = Picture(8.8, 6.9, f"Two prototypes find the {episode.class_name}")
+    axes = picture.subplots(2, 3)
+    overlay(axes[0, 0], episode.support_images[0], episode.support_masks[0], SUPPORT)
+    name_panel(axes[0, 0], "support" if episode.shots == 1 else f"support 1 of {episode.shots}", SUPPORT)
+    overlay(axes[0, 1], episode.query_image, episode.query_mask, TRUTH)
+    name_panel(axes[0, 1], "query and truth", TRUTH)
+    score = iou(mask, episode.query_mask)
+    overlay(axes[0, 2], episode.query_image, mask, PREDICTION)
+    name_panel(axes[0, 2], f"prediction, IoU {100 * score:.0f} %", PREDICTION)
+    both = torch.stack([like_object, like_background]).float()
+    for panel, values, name in (
+        (axes[1, 0], like_object, "like the object, $S_{fg}$"),
+        (axes[1, 1], like_background, "like its background, $S_{bg}$"),
+    ):
+        cosines = heat(panel, values, PRIOR_MAP, Normalize(float(both.min()), float(both.max())), size)
+        name_panel(panel, name, DEEP_PRIOR)
+    change = like_object - like_background
+    limit = max(float(change.abs().max()), 1e-6)
+    changes = heat(axes[1, 2], change, DIFFERENCE_MAP, Normalize(-limit, limit), size)
+    name_panel(axes[1, 2], "$S_{fg} - S_{bg}$", INK)
+    for panel in axes[1]:
+        contour(panel, episode.query_mask, TRUTH, size, width=1)
+    for shown, panels, label in (
+        (cosines, axes[1, :2], "cosine"),
+        (changes, axes[1, 2:], "difference: red = more like the object"),
+    ):
+        bar = picture.colorbar(shown, ax=list(panels), location="bottom", shrink=0.8, aspect=20 * len(panels), pad=0.03)
+        bar.set_label(label, fontsize=SMALL, color=INK)
+        bar.ax.tick_params(labelsize=9, length=2)
+        bar.outline.set_visible(False)
+    legend(picture, patch(SUPPORT, "support mask"), patch(TRUTH, "truth"), patch(PREDICTION, "prediction"))
+    picture.alt = (
+        f"Support and query of the class {episode.class_name}; maps of how much each query cell is like the support's "
+        f"object and like its background; their difference; and the predicted mask, IoU {100 * score:.0f} percent."
+    )
+    return picture

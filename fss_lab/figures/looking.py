@@ -1,0 +1,238 @@
+"""Figures of notebook 08: what memory attention looks at, before and after the support's calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.colors import Colormap, Normalize, PowerNorm
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from torch import Tensor
+
+from fss_lab.episode import Episode
+from fss_lab.figures.style import (
+    ATTENTION_MAP,
+    DEEP_PRIOR,
+    DIFFERENCE_MAP,
+    INK,
+    PALE,
+    PREDICTION,
+    PRIOR,
+    PRIOR_MAP,
+    SMALL,
+    SUPPORT,
+    TEXT,
+    TRUTH,
+    Picture,
+    colour_bar,
+    contour,
+    heat,
+    legend,
+    mark_cell,
+    name_panel,
+    overlay,
+    patch,
+)  # fmt: skip
+from fss_lab.method.trace import LayerTrace, Trace
+
+PARTS = {"support memory": SUPPORT, "query memory": PRIOR, "pointers": INK}
+
+
+def masses_figure(masses: Mapping[str, Tensor], title: str = "Who gets the attention?") -> Picture:
+    """How much attention each part of the memory gets, layer by layer, before and after calibration.
+
+    masses: by kind of query cell, (layers, 2, 3): before and after; support memory, query memory, pointers; in 0..1.
+    Raises ValueError for none.
+    """
+    if not masses:
+        raise ValueError("there are no masses to draw")
+    picture = Picture(9.5, 3.9, title)
+    told = []
+    for axes, (kind, values) in zip(picture.subplots(1, len(masses), squeeze=False)[0], masses.items(), strict=True):
+        shares = 100 * values.detach().float().cpu().flatten(0, 1).numpy()  # 2 layers, 3
+        names = [f"layer {n // 2 + 1}, {('before', 'after')[n % 2]}" for n in range(len(shares))]
+        left = np.zeros(len(shares))
+        for part, (name, colour) in enumerate(PARTS.items()):
+            axes.barh(names, shares[:, part], left=left, color=colour, alpha=0.75, height=0.7)
+            for row, share in enumerate(shares[:, part]):
+                if share >= 7:
+                    middle = left[row] + share / 2
+                    ink = INK if colour == PRIOR else "white"
+                    axes.text(middle, row, f"{share:.0f}", color=ink, ha="center", va="center", fontsize=SMALL)
+            left += shares[:, part]
+            told.append(f"{kind}, {name}: {', '.join(f'{share:.0f}' for share in shares[:, part])}")
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 100))
+        axes.set_xlabel("attention in percent", fontsize=SMALL, color=INK)
+        axes.tick_params(length=0, labelsize=SMALL, labelcolor=INK)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        name_panel(axes, kind, INK)
+        if not axes.get_subplotspec().is_first_col():
+            axes.set_yticklabels([])
+    legend(picture, *(Patch(color=colour, alpha=0.75, label=name) for name, colour in PARTS.items()))
+    picture.alt = f"{title} In percent, for each layer before and after calibration: {'; '.join(told)}."
+    return picture
+
+
+def cells_figure(episode: Episode, trace: Trace, cells: Mapping[str, tuple[int, int]], layer: int = -1) -> Picture:
+    """Where some cells of the query look, after calibration, in one layer; one row for each cell.
+
+    cells: name -> (row, column) on the memory grid. layer: -1 is the last. Several shots share one map.
+    Raises ValueError for no cells or one outside the grid, and for a trace without query memory.
+    """
+    grid, size = _grid(trace), episode.query_mask.shape
+    if not cells or any(not (0 <= row < grid[0] and 0 <= column < grid[1]) for row, column in cells.values()):
+        raise ValueError(f"expected cells on the memory grid of {grid[0]} x {grid[1]}, got {dict(cells)}")
+    weights = _weights(trace.layers[layer])[1] * 100  # N, L
+    number = layer % len(trace.layers) + 1
+    picture = Picture(8.2, 1.2 + 2.35 * len(cells), f"Where {len(cells)} cells look (layer {number})")
+    told = []
+    for row, (name, cell) in zip(picture.subplots(len(cells), 3, squeeze=False), cells.items(), strict=True):
+        own = weights[cell[0] * grid[1] + cell[1]]  # L
+        support, query = _maps(own, trace.layers[layer], grid)
+        norm = PowerNorm(0.5, 0, float(torch.stack([support, query]).max()))
+        overlay(row[0], episode.query_image, episode.query_mask, TRUTH, width=1)
+        mark_cell(row[0], cell, grid, size)
+        name_panel(row[0], name, INK)
+        heat(row[1], support, ATTENTION_MAP, norm, size)
+        if episode.shots == 1:
+            contour(row[1], episode.support_masks[0], SUPPORT, size, width=1)
+        name_panel(row[1], f"support memory, {float(support.sum()):.0f} %", SUPPORT)
+        drawn = heat(row[2], query, ATTENTION_MAP, norm, size)
+        contour(row[2], episode.query_mask, TRUTH, size, width=1)
+        mark_cell(row[2], cell, grid, size)
+        name_panel(row[2], f"query memory, {float(query.sum()):.0f} %", DEEP_PRIOR)
+        colour_bar(picture, drawn, [row[2]], "weight in percent")
+        told.append(f"{name}: {float(support.sum()):.0f} % and {float(query.sum()):.0f} %")
+    _outlines(picture, episode)
+    picture.alt = (
+        f"Attention of single query cells in layer {number} as maps over the support memory and the query memory; what "
+        f"these two get: {'; '.join(told)}."
+    )
+    return picture
+
+
+def calibration_figure(episode: Episode, trace: Trace) -> Picture:
+    """What SCMA does in each layer to the attention of the query's object (Sec. SCMA of the paper).
+
+    One row for each layer: c; the mean bias that the object's cells apply to each cell of the query memory; the
+    attention that they give it before; and what changed. Mean over the heads.
+    Raises ValueError for a trace without calibration, or a query without object.
+    """
+    if any(layer.calibration is None for layer in trace.layers):
+        raise ValueError('this trace has no calibration; trace a model with calibration="corrected"')
+    grid, size = _grid(trace), episode.query_mask.shape
+    covered = F.adaptive_avg_pool2d((episode.query_mask == 1).float()[None, None], grid).flatten()  # N
+    if not covered.any():
+        raise ValueError("the query shows no object, so none of its cells can be looked at")
+    looks = covered / covered.sum()
+    count = len(trace.layers)
+    picture = Picture(9.5, 1.0 + 1.75 * count, "Calibration, seen from the cells of the object")
+    told = []
+    for number, (row, layer) in enumerate(zip(picture.subplots(count, 4, squeeze=False), trace.layers, strict=True)):
+        similarity = layer.calibration[0].mean(0).detach().float().cpu()  # type: ignore[index]  # checked above
+        bias = layer.bias[0].mean(0)[:, layer.columns.query].detach().float().cpu()  # N, N
+        before, after = (100 * looks @ weights[:, layer.columns.query] for weights in _weights(layer))
+        change = after - before
+        limit = max(float(change.abs().max()), 1e-6)
+        shown: list[tuple[str, Tensor, str | Colormap, Normalize, str]] = [
+            ("c: like the support?", similarity, PRIOR_MAP, Normalize(0, 1), "from 0 to 1"),
+            ("mean bias", looks @ bias, "Blues_r", Normalize(-10, 0), "nats"),
+            ("attention before", before, ATTENTION_MAP, PowerNorm(0.5, 0, float(before.max())), "percent"),
+            ("after minus before", change, DIFFERENCE_MAP, Normalize(-limit, limit), "points"),
+        ]
+        for axes, (name, values, cmap, norm, unit) in zip(row, shown, strict=True):
+            drawn = heat(axes, values.reshape(grid), cmap, norm, size)
+            contour(axes, episode.query_mask, TRUTH, size, width=1)
+            name_panel(axes, name if number == 0 else "", INK)
+            colour_bar(picture, drawn, [axes], unit)
+        row[0].set_ylabel(f"layer {number + 1}", fontsize=TEXT, color=INK)
+        told.append(f"layer {number + 1}: {float(before.sum()):.1f} % before, {float(after.sum()):.1f} % after")
+    _outlines(picture, episode, support=False)
+    picture.alt = (
+        "Maps over the query memory for each layer: the similarity c to the support, the mean bias, the attention of "
+        f"the object's cells before calibration and its change. The query memory gets {'; '.join(told)}."
+    )
+    return picture
+
+
+def influence_figure(masses: Mapping[str, float], losses: Mapping[str, float]) -> Picture:
+    """How much attention each part gets, beside what is lost when the part is hidden.
+
+    masses: by part, in 0..1; losses: by the same parts, IoU with all minus IoU without the part, in -1..1.
+    Raises ValueError for none or other names.
+    """
+    if not masses or masses.keys() != losses.keys():
+        raise ValueError(f"expected the same parts twice, got {list(masses)} and {list(losses)}")
+    picture = Picture(9, 3.3, "Looked at, and needed")
+    told = []
+    for axes, (name, values) in zip(
+        picture.subplots(1, 2), {"attention in percent": masses, "points of IoU lost": losses}.items(), strict=True
+    ):
+        shares = [100 * value for value in values.values()]
+        axes.barh(list(values), shares, color=[PARTS.get(part, INK) for part in values], alpha=0.75, height=0.6)
+        axes.axvline(0, color=INK, linewidth=1)
+        for row, share in enumerate(shares):
+            axes.annotate(f"{round(share)}", (max(share, 0), row), (4, 0), textcoords="offset points", va="center")
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.set_xlabel(name, fontsize=TEXT, color=INK)
+        axes.tick_params(length=0, labelsize=TEXT, labelcolor=INK)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        told.append(f"{name}: {', '.join(f'{part} {share:.0f}' for part, share in zip(values, shares, strict=True))}")
+    name_panel(picture.axes[0], "how much it is looked at", INK)
+    name_panel(picture.axes[1], "what is lost without it", INK)
+    picture.axes[1].set_yticklabels([])
+    picture.alt = f"Attention and influence of the parts of the memory. {'; '.join(told)}."
+    return picture
+
+
+def background_figure(shares: Sequence[tuple[float, float]], title: str) -> Picture:
+    """Attention of the object's cells on background of the query memory: a line from before to after, by episode.
+
+    shares: (before, after) of each episode, in 0..1. Raises ValueError for none.
+    """
+    if not len(shares):
+        raise ValueError("there are no episodes to draw")
+    before, after = 100 * np.asarray(shares, dtype=float).T
+    picture = Picture(6.5, 3.9, title)
+    axes = picture.subplots()
+    axes.plot([0, 1], [before, after], "-o", color=PALE, markersize=4, linewidth=1)
+    axes.plot([0, 1], [before.mean(), after.mean()], "-o", color=PREDICTION, markersize=9, linewidth=3)
+    axes.set_xticks([0, 1], ["before its bias", "after it"], fontsize=TEXT, color=INK)
+    axes.set(xlim=(-0.3, 1.3), ylim=(0, 1.1 * max(before.max(), after.max(), 1e-6)))
+    axes.set_ylabel("attention on background in percent", fontsize=TEXT, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    legend(
+        picture,
+        Line2D([], [], color=PALE, marker="o", label="one episode"),
+        Line2D([], [], color=PREDICTION, marker="o", linewidth=3, label="mean"),
+    )
+    picture.alt = f"{title}: {len(before)} episodes, mean {before.mean():.1f} % before and {after.mean():.1f} % after."
+    return picture
+
+
+def _grid(trace: Trace) -> tuple[int, int]:
+    if trace.pseudo_memory is None:
+        raise ValueError('this trace has no query memory; trace a model with memory="pseudo"')
+    height, width = trace.support_masks_attention.shape[-2:]
+    return height, width
+
+
+def _weights(layer: LayerTrace) -> Tensor:
+    """Before and after calibration, mean over the heads: (2, N, L)."""
+    return torch.stack([layer.attention_before[0], layer.attention[0]]).mean(1).detach().float().cpu()
+
+
+def _maps(weights: Tensor, layer: LayerTrace, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """One row of weights (L) as maps (h, w) over the support memory, added up over shots, and the query memory."""
+    support = weights[layer.columns.support].unflatten(0, (-1, *grid)).sum(0)
+    return support, weights[layer.columns.query].unflatten(0, grid)
+
+
+def _outlines(picture: Picture, episode: Episode, support: bool = True) -> None:
+    entries = [patch(SUPPORT, "support's object")] if support and episode.shots == 1 else []
+    legend(picture, *entries, patch(TRUTH, "truth, hidden from the model"))

@@ -1,0 +1,55 @@
+"""Figures of notebook 11: photographs of any size, what was marked in one and what was found in the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fss_lab.figures.prediction import iou
+from fss_lab.figures.style import PREDICTION, SUPPORT, TRUTH, Picture, contour, legend, name_panel, overlay, patch
+
+HEIGHT = 2.3  # of a panel, in inches
+WIDEST, GAP = 9.9, 0.15  # of the whole figure, and beside each panel
+
+
+def photos_figure(
+    supports: Sequence[tuple[Tensor, Tensor | np.ndarray]],
+    answers: Mapping[str, tuple[Tensor, Tensor]],
+    title: str,
+    truths: Sequence[Tensor] | None = None,
+) -> Picture:
+    """Supports with their masks in blue, then queries with the masks that were found in vermilion.
+
+    supports: images (3, H, W) and masks (H, W). answers: the query (3, H, W) and its predicted mask (H, W), by name.
+    truths: the queries' own masks (H, W), outlined in green where they are known; the names then tell the IoU.
+    Raises ValueError for nothing to show, or another number of truths.
+    """
+    if not supports and not answers:
+        raise ValueError("there are no photographs to show")
+    if truths is not None and len(truths) != len(answers):
+        raise ValueError(f"expected a truth for each of {len(answers)} answers, got {len(truths)}")
+    shapes = [image.shape for image, _ in [*supports, *answers.values()]]
+    ratios = [shape[2] / shape[1] for shape in shapes]
+    height = min(HEIGHT, (WIDEST - GAP * len(ratios)) / sum(ratios))
+    picture = Picture(max(height * sum(ratios) + GAP * len(ratios), 4.5), height + 1.1, title)
+    panels = iter(picture.subplots(1, len(ratios), squeeze=False, width_ratios=ratios)[0])
+    told = []
+    for number, (image, mask) in enumerate(supports, start=1):
+        axes = next(panels)
+        overlay(axes, image, torch.as_tensor(mask), SUPPORT)
+        name_panel(axes, "support" if len(supports) == 1 else f"support {number}", SUPPORT)
+    for number, (name, (image, found)) in enumerate(answers.items()):
+        axes = next(panels)
+        overlay(axes, image, found, PREDICTION)
+        if truths is not None:
+            contour(axes, truths[number], TRUTH)
+            name = f"{name}: {100 * iou(found, truths[number]):.0f} %"
+        name_panel(axes, name, PREDICTION)
+        told.append(f"{name}, {100 * float((found == 1).float().mean()):.0f} % of the picture marked")
+    entries = [patch(SUPPORT, "marked by you")] * bool(supports) + [patch(PREDICTION, "found")] * bool(answers)
+    legend(picture, *entries, *([patch(TRUTH, "truth; the number is the IoU")] if truths is not None else []))
+    picture.alt = f"{title}. {len(supports)} support(s) with a mask; answers: {'; '.join(told) or 'none'}."
+    return picture

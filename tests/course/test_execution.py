@@ -1,0 +1,159 @@
+"""Running notebooks: what counts as failure, and what is written back."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from nbformat.v4 import new_code_cell, new_output
+
+from fss_lab import cli_course
+from fss_lab.cli import main
+from fss_lab.course.execution import differences, execute, refresh, refresh_expected
+from fss_lab.course.notebooks import CourseError, code_hash, output_problems, read, records, tidy
+
+
+def test_it_runs_with_other_parameters_and_leaves_the_file_alone(file):
+    path = file()
+    before = path.read_bytes()
+    done = execute(path, {"radius": 10})
+    assert records(done) == {"radius": 10, "area": 314.159}
+    assert path.read_bytes() == before
+
+
+def test_unknown_parameters_are_an_error(file):
+    with pytest.raises(CourseError, match="99_circles.ipynb has no parameter folds, only fold, seed, radius"):
+        execute(file(), {"folds": 1})
+
+
+def test_a_second_parameters_cell_is_an_error(file, cell):
+    cell["use"].metadata["tags"] = ["parameters"]
+    with pytest.raises(CourseError, match="exactly one code cell .* found 2"):
+        execute(file())
+
+
+def test_a_failing_cell_is_named(file, cell):
+    cell["use"].source = "area(1) / 0"
+    with pytest.raises(CourseError, match="(?s)99_circles.ipynb, cell use failed:.*ZeroDivisionError"):
+        execute(file())
+
+
+def test_a_control_that_fails_is_an_error(file, cell):
+    cell["use"].source = (
+        "from fss_lab.figures.style import Picture\nfrom fss_lab.widgets import Browse\n\n"
+        "Browse(lambda layer: Picture(1, 1, str(1 // (1 - layer)), 'a number'), layer=[0, 1])"
+    )
+    with pytest.raises(CourseError, match="(?s)cell press-everything failed:.*ZeroDivisionError"):
+        execute(file(), press=True)
+
+
+def test_a_cell_left_out_is_an_error(file, cell):
+    cell["use"].metadata["tags"] = ["skip-execution"]
+    with pytest.raises(CourseError, match="not executed: use"):
+        execute(file())
+
+
+def test_refreshing_twice_gives_the_same_bytes_and_a_good_notebook(file, capsys):
+    path = file()
+    (path.parent / "expected.json").write_text('{"99_circles": {"parameters": {"radius": 3}, "values": {}}}')
+    assert main(["course", "execute", str(path)]) == 0
+    first = path.read_bytes()
+    assert output_problems(read(path)) == []
+    assert records(read(path)) == {"radius": 2, "area": pytest.approx(12.566, abs=1e-3)}
+    entry = json.loads((path.parent / "expected.json").read_text())["99_circles"]
+    assert entry["values"] == {"radius": 3, "area": pytest.approx(28.274, abs=1e-3)}
+    refresh(path)
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("source", "match"),
+    [
+        ("import sys\nprint('careful', file=sys.stderr)", "cell use wrote to stderr: careful"),
+        ("print('/home/somebody/data')", "cell use shows a path of this machine: /home/s"),
+        ("print('x' * 600_000)", "KB, at most 600"),
+        (
+            "from IPython.display import display\n\ndisplay({'image/png': 'iVBORw0KGgo='}, raw=True)",
+            "cell use shows an image without alternative text",
+        ),
+    ],
+)
+def test_bad_outputs_are_not_written(file, cell, source, match):
+    cell["use"].source = source
+    path = file()
+    before = path.read_bytes()
+    with pytest.raises(CourseError, match="(?s)99_circles.ipynb was not written:.*" + match):
+        refresh(path)
+    assert path.read_bytes() == before and [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_changed_code_errors_and_widgets_are_found_in_a_file(circles, cell):
+    for count, each in enumerate((each for each in circles.cells if each.cell_type == "code"), start=1):
+        each.execution_count = count
+    circles.metadata["fss_lab"] = {"executed": code_hash(circles)}
+    assert output_problems(circles) == []
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
+    cell["use"].outputs = [new_output("display_data", view), new_output("error", ename="KeyError", evalue="1")]
+    assert [problem.split(" ", 2)[2] for problem in output_problems(circles)] == [
+        "holds a widget, which shows nothing without a kernel",
+        "ended with KeyError: 1",
+    ]
+    assert len(tidy(circles).cells[4].outputs) == 1
+    cell["use"].source += " "
+    assert "its code is not the code that was executed" in output_problems(circles)[0]
+
+
+def test_a_name_is_recorded_once(circles, cell):
+    value = new_output("display_data", {"application/vnd.fss-lab.record+json": {"area": 1.0}})
+    cell["use"].outputs = cell["record"].outputs = [value]
+    with pytest.raises(CourseError, match=r"cell record records \['area'\] a second time"):
+        records(circles)
+
+
+def test_expected_values_need_an_entry_and_a_record(file, circles):
+    circles.cells = [each for each in circles.cells if each.id != "record"]
+    path = file()
+    (path.parent / "expected.json").write_text("{}")
+    with pytest.raises(CourseError, match="no entry for 99_circles"):
+        refresh_expected(path)
+    (path.parent / "expected.json").write_text('{"99_circles": {"parameters": {}, "values": {}}}')
+    with pytest.raises(CourseError, match="records no value"):
+        refresh_expected(path)
+
+
+def test_differences_are_named():
+    expected = {"miou": 0.5, "cells": 256, "better": True, "gone": 1}
+    assert differences({"miou": 0.51, "cells": 256, "better": True, "gone": 1}, expected, 0.02) == []
+    assert differences({"miou": 0.53, "cells": 257, "better": 1.0, "new": 1}, expected, 0.02) == [
+        "gone is missing",
+        "new is new",
+        "miou is 0.53, expected 0.5 ± 0.02",
+        "cells is 257, expected 256",
+        "better is 1.0, expected True",
+    ]
+
+
+def test_a_broken_notebook_turns_the_suite_red(file, circles):
+    """As `pytest --nbmake notebooks/` does it, on a copy beside a good one."""
+    path = file()
+    path.rename(path.with_name("98_good.ipynb"))
+    circles.cells.append(new_code_cell("assert big < 0", id="broken"))
+    file()
+    options = ["--nbmake", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(path.parent)]
+    suite = subprocess.run([sys.executable, "-m", "pytest", *options, str(path.parent)], capture_output=True, text=True)
+    assert suite.returncode == 1 and "1 failed, 1 passed" in suite.stdout
+    assert "assert big < 0" in suite.stdout
+
+
+def test_notebooks_are_named_by_path_or_by_the_beginning_of_their_name(file):
+    path, folder = file(), Path(__file__).parents[2] / "notebooks"
+    assert cli_course._notebooks([str(path), "00", "04_pseudo"]) == [
+        path,
+        folder / "00_quickstart.ipynb",
+        folder / "04_pseudo_prompts.ipynb",
+    ]
+    assert cli_course._notebooks([]) == sorted(folder.glob("*.ipynb"))
+    with pytest.raises(CourseError, match="no notebook 77, neither as a path nor in"):
+        cli_course._notebooks(["77"])

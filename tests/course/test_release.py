@@ -1,0 +1,155 @@
+"""The student edition: nothing of a solution in it, all else as it was, and it says what is to be written."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
+
+from fss_lab.cli import main
+from fss_lab.course.notebooks import CourseError, code_cells, exercises, grading, problems, read
+from fss_lab.course.release import STUB, release, solution_lines, student_edition
+from fss_lab.exercises import ExerciseError
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("[0-9]*.ipynb"))
+WITH_EXERCISES = [path for path in NOTEBOOKS if exercises(read(path))]
+
+
+def lines(notebook):
+    """All lines of all cells, without indentation."""
+    return {line.strip() for cell in notebook.cells for line in cell.source.splitlines()}
+
+
+def test_the_solution_goes_and_the_rest_stays(circles, cell):
+    edition = {each.id: each for each in student_edition(circles).cells}
+    assert edition["exercise"].source == f"import math\n\n\ndef area(r):\n    {STUB}"
+    assert cell["exercise"].source != edition["exercise"].source, "the notebook itself has changed"
+    for name in ("title", "parameters", "check", "use", "record", "sections"):
+        assert edition[name].source == cell[name].source
+    assert edition["exercise"].metadata.nbgrader.grade_id == "ex99-area"
+    assert edition["check"].metadata.nbgrader.points == 2
+    assert edition["check"].metadata.nbgrader.checksum and not edition["check"].metadata.editable
+    assert edition["exercise"].metadata.tags == []
+    assert solution_lines(circles) == ["square = r * r", "return math.pi * square"]
+
+
+def test_outputs_go(circles, cell):
+    cell["use"].outputs = [nbformat.v4.new_output("stream", text="12.6")]
+    cell["use"].execution_count = 3
+    circles.metadata["fss_lab"] = {"executed": "1234"}
+    edition = student_edition(circles)
+    assert not any(each.outputs or each.execution_count for each in code_cells(edition))
+    assert "fss_lab" not in edition.metadata
+
+
+def test_run_all_goes_on_past_whatever_needs_the_exercise(circles, cell):
+    circles.cells[5:5] = [new_code_cell("total = big + 1", id="second-hand"), new_code_cell("square = 4", id="free")]
+    tagged = {
+        each.id for each in code_cells(student_edition(circles)) if "raises-exception" in each.metadata.get("tags", [])
+    }
+    assert tagged == {"check", "use", "second-hand"}
+
+
+def test_a_folder_with_what_the_notebooks_link_to(file, tmp_path, capsys):
+    path = file()
+    path.with_name("glossary.md").write_text("# Glossary")
+    out = tmp_path / "student"
+    assert main(["course", "release", "--output", str(out), "--notebooks", str(path)]) == 0
+    assert sorted(each.name for each in out.iterdir()) == ["99_circles.ipynb", "glossary.md"]
+    assert capsys.readouterr().out == f"{out / path.name}\n"
+    assert "return math.pi" not in (out / path.name).read_text()
+
+
+def test_all_or_nothing(file, cell, tmp_path, capsys):
+    good = file()
+    good.rename(good.with_name("98_good.ipynb"))
+    cell["exercise"].source = cell["exercise"].source.replace("### END SOLUTION", "")
+    out = tmp_path / "student"
+    arguments = [
+        "course",
+        "release",
+        "--output",
+        str(out),
+        "--notebooks",
+        str(good.with_name("98_good.ipynb")),
+        str(file()),
+    ]
+    assert main(arguments) == 1
+    assert "nothing was released:\n    99_circles.ipynb: cell ex99-area: the solution must" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["notebooks"]
+
+
+def test_what_nbgrader_refuses_is_not_released(file, cell, tmp_path):
+    cell["check"].metadata["nbgrader"]["schema_version"] = 99
+    with pytest.raises(CourseError, match="nbgrader refuses 99_circles.ipynb"):
+        release([file()], tmp_path / "student")
+    assert [each.name for each in tmp_path.iterdir()] == ["notebooks"]
+
+
+def test_a_failure_while_writing_leaves_nothing(file, tmp_path, monkeypatch):
+    path = file()
+    path.with_name("glossary.md").write_text("# Glossary")
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("fss_lab.course.release.shutil.copy", full)
+    with pytest.raises(OSError, match="no space"):
+        release([path], tmp_path / "student")
+    assert [each.name for each in tmp_path.iterdir()] == ["notebooks"]
+
+
+def test_a_folder_that_holds_something_is_left_alone(file, tmp_path):
+    out = tmp_path / "student"
+    out.mkdir()
+    assert release([file()], out)
+    with pytest.raises(CourseError, match="student exists already"):
+        release([file()], out)
+
+
+@pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
+def test_no_solution_line_of_the_course_is_left(path):
+    notebook = read(path)
+    edition = student_edition(notebook)
+    assert problems(notebook) == []
+    assert not lines(edition) & set(solution_lines(notebook))
+    assert sum(STUB in cell.source for cell in exercises(edition)) == len(exercises(notebook))
+    assert "SOLUTION" not in nbformat.writes(edition)
+
+
+@pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
+def test_every_check_of_the_student_edition_says_not_written_yet(path):
+    """Run without a kernel: the imports of the notebook, its exercises, and each check."""
+    names, seen = {}, 0
+    for cell in code_cells(student_edition(read(path))):
+        tree = ast.parse(cell.source)
+        if grading(cell).get("grade"):
+            with pytest.raises(ExerciseError, match="not written yet"):
+                exec(cell.source, names)
+            seen += 1
+        else:
+            keep = ast.FunctionDef | ast.Import | ast.ImportFrom if grading(cell) else ast.Import | ast.ImportFrom
+            tree.body = [node for node in tree.body if isinstance(node, keep)]
+            exec(compile(tree, cell.id, "exec"), names)
+    assert seen == len(exercises(read(path)))
+
+
+def test_a_student_can_run_a_whole_notebook(tmp_path):
+    """Every exercise unsolved: each check says so, and all cells that need none of them work."""
+    path = next(path for path in WITH_EXERCISES if path.stem.startswith("04"))
+    (copy,) = release([path], tmp_path / "student")
+    edition = read(copy)
+    NotebookClient(edition, timeout=300, kernel_name="python3", resources={"metadata": {"path": copy.parent}}).execute()
+    failed = {
+        cell.id: output for cell in code_cells(edition) for output in cell.outputs if output.output_type == "error"
+    }
+    for cell in code_cells(edition):
+        if grading(cell).get("grade"):
+            assert "not written yet" in failed.pop(cell.id).evalue
+    assert {error.ename for error in failed.values()} <= {"NotImplementedError", "NameError"}
+    figures = [
+        cell for cell in code_cells(edition) if any("image/png" in each.get("data", {}) for each in cell.outputs)
+    ]
+    assert figures

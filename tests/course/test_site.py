@@ -1,0 +1,144 @@
+"""The web site, in a real browser: it asks nobody for anything, and reads well on a phone and in the dark."""
+
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from fss_lab.course.notebooks import CourseError
+from fss_lab.course.site import build, linked_files, links
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API modifications")
+PAGES = ["index", "notebooks/04_pseudo_prompts", "notebooks/glossary", "docs/course"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    return build(ROOT, tmp_path_factory.mktemp("made") / "site").parent
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """Where a small server shows the site."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def visit(browser, address, **settings):
+    """The page, and every request that failed or went to somebody else."""
+    page, wrong = browser.new_context(**settings).new_page(), []
+    own = address[: address.index("/", 8) + 1]
+    page.on("request", lambda request: None if request.url.startswith((own, "data:")) else wrong.append(request.url))
+    page.on("requestfailed", lambda request: wrong.append(request.url))
+    page.on("response", lambda response: wrong.append(response.url) if response.status >= 400 else None)
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
+    return page, wrong
+
+
+def test_every_page_is_there(site):
+    for notebook in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        assert (site / "notebooks" / f"{notebook.stem}.html").exists()
+    contents = (site / "index.html").read_text(encoding="utf-8")
+    places = [contents.index(f'href="{page}.html"') for page in [*PAGES[1:], "docs/results"]]
+    assert places == sorted(places)
+
+
+def test_no_page_names_a_script_or_style_elsewhere(site):
+    for page in site.rglob("*.html"):
+        content = page.read_text(encoding="utf-8")
+        assert not [tag for tag in content.split("<") if tag.startswith(("script", "link ")) and "//" in tag], page
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "light"), (1280, "dark")])
+def test_pages_are_complete_and_fit(address, browser, width, scheme):
+    for name in PAGES:
+        settings = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+        page, wrong = visit(browser, f"{address}/{name}.html", **settings)
+        assert wrong == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth && image.alt)")
+        shade = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)")
+        assert (sum(shade) > 600) == (scheme == "light")
+
+
+def test_mathematics_is_set_even_from_the_disk(site, browser):
+    page, wrong = visit(browser, (site / "notebooks/04_pseudo_prompts.html").as_uri())
+    assert wrong == []
+    page.wait_for_selector("mjx-container")
+    assert page.evaluate("document.querySelectorAll('mjx-container').length") > 20
+    assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
+
+
+def test_solutions_and_hints_are_folded(address, browser):
+    page, _ = visit(browser, f"{address}/notebooks/04_pseudo_prompts.html")
+    solution = page.locator("details", has_text="Show one solution").first
+    assert not solution.locator("pre").first.is_visible()
+    solution.locator("summary").click()
+    assert solution.locator("pre").first.is_visible()
+    assert not page.locator("details", has_text="Hint").first.locator("p").first.is_visible()
+
+
+def test_the_search_finds_pages(address, browser):
+    page, wrong = visit(browser, f"{address}/search.html?q=prototype")
+    page.wait_for_selector("#search-results li a")
+    assert page.locator("#search-results li a", has_text="Glossary").count()
+    assert wrong == []
+
+
+def test_links_are_found_in_text_and_not_in_code(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        '[a](x/a.md#part) ![b](b.png) `[c](c.md)` <img src="d.png"> [e](https://example.org) [f](#f)\n\n'
+        "```\n[g](g.md)\n```\n"
+    )
+    assert links(page) == ["x/a.md#part", "b.png", "https://example.org", "#f", "d.png"]
+    assert linked_files(page) == [tmp_path / "x" / "a.md", tmp_path / "b.png", tmp_path / "d.png"]
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(CourseError, match="holds something else than the site"):
+        build(ROOT, tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_it_needs_a_clone(tmp_path):
+    with pytest.raises(CourseError, match="made from a clone"):
+        build(tmp_path, tmp_path / "site")
+
+
+def test_a_broken_link_stops_it(tmp_path, capfd):
+    root = tmp_path / "root"
+    (root / "docs").mkdir(parents=True)
+    (root / "notebooks").mkdir()
+    shutil.copytree(ROOT / "docs" / "site", root / "docs" / "site")
+    (root / "README.md").write_text("# A course\n\n[next](docs/missing.md)\n")
+    (root / "docs" / "course.md").write_text("# Teaching\n")
+    (root / "notebooks" / "glossary.md").write_text("# Glossary\n")
+    with pytest.raises(CourseError, match="was not built"):
+        build(root, tmp_path / "site")
+    assert "docs/missing.md" in capfd.readouterr().err
+    assert not (tmp_path / "site").exists()

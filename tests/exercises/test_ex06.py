@@ -1,0 +1,176 @@
+"""Exercises of notebook 06: right answers pass, plausible wrong ones get the hint that helps."""
+
+import math
+
+import pytest
+import torch
+from harness import solution
+
+from fss_lab.exercises import ExerciseError, ex06
+from fss_lab.method.prompts import cosine_map, min_max, prototype
+
+CHECKS = {
+    "ex06-attention-weights": ex06.check_attention_weights,
+    "ex06-shot-similarity": ex06.check_shot_similarity,
+    "ex06-calibration-term": ex06.check_calibration_term,
+    "ex06-calibration-bias": ex06.check_calibration_bias,
+    "ex06-calibrated-attention": ex06.check_calibrated_attention,
+}
+
+
+def not_written(*_):
+    raise NotImplementedError()
+
+
+def other_attention_weights(q, k):
+    """With the exponential written out."""
+    fits = torch.einsum("bhnd,bhld->bhnl", q, k).div(math.sqrt(k.shape[-1])).exp()
+    return fits / fits.sum(-1, keepdim=True)
+
+
+def other_shot_similarity(k_query, k_support, masks):
+    """Without maps: the keys stay in a row."""
+    weights = masks.flatten(2)[:, None, :, :, None]  # B, 1, K, N, 1
+    mean = (k_support * weights).sum(3) / (weights.sum(3) + 5e-4)  # B, heads, K, d
+    cosine = (k_query.unsqueeze(2) * mean.unsqueeze(3)).sum(-1)
+    cosine = cosine / (k_query.norm(dim=-1).unsqueeze(2) * mean.norm(dim=-1).unsqueeze(3) + 1e-7)
+    return min_max(cosine, dim=(-1,)).unflatten(-1, masks.shape[-2:])
+
+
+def other_calibration_term(similarity, masks):
+    """Episode by episode."""
+    found = []
+    for maps, mask in zip(similarity, masks, strict=True):
+        seen = [k for k in range(len(mask)) if mask[k].sum() > 0]
+        found.append(maps[:, seen].mean(1) if seen else torch.ones_like(maps[:, 0]))
+    return torch.stack(found)
+
+
+def other_calibration_bias(logits, term):
+    with torch.no_grad():
+        low, high = logits.min(-1, keepdim=True).values, logits.max(-1, keepdim=True).values
+        sums = (logits - low) / (high - low + 1e-7) + term.reshape(*term.shape[:2], 1, -1) - 1
+        return torch.where(sums < 0, 10 * sums, torch.zeros_like(sums))
+
+
+def attention(q, k, v, masks, where="query", average=True, scale=True, after=False, off=False, detach=False):
+    """Calibrated attention, or one mistake."""
+    n, shots = q.shape[2], masks.shape[1]
+    query = k[:, :, shots * n : (shots + 1) * n].detach()
+    each = other_shot_similarity(query, k[:, :, : shots * n].detach().unflatten(2, (shots, n)), masks)
+    root = math.sqrt(q.shape[-1])
+    bias = other_calibration_bias(q.detach() @ query.mT / root, other_calibration_term(each, masks))
+    if average:
+        k, v = (torch.cat([sum(x[:, :, : shots * n].split(n, 2)) / shots, x[:, :, shots * n :]], 2) for x in (k, v))
+        shots = 1
+    start = {"query": shots * n, "support": 0}[where]
+    wide = torch.zeros(*q.shape[:3], k.shape[2])
+    wide[..., start : start + n] = bias
+    wide = wide * (not off)
+    logits = q @ k.mT / (root if scale else 1)
+    weights = logits.softmax(-1) + wide if after else (logits + wide).softmax(-1)
+    return (weights.detach() if detach else weights) @ v
+
+
+OTHERS = {
+    "ex06-attention-weights": other_attention_weights,
+    "ex06-shot-similarity": other_shot_similarity,
+    "ex06-calibration-term": other_calibration_term,
+    "ex06-calibration-bias": other_calibration_bias,
+    "ex06-calibrated-attention": attention,
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_notebooks_solution_and_another_one_pass(name, capsys):
+    CHECKS[name](solution("06", name))
+    CHECKS[name](OTHERS[name])
+    assert capsys.readouterr().out.count("✓") == 2
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_an_unwritten_answer_is_called_so(name):
+    with pytest.raises(ExerciseError, match="not written yet"):
+        CHECKS[name](not_written)
+
+
+def torn(k_query, k_support, masks):
+    grid, d = masks.shape[-2:], k_query.shape[-1]
+    query = k_query.reshape(*k_query.shape[:2], 1, d, *grid)
+    support = k_support.reshape(*k_support.shape[:3], d, *grid)
+    return min_max(cosine_map(query, prototype(support, masks[:, None, :, None]))).squeeze(3)
+
+
+def one_stretch(k_query, k_support, masks):
+    raw = unstretched(k_query, k_support, masks)
+    return min_max(raw, dim=(2, 3, 4))
+
+
+def unstretched(k_query, k_support, masks):
+    query, support = (x.mT.unflatten(-1, masks.shape[-2:]) for x in (k_query, k_support))
+    return cosine_map(query.unsqueeze(2), prototype(support, masks[:, None, :, None])).squeeze(3)
+
+
+def bias_of(stretch, combine=None):
+    """A bias with another stretching, or another combination of confidence and c (given as columns)."""
+
+    def bias(logits, term):
+        columns = term.detach().flatten(-2).unsqueeze(-2)
+        a = stretch(logits.detach())
+        return combine(a, columns) if combine else 10 * (a + columns - 1).clamp(max=0)
+
+    return bias
+
+
+def rows(x):
+    return min_max(x, dim=(-1,))
+
+
+SIMILARITY, TERM, BIAS, WHOLE = list(CHECKS)[1:]
+WRONG = [
+    ("ex06-attention-weights", lambda q, k: (q @ k.mT).softmax(-1), "not divided by √d"),
+    ("ex06-attention-weights", lambda q, k: (q @ k.mT / q.shape[-1]).softmax(-1), "must be its square root"),
+    ("ex06-attention-weights", lambda q, k: (q @ k.mT / math.sqrt(k.shape[2])).softmax(-1), "number of keys"),
+    ("ex06-attention-weights", lambda q, k: (q @ k.mT / 2).softmax(-2), "over the cells that look"),
+    ("ex06-attention-weights", lambda q, k: q @ k.mT / 2, "these are the logits"),
+    (SIMILARITY, torn, "torn apart"),
+    (SIMILARITY, unstretched, "not stretched"),
+    (SIMILARITY, one_stretch, "share one stretch"),
+    (SIMILARITY, lambda q, s, m: other_shot_similarity(q, s, torch.ones_like(m)), "mean of all support keys"),
+    (SIMILARITY, lambda q, s, m: other_shot_similarity(q, s, 1 - m), "support's background"),
+    (SIMILARITY, lambda q, s, m: other_shot_similarity(q, q.unsqueeze(2).expand(s.shape), m), "out of the query"),
+    (SIMILARITY, lambda q, s, m: other_shot_similarity(q, s, m).squeeze(2), r"must be \(1, 1, 1, 2, 2\)"),
+    (TERM, lambda c, m: c.mean(2), "counts the shot whose mask is empty"),
+    (TERM, lambda c, m: c.sum(2), "is the sum"),
+    (TERM, lambda c, m: c.amax(2), "is the largest"),
+    (TERM, lambda c, m: c[:, :, 0], "first shot only"),
+    (TERM, lambda c, m: c.mul(seen(m)).sum(2) / seen(m).sum(2), "NaN"),
+    (TERM, lambda c, m: c.mul(seen(m)).sum(2) / seen(m).sum(2).clamp(min=1), "silence the whole query memory"),
+    (BIAS, bias_of(rows, lambda a, c: 10 * (a + c - 1)), "not cut at 0"),
+    (BIAS, bias_of(rows, lambda a, c: (a + c - 1).clamp(max=0)), "lacks the factor 10"),
+    (BIAS, bias_of(rows, lambda a, c: 10 * (a * c - 1).clamp(max=0)), "multiplies"),
+    (BIAS, bias_of(rows, lambda a, c: 10 * (a + c.mT - 1).clamp(max=0)), "added along the rows"),
+    (BIAS, bias_of(rows, lambda a, c: -10 * (a + c - 1).clamp(max=0)), "is positive"),
+    (BIAS, bias_of(min_max), "over the whole matrix"),
+    (BIAS, bias_of(lambda x: min_max(x, dim=(-2,))), "column by column"),
+    (BIAS, bias_of(lambda x: x), "is not stretched"),
+    (BIAS, lambda x, c: 10 * (rows(x) + c.flatten(-2).unsqueeze(-2) - 1).clamp(max=0), "detach it"),
+    (WHOLE, lambda *x: attention(*x, off=True), "do not calibrate"),
+    (WHOLE, lambda *x: attention(*x, average=False), "stand side by side; average"),
+    (WHOLE, lambda *x: attention(*x, average=False, off=True), "nothing is calibrated"),
+    (WHOLE, lambda *x: attention(*x, where="support"), "falls on the supports"),
+    (WHOLE, lambda *x: attention(*x, after=True), "added after the softmax"),
+    (WHOLE, lambda *x: attention(*x, scale=False), "not divided by √d"),
+    (WHOLE, lambda *x: attention(*x, detach=True), "only the bias is detached"),
+    (WHOLE, lambda q, k, v, m: attention(q, k[:, :, : -(k.shape[2] % q.shape[2] or 1)], v, m), "stopped with"),
+]
+
+
+def seen(masks):
+    return masks.flatten(2).amax(-1)[:, None, :, None, None]
+
+
+@pytest.mark.parametrize(("name", "answer", "hint"), WRONG)
+def test_wrong_answers_get_the_right_hint(name, answer, hint):
+    with pytest.raises(ExerciseError, match=hint):
+        CHECKS[name](answer)

@@ -1,0 +1,167 @@
+"""Notebook 07: its solutions pass, other right answers too, and plausible wrong ones are told what is wrong."""
+
+import math
+from statistics import mean, stdev
+
+import pytest
+import torch
+from harness import solution
+
+from fss_lab.exercises import ExerciseError, ex07
+
+EXERCISES = {
+    "ex07-key-columns": ex07.check_key_columns,
+    "ex07-vote": ex07.check_vote,
+    "ex07-paired-gain": ex07.check_paired_gain,
+    "ex07-error-origin": ex07.check_error_origin,
+}
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_solution_passes(name, capsys):
+    EXERCISES[name](solution("07", name))
+    assert "✓" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_unwritten_answer_is_told_so(name):
+    def stub(*arguments):
+        raise NotImplementedError
+
+    with pytest.raises(ExerciseError, match="not written yet"):
+        EXERCISES[name](stub)
+
+
+# ---- 7.1
+
+
+def test_keys_counted_in_another_way():
+    def key_columns(shots, cells, pointer_tokens, averaged):
+        parts = [cells] * (1 if averaged else shots) + [cells] + [pointer_tokens] * (shots + 1)
+        return sum(parts)
+
+    ex07.check_key_columns(key_columns)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (lambda k, n, p, a: (1 if a else k) * n + (k + 1) * p, "left out the query's own memory"),
+        (lambda k, n, p, a: (2 if a else k + 1) * n + k * p, "left out the query's object pointer"),
+        (lambda k, n, p, a: (2 if a else k + 1) * n, "left out the object pointers"),
+        (lambda k, n, p, a: (2 if a else k + 1) * n + k + 1, "not one key"),
+        (lambda k, n, p, a: (2 if a else k + 1) * n + (2 if a else k + 1) * p, "not their pointers"),
+        (lambda k, n, p, a: (k + 1) * (n + p), "With averaged=True"),
+        (lambda k, n, p, a: 2 * n + (k + 1) * p, "without averaging"),
+        (lambda k, n, p, a: (1 if a else k + 1) * n + (k + 1) * p, "keeps its own block"),
+    ],
+)
+def test_wrong_counts_of_keys(wrong, hint):
+    with pytest.raises(ExerciseError, match=hint):
+        ex07.check_key_columns(wrong)
+
+
+# ---- 7.2
+
+
+def test_a_vote_written_in_another_way():
+    def vote(masks):
+        share = masks.float().sum(0)
+        most = share.max()
+        return share >= most / 2 if most > 0 else torch.zeros_like(masks[0])
+
+    ex07.check_vote(vote)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (lambda m: m.float().mean(0) > 0.5, "majority of all K"),
+        (lambda m: 2 * m.sum(0) > m.sum(0).max(), "exactly half"),
+        (lambda m: m.any(0), "union"),
+        (lambda m: m.all(0), "intersection"),
+        (lambda m: m.sum(0) == m.sum(0).max(), "half as many are enough"),
+        (lambda m: 2 * m.sum(0) >= m.sum(0).max(), "Where nobody votes"),
+        (lambda m: (2 * m.sum(0) >= m.sum(0).max()).float(), "type"),
+    ],
+)
+def test_wrong_votes(wrong, hint):
+    with pytest.raises(ExerciseError, match=hint):
+        ex07.check_vote(wrong)
+
+
+# ---- 7.3
+
+
+def test_a_gain_written_in_another_way():
+    def paired_gain(new, old):
+        differences = [a - b for a, b in zip(new, old, strict=True)]
+        return mean(differences), stdev(differences) / math.sqrt(len(differences))
+
+    ex07.check_paired_gain(paired_gain)
+
+
+def _gain(formula):
+    return lambda new, old: formula(torch.tensor(new) - torch.tensor(old), torch.tensor([new, old]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (_gain(lambda d, _: (-d.mean(), d.std() / len(d) ** 0.5)), "sign is turned"),
+        (_gain(lambda d, _: (d.sum(), d.std() / len(d) ** 0.5)), "divide by their number"),
+        (_gain(lambda d, _: (d.mean(), d.std())), "smaller by √N"),
+        (_gain(lambda d, _: (d.mean(), d.std(correction=0) / len(d) ** 0.5)), "N − 1"),
+        (_gain(lambda d, both: (d.mean(), (both.var(1).sum() / len(d)).sqrt())), "two separate samples"),
+        (_gain(lambda d, _: (d.mean(), d.std() / len(d))), "where √N belongs"),
+        (_gain(lambda d, _: d.mean()), "two numbers"),
+    ],
+)
+def test_wrong_gains(wrong, hint):
+    with pytest.raises(ExerciseError, match=hint):
+        ex07.check_paired_gain(wrong)
+
+
+# ---- 7.4
+
+
+def test_origins_found_in_another_way():
+    def error_origin(prior, mask, truth):
+        found = [0, 0, 0, 0]
+        for p, m, t in zip(prior.flatten().tolist(), mask.flatten().tolist(), truth.flatten().tolist(), strict=True):
+            if t != 255 and m != bool(t):
+                found[(0 if t else 2) + ((p > 0.5) != m)] += 1
+        return found
+
+    ex07.check_error_origin(error_origin)
+
+
+def _origin(p, m, t, background=None, guess=None):
+    background = t == 0 if background is None else background
+    guess = p > 0.5 if guess is None else guess
+    missed, extra = (t == 1) & ~m, background & m
+    return [int(kind.sum()) for kind in (missed & ~guess, missed & guess, extra & guess, extra & ~guess)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (lambda p, m, t: _origin(p, m, t, background=t != 1), "255 are neither"),
+        (
+            lambda p, m, t: [
+                int((t == 1).logical_and(p <= 0.5).sum()),
+                int(((t == 1) & ~m).sum()),
+                int(((t == 0) & (p > 0.5)).sum()),
+                int(((t == 0) & m).sum()),
+            ],
+            "Every wrong pixel of the mask",
+        ),
+        (lambda p, m, t: [_origin(p, m, t)[i] for i in (1, 0, 3, 2)], "missed pixels are swapped"),
+        (lambda p, m, t: [_origin(p, m, t)[i] for i in (2, 3, 0, 1)], "Missed and extra are swapped"),
+        (lambda p, m, t: _origin(p, m, t)[:2], "four numbers"),
+        (lambda p, m, t: _origin(p, ~m, t), r"\(missed by both"),
+    ],
+)
+def test_wrong_origins(wrong, hint):
+    with pytest.raises(ExerciseError, match=hint):
+        ex07.check_error_origin(wrong)

@@ -1,0 +1,98 @@
+"""What the checks of all notebooks share, and how the tests get at the solutions."""
+
+import harness
+import nbformat
+import pytest
+import torch
+
+from fss_lab.exercises import ExerciseError, call, check_number, check_tensor, compare, passed
+
+
+def refusal(match):
+    return pytest.raises(ExerciseError, match=match)
+
+
+def test_an_answer_is_called_and_returned():
+    assert call(lambda a, b: a + b, 1, b=2) == 3
+
+
+def test_what_is_not_written_yet_is_called_so():
+    def iou(mask):
+        raise NotImplementedError()
+
+    with refusal("iou is not written yet"):
+        call(iou, torch.ones(2))
+
+
+def test_an_error_of_the_reader_names_its_line():
+    def iou(mask):
+        return mask / [1]
+
+    with refusal(r"iou stopped with TypeError: .*\n    in line \d+ of your cell: return mask / \[1\]"):
+        call(iou, torch.ones(2))
+
+
+def test_nothing_returned_and_arguments_changed_are_refused():
+    with refusal("returns nothing"):
+        call(lambda: None)
+    with refusal("changes its argument number 1"):
+        call(lambda x: x.mul_(2), torch.ones(2))
+    with refusal("changes its argument x"):
+        call(lambda x: x.mul_(2), x=torch.ones(2))
+
+
+def test_a_tensor_of_the_wrong_kind_is_refused():
+    assert check_tensor(torch.ones(2, 3), (2, 3)).sum() == 6
+    with refusal("must be a tensor .* type list"):
+        check_tensor([1], (1,))
+    with refusal(r"your mask has the shape \(2,\); it must be \(3,\)"):
+        check_tensor(torch.ones(2), (3,), "your mask")
+    with refusal("torch.float32; it must be torch.int64"):
+        check_tensor(torch.ones(2), (2,), dtype=torch.int64)
+
+
+def test_a_number_may_be_a_tensor_of_one_element():
+    assert check_number(torch.tensor([2])) == 2.0
+    with refusal(r"one number, but is a Tensor of shape \(2,\)"):
+        check_number(torch.ones(2))
+
+
+def test_comparison_finds_the_mistake_or_the_first_place():
+    right = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    compare([[1, 2], [3, 4 + 1e-6]], right)
+    compare(torch.tensor(float("nan")), float("nan"))
+    with refusal("you forgot to transpose"):
+        compare(right.T, right, mistakes={"you forgot the sign": -right, "you forgot to transpose": right.T})
+    with refusal(r"your map is 9 at \[1, 0\], expected 3 \(1 of 4 values differ\)"):
+        compare(torch.tensor([[1.0, 2.0], [9.0, 4.0]]), right, "your map")
+    with refusal("NaN often comes from 0 / 0"):
+        compare(torch.tensor(float("nan")), 1.0)
+    with refusal(r"shape \(2,\); it must be \(2, 2\)"):
+        compare([1, 2], right)
+    with refusal("made of numbers, but is a str"):
+        compare("one", 1)
+
+
+def test_a_reader_sees_the_diagnosis_alone(capsys):
+    assert ExerciseError("divide by the area")._render_traceback_() == ["✗ divide by the area"]
+    passed("right")
+    assert capsys.readouterr().out == "✓ right\n"
+
+
+def test_a_solution_comes_with_the_imports_of_its_notebook_only(tmp_path, monkeypatch):
+    def exercise(name, source):
+        return nbformat.v4.new_code_cell(source, metadata={"nbgrader": {"grade_id": name, "solution": True}})
+
+    cells = [
+        nbformat.v4.new_code_cell("import math\nvalue = 1 / 0"),
+        exercise("ex99-square", "def square(r):\n    return r * r"),
+        exercise("ex99-area", "def area(r):\n    return math.pi * square(r)"),
+        exercise("ex99-value", "def double():\n    return 2 * value"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "99_circles.ipynb")
+    monkeypatch.setattr(harness, "NOTEBOOKS", tmp_path)
+    assert harness.solution("99", "ex99-area")(1) == pytest.approx(3.14159, abs=1e-5)
+    with pytest.raises(NameError, match="value"):
+        harness.solution("99", "ex99-value")()
+    with pytest.raises(KeyError, match="no exercise ex99-volume"):
+        harness.solution("99", "ex99-volume")

@@ -1,0 +1,104 @@
+"""The notebooks as they lie in git: every rule of the course, links, spelling, citations."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fss_lab.course.execution import varied
+from fss_lab.course.notebooks import code_cells, exercises, output_problems, problems, read
+from fss_lab.course.site import linked_files
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", FOLDER / "glossary.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXERCISES = range(1, 9)  # the notebooks that have some
+NAMES = "vermillion"  # right words that codespell takes for mistakes
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def prose(path):
+    return "\n\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+
+
+def test_the_course_is_complete():
+    assert [path.stem[:3] for path in NOTEBOOKS] == [f"{number:02d}_" for number in range(13)]
+    assert set(varied(FOLDER)) == {path.stem for path in NOTEBOOKS}
+
+
+@each_notebook
+def test_it_keeps_the_rules(path):
+    assert problems(read(path)) == []
+    assert read(path).cells[0].source.startswith(f"# {path.stem[:2]} · ")
+
+
+@each_notebook
+def test_it_is_kept_with_the_outputs_of_its_code(path):
+    assert output_problems(read(path)) == []
+
+
+@each_notebook
+def test_it_ends_with_a_summary_limits_and_readings(path):
+    if path.stem != "00_quickstart":
+        sections = re.findall(r"^## (.+)$", prose(path), re.MULTILINE)
+        assert sections[-3:] == ["Summary", "Limits", "Readings"]
+
+
+@each_notebook
+def test_it_shows_figures_and_controls(path):
+    kinds = [kind for cell in code_cells(read(path)) for output in cell.outputs for kind in output.get("data", {})]
+    assert kinds.count("image/png") >= 2
+    if path.stem != "00_quickstart":
+        assert "Browse(" in "".join(cell.source for cell in code_cells(read(path)))
+
+
+def test_there_are_enough_exercises():
+    numbers = {int(path.stem[:2]): len(exercises(read(path))) for path in NOTEBOOKS}
+    assert all((3 <= numbers[number] <= 6) == (number in EXERCISES) for number in numbers), numbers
+    assert sum(numbers.values()) >= 30
+
+
+@each_notebook
+def test_exercises_say_how_hard_they_are_and_have_a_hint(path):
+    notebook, number = read(path), int(path.stem[:2])
+    for count, cell in enumerate(exercises(notebook), start=1):
+        place = notebook.cells.index(cell)
+        task = "\n\n".join(each.source for each in notebook.cells[place - 2 : place])
+        title = rf"^### Exercise {number}\.{count} · .+\n\nDifficulty [●○]{{3}} · \d+ minutes$"
+        assert re.search(title, task, re.MULTILINE), cell.id
+        hint = notebook.cells[place + 2].source
+        assert re.match(r"<details><summary>Hints?</summary>\n\n", hint) and "\n\n</details>" in hint, cell.id
+        assert cell.metadata.nbgrader.grade_id.startswith(f"ex{number:02d}-")
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *TEXTS], ids=lambda path: path.stem)
+def test_links_lead_somewhere(path):
+    assert [link for link in linked_files(path) if not link.exists()] == []
+
+
+def test_citations_have_an_entry():
+    entries = (FOLDER / "references.bib").read_text(encoding="utf-8")
+    bibliography = set(
+        zip(re.findall(r"author\s*= {(.+?),", entries), re.findall(r"year\s*= {(\d+)}", entries), strict=True)
+    )
+    assert len(bibliography) >= 12
+    preprints = set(re.findall(r"arXiv:(\d{4}\.\d{5})", entries))
+    for path in NOTEBOOKS:
+        cited = re.findall(r"\[([A-Z][\w-]+)(?: et al\.| and [\w-]+)?,? (\d{4})\]", prose(path))
+        assert set(cited) <= bibliography, path.stem
+        assert set(re.findall(r"arXiv:\s?(\d{4}\.\d{5})", prose(path))) <= preprints, path.stem
+        assert cited or path.stem == "00_quickstart", f"{path.stem} cites nothing"
+
+
+def test_spelling(tmp_path):
+    """Of the texts, and of prose and code of the notebooks without their outputs."""
+    for path in NOTEBOOKS:
+        text = "\n\n".join(cell.source for cell in read(path).cells)
+        (tmp_path / f"{path.stem}.txt").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "codespell_lib", "--ignore-words-list", NAMES, str(tmp_path), *map(str, TEXTS)]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr

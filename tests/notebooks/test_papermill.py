@@ -1,0 +1,45 @@
+"""Each notebook with other parameters than it ships with: it runs, every control works, and the values it records
+are those of expected.json (`python lab.py notebooks` writes them).
+"""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fss_lab.course.execution import differences, execute, varied
+from fss_lab.course.notebooks import outputs, parameters, read, records
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+ENTRIES = varied(FOLDER)
+TOLERANCE = 0.02  # other processors round differently, which may turn a pixel; see `differences`
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_it_runs_with_other_parameters(name, tmp_path):
+    entry, path = ENTRIES[name], FOLDER / f"{name}.ipynb"
+    given, shipped = entry["parameters"], parameters(read(path))
+    assert given["fold"] != shipped["fold"] and given["seed"] != shipped["seed"]
+    folder = {"output_dir": str(tmp_path)} if "output_dir" in shipped else {}
+    done = execute(path, {**given, **folder}, press=True)
+    assert entry["values"]
+    assert differences(records(done), entry["values"], entry.get("tolerance", TOLERANCE)) == []
+
+    shown = [
+        output.metadata["image/png"]["alt"] for _, output in outputs(done) if "image/png" in output.get("data", {})
+    ]
+    assert shown and all(shown)
+    for file in tmp_path.glob("*.png"):  # the figures it keeps carry the same words
+        with Image.open(file) as image:
+            assert image.text["Description"] in shown
+    if name == "00_quickstart":
+        check_quickstart(tmp_path, given)
+
+
+def check_quickstart(folder, given):
+    """What `python lab.py run` shows at its end lies in output_dir."""
+    figures = ["1_toy_world", "2_prediction", "3_prior", "4_attention", "5_results"]
+    assert sorted(path.stem for path in folder.glob("*.png")) == figures
+    results = (folder / "results.txt").read_text(encoding="utf-8")
+    title = "Novel classes of fold {fold}, {shots}-shot, {episodes} episodes, seed {seed}\n".format(**given)
+    assert results.startswith(title) and "FSSAM" in results
