@@ -134,8 +134,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise SystemExit("fss-lab evaluate: error: --shard needs a directory as --output, which all parts share")
     title, steps = "Evaluation", STEPS
     if arguments.identity:
-        if arguments.protocol or arguments.weights or arguments.shots != [1]:
-            raise SystemExit("fss-lab evaluate: error: --identity goes without --protocol, --weights and --shots")
+        if arguments.protocol or arguments.weights or arguments.shots != [1] or arguments.dataset != "pictograms":
+            raise SystemExit(
+                "fss-lab evaluate: error: --identity goes without --protocol, --weights, --shots and --dataset"
+            )
         title, steps = "Same or another identity in memory", ()
         jobs = identity_jobs(arguments.folds, chosen["seeds"], arguments.episodes)
     else:
@@ -196,7 +198,7 @@ def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict
     from fss_lab.evaluation import toy_episodes, toy_models
     from fss_lab.evaluation_runs import Settings
 
-    photographs = arguments.dataset != "pictograms"
+    photographs = arguments.dataset not in cli_data.TOY_WORLDS
     arguments.episodes = arguments.episodes or (1000 if photographs else 300)
     arguments.protocol = arguments.protocol or ("fssam" if photographs else None)
 
@@ -213,7 +215,8 @@ def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict
         sources = cli_data.evaluation_sources(arguments, lists)
     else:
         toy = {"number": arguments.episodes, "protocol": arguments.protocol, "images": arguments.images or 400}
-        sources = {"models": toy_models, "episodes": partial(toy_episodes, **toy, lists=lists)}
+        world = {"look_alikes": arguments.dataset == "look-alikes", "lists": lists}
+        sources = {"models": toy_models, "episodes": partial(toy_episodes, **toy, **world)}
     return {
         **sources,
         "seeds": arguments.seeds or [benchmark(arguments.protocol).seed if arguments.protocol else 0],

@@ -8,6 +8,7 @@ from typing import Any
 
 SOURCES = ("voc", "sbd", "coco")
 DATASETS = ("pascal", "coco")
+TOY_WORLDS = ("pictograms", "look-alikes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,8 +114,9 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     """What to evaluate instead of the toy world."""
     group = parser.add_argument_group("photographs")
     group.add_argument(
-        "--dataset", choices=["pictograms", "pascal", "coco", "coco-panet"], default="pictograms",
-        help="PASCAL-5i, COCO-20i, or COCO-20i with the older folds (default: the toy world)",
+        "--dataset", choices=[*TOY_WORLDS, "pascal", "coco", "coco-panet"], default="pictograms",
+        help="PASCAL-5i, COCO-20i, or COCO-20i with the older folds; look-alikes: the toy world with misleading "
+        "distractors (default: the toy world)",
     )  # fmt: skip
     group.add_argument("--data-root", type=Path, help="folder of the photographs (default: data/ of the clone)")
     group.add_argument("--skip-bad", action="store_true", help="leave bad files out and list them")

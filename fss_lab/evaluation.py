@@ -24,6 +24,7 @@ from fss_lab.datasets.episodes import (
     draw_episodes,
     load_or_draw,
 )
+from fss_lab.datasets.look_alikes import LookAlikes
 from fss_lab.datasets.pictogram_images import PictogramImages
 from fss_lab.datasets.pictograms import FOLDS, Pictograms
 from fss_lab.episode import Episode, EpisodeBatch, collate
@@ -211,9 +212,15 @@ def toy_episodes(
     protocol: str | None = None,
     images: int = 400,
     lists: str | Path | None = None,
+    look_alikes: bool = False,
 ) -> Episodes:
     """Novel-class episodes of Pictograms: with scenes of their own (protocol None), or drawn by a protocol from a fixed
-    set of images. lists: a directory; the list is taken from there, or drawn and saved there."""
+    set of images. lists: a directory; the list is taken from there, or drawn and saved there. look_alikes: scenes with
+    misleading distractors, see `LookAlikes`; raises ValueError with a protocol."""
+    if look_alikes and protocol is not None:
+        raise ValueError(f"look-alikes are fresh scenes; protocol {protocol} needs a fixed set of images")
+    if look_alikes:
+        return LookAlikes(fold, shots, seed, episodes=number)
     if protocol is None:
         return Pictograms(fold, "novel", shots, seed, episodes=number)
     return listed_episodes(protocol, _images(fold, images), shots, seed, number, lists)
