@@ -1,16 +1,21 @@
 """How long the attention explorer takes to answer: a hover, in Chromium, from the event to the drawn frame.
 
     python benchmarks/explorer.py [--hovers 200]
+    python benchmarks/explorer.py --pictures docs/images
 
 Prints a table: the toy model and SAM 2 small at 512 x 512 (random weights), each with one layer shown and with all
 layers side by side. "computed and drawn": the panel's own work for one hover; "to the frame": until the browser has
 shown it, which also waits for the next refresh of the screen (up to 17 ms at 60 Hz). Needs playwright and a Chromium
 on the PATH; other work on the machine disturbs it.
+
+With --pictures it measures nothing and takes the pictures of the documentation: explorer.png, and explorer.gif with
+hovering, the reverse and the difference.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import sys
@@ -21,12 +26,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from fss_lab import FSSAM, Episode, Pictograms, explore, load_model
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.toy import ToyFeatures
 from fss_lab.explorer import Explorer
+from fss_lab.figures import central_cell, iou
 
 HOVER = """async ({ hovers }) => {
   const { panel } = document.getElementById("explorer");
@@ -84,26 +91,83 @@ def measure(page: Page, explorer: Explorer, path: Path, hovers: int) -> None:
         )
 
 
+def best_explorer(candidates: int = 40) -> Explorer:
+    """The toy model's best answer among the first episodes with novel classes."""
+    model, episodes = load_model("toy", fold=0), Pictograms(fold=0, split="novel", episodes=candidates)
+    answers = [model.segment(episode) for episode in episodes]
+    scores = [iou(answer.mask, episode.query_mask) for answer, episode in zip(answers, episodes, strict=True)]
+    episode = episodes[int(np.argmax(scores))]
+    return explore(model.segment(episode, trace=True), episode)
+
+
+def take_pictures(page: Page, explorer: Explorer, folder: Path, page_path: Path) -> None:
+    """Write explorer.png and explorer.gif."""
+    page.goto(explorer.save_html(page_path).as_uri())
+    page.wait_for_selector("#explorer .fx-rows")
+    page.locator("#explorer").screenshot(path=folder / "explorer.png")
+    picture = Image.open(folder / "explorer.png").convert("RGB")
+    picture.quantize(palette=picture.quantize(256, kmeans=2)).save(folder / "explorer.png", optimize=True)
+    (high, wide), (row, column) = explorer.run.grid, explorer.selection["cell"]
+    frames: list[tuple[Image.Image, int]] = []  # and how long each is shown, in milliseconds
+
+    def keep(milliseconds: int) -> None:
+        shot = Image.open(io.BytesIO(page.screenshot(clip={"x": 0, "y": 0, "width": 1000, "height": 505})))
+        frames.append((shot.convert("RGB").resize((700, 353), Image.Resampling.LANCZOS), milliseconds))
+
+    def centre(name: str, at: tuple[int, int]) -> tuple[float, float]:
+        box = page.locator(f".fx-{name} canvas").bounding_box()
+        assert box is not None
+        return box["x"] + (at[1] + 0.5) * box["width"] / wide, box["y"] + (at[0] + 0.5) * box["height"] / high
+
+    keep(1200)
+    for step in range(1, 7):  # hover, from the object to a corner
+        page.mouse.move(*centre("query", (row + (1 - row) * step // 6, column + (1 - column) * step // 6)))
+        keep(350)
+    page.mouse.move(2, 2)
+    page.get_by_label("difference").click()
+    keep(1500)
+    page.get_by_label("after", exact=True).click()
+    page.mouse.click(*centre("support", central_cell(explorer.run.trace.support_masks[0, 0], high)))
+    page.mouse.move(2, 2)
+    keep(1800)
+    together = Image.new("RGB", (700, 353 * len(frames)))  # one palette, so that what stays the same costs nothing
+    for number, (frame, _) in enumerate(frames):
+        together.paste(frame, (0, 353 * number))
+    palette = together.quantize(256, kmeans=2)
+    first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame, _ in frames)
+    times = [milliseconds for _, milliseconds in frames]
+    first.save(folder / "explorer.gif", save_all=True, append_images=others, duration=times, loop=0, optimize=True)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hovers", type=int, default=200, help="hovers for each line of the table")
-    hovers = parser.parse_args().hovers
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="instead: take the documentation's pictures")
+    given = parser.parse_args()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         sys.exit("no Chromium on the PATH: install chromium or google-chrome")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1000, "height": 1400})
+        if given.pictures:
+            take_pictures(page, best_explorer(), given.pictures, Path(folder) / "page.html")
+        else:
+            measure_all(page, Path(folder), given.hovers)
+        browser.close()
+
+
+def measure_all(page: Page, folder: Path, hovers: int) -> None:
+    """Print the table."""
     episode = Pictograms(fold=0, split="novel")[20]
     toy = explore(load_model("toy", fold=0).segment(episode, trace=True), episode)
     if hasattr(os, "getloadavg"):
         print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; times in milliseconds")
     print("  grid layers   shown  MB    open s  computed and drawn   to the frame  region  reverse")
     print("                                       median    95 %   median   95 %    8x8")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1000, "height": 1400})
-        for name, explorer in (("toy", toy), ("large", large_explorer())):
-            measure(page, explorer, Path(folder) / f"{name}.html", hovers)
-        browser.close()
+    for name, explorer in (("toy", toy), ("large", large_explorer())):
+        measure(page, explorer, folder / f"{name}.html", hovers)
 
 
 if __name__ == "__main__":

@@ -323,11 +323,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _for_the_user(error: Exception) -> bool:
-    """Whether the message says all: a missing file, or an error that fss_lab itself raised."""
+    """Whether the message says all: a missing or forbidden file, or an error that fss_lab itself raised."""
     from fss_lab.checkpoints import CheckpointError
     from fss_lab.runs import RunError
 
-    if isinstance(error, RunError | CheckpointError | FileNotFoundError):
+    if isinstance(error, RunError | CheckpointError | FileNotFoundError | NotADirectoryError | PermissionError):
         return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     own = frame.f_globals.get("__name__", "").startswith("fss_lab.")

@@ -59,12 +59,15 @@ def _get(arguments: argparse.Namespace, root: Path) -> int:
     from fss_lab.datasets.real import data_folder
 
     manifest = read_manifest(arguments.manifest or data_folder() / "manifest.json")
-    downloads = [each for source in arguments.sources for each in manifest.get(source, [])]
+    missing = [source for source in arguments.sources if not manifest.get(source)]
+    if missing:
+        raise ValueError(f"the manifest lists no downloads of {', '.join(missing)}")
+    downloads = [each for source in arguments.sources for each in manifest[source]]
     places = get(
         downloads, root, patience=Patience(arguments.timeout), remove_archives=arguments.remove_archives, progress=True
     )
     for place in places:
-        print(f"checked and ready: {place}")
+        print(f"ready: {place}")
     return 0
 
 

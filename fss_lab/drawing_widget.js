@@ -126,7 +126,7 @@ function render({ model, el }) {
       context.beginPath();
       trace(context, stroke.points);
       if (stroke.tool === "polygon") {
-        context.fill();
+        context.fill("evenodd"); // as Pillow fills, where a polygon crosses itself
       } else {
         context.lineWidth = stroke.size;
         context.lineTo(...stroke.points[stroke.points.length - 1]); // a dot too has a length, of 0

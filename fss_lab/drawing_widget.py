@@ -115,7 +115,8 @@ class MaskPainter(anywidget.AnyWidget):
         self._draw()
 
     def __repr__(self) -> str:
-        return f"MaskPainter({self._size[0]} x {self._size[1]}, {self._marked:.1%} marked)"
+        height, width = self._size
+        return f"MaskPainter({width} x {height}, {self._marked:.1%} marked)"
 
     @property
     def support(self) -> tuple[Tensor, np.ndarray]:

@@ -93,7 +93,7 @@ class Settings:
 
     device: of the models. save_every: batches between two writes. cache_bytes: memory of each process for frozen
     features of images seen before, 0 for none; cache_directory: where the processes share them on disk.
-    Raises ValueError for numbers below 1 (cache_bytes: below 0).
+    Raises ValueError for numbers below 1 (cache_bytes: below 0), and for a device that torch does not know or lacks.
     """
 
     batch_size: int = 8
@@ -106,6 +106,12 @@ class Settings:
     def __post_init__(self) -> None:
         if min(self.batch_size, self.threads, self.save_every) < 1 or self.cache_bytes < 0:
             raise ValueError(f"batch_size, threads and save_every must be at least 1, got {self}")
+        try:
+            kind = torch.device(self.device).type
+        except RuntimeError as error:
+            raise ValueError(f"there is no device {self.device!r}; expected cpu, cuda, cuda:1, ...") from error
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise ValueError('torch finds no CUDA device here; choose device "cpu", or see `fss-lab doctor`')
 
     def cache(self) -> FeatureCache | None:
         """A new cache of this size, or None."""

@@ -49,6 +49,9 @@ DECODING_ERRORS = (
 )
 
 
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: values for which width and height change places
+
+
 class ImageError(ValueError):
     """An image or mask that cannot be read, or cannot be read in one way only."""
 
@@ -63,6 +66,11 @@ def load_image(source: Source) -> Tensor:
     name, content = _open(source)
     array = _rgb_from_pil(content, name) if isinstance(content, Image.Image) else _rgb_from_array(content, name)
     return torch.from_numpy(array.transpose(2, 0, 1).copy())
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an open image once its EXIF orientation is applied; reads the header only."""
+    return image.size if image.getexif().get(ORIENTATION) in SIDEWAYS else image.size[::-1]
 
 
 def load_mask(source: Source, *, foreground: int | None = None) -> Tensor:

@@ -55,7 +55,7 @@ def write_sample_pascal(root: str | Path, fold: int = 0, seed: int = 0, count: i
     root = Path(root)
     lists = root / "ImageSets" / "Segmentation"
     for folder in (root / "JPEGImages", root / "SegmentationClassAug", lists):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     for split, name, number in (("novel", "val", count), ("base", "train", 1), ("base", "train_noval", 1)):
         world = Pictograms(fold, split, seed=seed, episodes=number)
         world.shots = 0  # only the queries are rendered

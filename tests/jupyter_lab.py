@@ -4,48 +4,59 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from browser import launched
 
 TOKEN = "test"
-QUIET = {"fetchNews": "false", "checkForUpdates": False}  # no questions, no requests to the network
+# no questions, no requests to the network
+SETTINGS = {"@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False}}
 
 
 @contextmanager
 def open_notebook(folder: Path, cells: list[str]) -> Iterator[Any]:
-    """Start JupyterLab in `folder` and open a notebook of these code cells in Chromium.
+    """Start JupyterLab in `folder` and open a notebook of these code cells in Chromium; as `open_lab`."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, folder / "test.ipynb")
+    with open_lab(folder) as page:
+        visit(page, "test.ipynb")
+        yield page
 
+
+@contextmanager
+def open_lab(folder: Path, settings: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Any]:
+    """Start JupyterLab in `folder`; `visit` opens its notebooks.
+
+    settings: "extension/plugin" -> what a user would choose for it.
     Yields the Playwright page; requests that leave this machine are refused and listed in `page.refused`.
     Skips the test where there is no JupyterLab, Playwright or Chromium.
     """
     pytest.importorskip("jupyterlab", reason="needs JupyterLab")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, folder / "test.ipynb")
-    with _server(folder) as url, sync_api.sync_playwright() as playwright:
-        browser = _chromium(playwright, sync_api.Error)
+    with launched() as browser, _server(folder, {**SETTINGS, **(settings or {})}) as url:
         page = browser.new_page(viewport={"width": 1200, "height": 1100})
-        page.refused = []
+        page.lab, page.refused = url, []
         page.route(lambda address: not address.startswith((url, "data:", "blob:")), lambda route: _refuse(page, route))
-        page.goto(f"{url}/lab/tree/test.ipynb?token={TOKEN}&reset")
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)
-        page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.isReady", timeout=60_000)
-        try:
-            yield page
-        finally:
-            browser.close()
+        yield page
+
+
+def visit(page: Any, name: str, kernel: bool = True) -> None:
+    """Open a notebook of the folder, from the disk, and wait for its kernel if wanted."""
+    page.goto(f"{page.lab}/lab/tree/{name}?token={TOKEN}&reset")
+    if not kernel:
+        return
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)
+    page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.isReady", timeout=60_000)
 
 
 RUN_CELL = """async (number) => {
@@ -74,23 +85,16 @@ def _refuse(page: Any, route: Any) -> None:
     route.abort()
 
 
-def _chromium(playwright: Any, error: type[Exception]) -> Any:
-    own = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    try:
-        return playwright.chromium.launch(executable_path=own, args=["--no-sandbox"])
-    except error as failure:
-        pytest.skip(f"needs Chromium (`playwright install chromium`): {str(failure).splitlines()[0]}")
-
-
 @contextmanager
-def _server(folder: Path) -> Iterator[str]:
+def _server(folder: Path, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     home = folder / ".jupyter"
-    settings = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps(QUIET))
+    for plugin, chosen in settings.items():
+        file = home / "settings" / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(chosen))
     places = {"CONFIG": "config", "DATA": "data", "RUNTIME": "runtime"}
     environment = os.environ | {f"JUPYTER_{name}_DIR": str(home / place) for name, place in places.items()}
     environment |= {f"JUPYTERLAB_{name}_DIR": str(home / name.lower()) for name in ("SETTINGS", "WORKSPACES")}

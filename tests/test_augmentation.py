@@ -135,3 +135,8 @@ def test_evaluation_stretches_corner_to_corner() -> None:
     assert stretched[0, 0].tolist() == pytest.approx([0, 5, 10, 15, 20, 25, 30])
     mask = torch.tensor([[0, 1], [255, 0]], dtype=torch.uint8)
     assert stretch_mask(mask, 4).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [255, 255, 0, 0], [255, 255, 0, 0]]
+
+
+def test_a_stretched_white_image_stays_within_0_and_255() -> None:
+    stretched = stretch_image(torch.full((3, 360, 480), 255, dtype=torch.uint8), 256)  # unclamped: 255.00003
+    assert stretched.shape == (3, 256, 256) and stretched.min() > 254.99 and stretched.max() <= 255

@@ -15,7 +15,7 @@ from PIL import Image
 from fss_lab import MaskPainter, load_model
 from fss_lab.checkpoints import CheckpointError
 from fss_lab.datasets.pictograms import Pictograms
-from fss_lab.drawing_widget import CLEAR, SHOWN, brush, draw_mask, polygon
+from fss_lab.drawing_widget import CLEAR, HERE, SHOWN, brush, draw_mask, polygon
 from fss_lab.images import load_mask
 
 SQUARE = polygon([(10, 5), (30, 5), (30, 25), (10, 25)])
@@ -24,6 +24,14 @@ SQUARE = polygon([(10, 5), (30, 5), (30, 25), (10, 25)])
 @pytest.fixture
 def painter() -> MaskPainter:
     return MaskPainter(np.full((40, 60, 3), 128, np.uint8))
+
+
+def test_a_polygon_that_crosses_itself_is_empty_where_it_lies_twice() -> None:
+    """By the even-odd rule, which the browser's half has to use too."""
+    star = [(50 + 45 * np.sin(k * 0.8 * np.pi), 50 - 45 * np.cos(k * 0.8 * np.pi)) for k in range(5)]
+    mask = draw_mask((100, 100), [polygon(star)])
+    assert mask[50, 50] == 0 and mask[20, 50] == 1
+    assert 'context.fill("evenodd")' in (HERE / "drawing_widget.js").read_text(encoding="utf-8")
 
 
 def test_a_polygon_fills_what_it_surrounds() -> None:
@@ -90,7 +98,7 @@ def test_the_mask_follows_the_strokes_and_can_be_observed(painter: MaskPainter) 
     painter.undo()
     painter.undo()  # nothing left: no complaint
     assert seen == [area, 0, area, 0] and area > 0
-    assert repr(painter) == "MaskPainter(40 x 60, 0.0% marked)"
+    assert repr(painter) == "MaskPainter(60 x 40, 0.0% marked)"
     with pytest.raises(traitlets.TraitError):
         painter.mask = np.ones((40, 60), np.uint8)
 

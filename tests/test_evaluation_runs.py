@@ -181,7 +181,7 @@ def only(models):
     return {"plain": models()["plain"]}
 
 
-def test_bad_arguments_say_what_was_expected() -> None:
+def test_bad_arguments_say_what_was_expected(monkeypatch) -> None:
     for shard in ((0, 2), (3, 2)):
         with pytest.raises(ValueError, match="shard must be"):
             run(tiny_jobs(), settings=SETTINGS, shard=shard)
@@ -191,6 +191,11 @@ def test_bad_arguments_say_what_was_expected() -> None:
         run([*tiny_jobs(), *tiny_jobs()], settings=SETTINGS)
     with pytest.raises(ValueError, match="must be at least 1"):
         Settings(threads=0)
+    with pytest.raises(ValueError, match="there is no device 'gpu'; expected cpu, cuda"):
+        Settings(device="gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="finds no CUDA device here"):
+        Settings(device="cuda:1")
 
 
 def test_facts_tell_all_that_decides_the_numbers() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from fss_lab.course.notebooks import (
 )  # fmt: skip
 
 EXPECTED = "expected.json"
+TOLERANCE = 0.005  # other processors round differently, which may turn a pixel; on one, values stay what they are
+SLOW = 45  # seconds that a notebook may take as shipped, on two cores
 PRESS = """\
 from fss_lab.widgets import Browse
 
@@ -40,6 +44,8 @@ def execute(path: str | Path, given: Mapping[str, Any] | None = None, press: boo
 
     given: values for names of its parameters cell. press: afterwards set every control of every Browse to each of
     its options. Returns the executed notebook.
+    The kernel's threads sleep while they wait (OMP_WAIT_POLICY, unless it is set): where other programs want the
+    cores too, threads that spin slow a notebook down several times.
     Raises CourseError for a parameter that the notebook does not have, a cell that fails or was left out.
     """
     path = Path(path)
@@ -49,6 +55,7 @@ def execute(path: str | Path, given: Mapping[str, Any] | None = None, press: boo
         raise CourseError(f"{path.name} has no parameter {', '.join(unknown)}, only {', '.join(known)}")
     if press:
         notebook.cells.append(nbformat.v4.new_code_cell(PRESS, id="press-everything"))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of each notebook that it is given as an object
     try:
         done = papermill.execute_notebook(
@@ -58,6 +65,7 @@ def execute(path: str | Path, given: Mapping[str, Any] | None = None, press: boo
             cwd=str(path.parent),
             kernel_name="python3",
             progress_bar=False,
+            store_widget_state=False,  # megabytes that no reader of a notebook can use
             extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which warns of having no encryption
         )
     except PapermillExecutionError as error:
@@ -81,27 +89,31 @@ def refresh(path: str | Path) -> None:
     write_atomically(path, text(notebook).encode())
 
 
-def varied(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """What expected.json says for each notebook: `parameters` of another run, `values` it recorded, `tolerance`."""
+def expectations(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """What expected.json says for each notebook: `shipped`, the values that it records as shipped; `parameters` of
+    another run and the `values` of that; where TOLERANCE is not right for it, `tolerance`.
+    """
     return json.loads((Path(folder) / EXPECTED).read_text(encoding="utf-8"))
 
 
 def refresh_expected(path: str | Path) -> None:
-    """Run a notebook with its other parameters and write what it records into expected.json beside it.
+    """Write into expected.json what a notebook recorded as shipped, and what it records with its other parameters.
 
-    Raises CourseError if expected.json has no parameters for it, or the run fails or records nothing.
+    The former is taken from its outputs, the latter from a run. Raises CourseError if expected.json has no parameters
+    for it, if the run fails, or if either records nothing.
     """
     path = Path(path)
-    entries = varied(path.parent)
-    if path.stem not in entries:
+    if path.stem not in (entries := expectations(path.parent)):
         raise CourseError(f'{EXPECTED} has no entry for {path.stem}; add one with "parameters" and "values": {{}}')
-    entries[path.stem]["values"] = records(execute(path, entries[path.stem]["parameters"]))
-    if not entries[path.stem]["values"]:
+    varied = execute(path, entries[path.stem]["parameters"])
+    found = {"shipped": records(read(path)), "values": records(varied)}
+    if not all(found.values()):
         raise CourseError(f"{path.name} records no value; use fss_lab.notebook.record")
+    entries[path.stem].update(found)
     write_atomically(path.parent / EXPECTED, (json.dumps(entries, indent=2) + "\n").encode())
 
 
-def differences(found: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float) -> list[str]:
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float = TOLERANCE) -> list[str]:
     """How recorded values differ from the expected ones: names, and numbers by more than the tolerance.
 
     Whole numbers and truth values must be equal; others may differ by `tolerance`, absolute or relative.
@@ -117,13 +129,21 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any], tolerance
 
 
 def refresh_all(paths: Iterable[Path]) -> list[str]:
-    """Refresh notebooks and their expected values; tells how it goes. Returns what went wrong, a text for each."""
+    """Refresh notebooks and their expected values; tells how it goes and how long each takes as shipped.
+
+    Returns what went wrong, a text for each.
+    """
     wrong = []
     for path in paths:
-        print(f"{path.name} ...", flush=True)
+        print(f"{path.name} ... ", end="", flush=True)
+        start = time.monotonic()
         try:
             refresh(path)
+            seconds = time.monotonic() - start
+            slow = f", more than {SLOW}: is it too long, or this machine busy?" if seconds > SLOW else ""
+            print(f"{seconds:.0f} s{slow}", flush=True)
             refresh_expected(path)
         except CourseError as error:
+            print("failed", flush=True)
             wrong.append(str(error))
     return wrong

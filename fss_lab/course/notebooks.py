@@ -26,6 +26,7 @@ LANGUAGE = {  # without the version of Python, which differs between machines
     "pygments_lexer": "ipython3",
     "codemirror_mode": {"name": "ipython", "version": 3},
 }
+WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 # folders that only some machines have, at the beginning of a path
 MACHINE_PATH = re.compile(r"(?<![\w.)\]])(/(home|root|tmp|work|opt|usr|mnt|Users)/\w|[A-Z]:\\\\?\w)")
@@ -114,8 +115,15 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
     for cell in notebook.cells:
         cell.metadata = {name: cell.metadata[name] for name in ("nbgrader", "tags") if cell.metadata.get(name)}
     for cell in code_cells(notebook):
-        cell.outputs = [each for each in cell.outputs if not any("widget" in kind for kind in each.get("data", {}))]
+        cell.outputs = [each for each in cell.outputs if not _only_widget(each)]
+        for output in cell.outputs:
+            output.get("data", {}).pop(WIDGET, None)
     return notebook
+
+
+def _only_widget(output: NotebookNode) -> bool:
+    """Whether an output shows nothing without a kernel: a widget that brings no picture with it."""
+    return WIDGET in output.get("data", {}) and "image/png" not in output.data
 
 
 def problems(notebook: NotebookNode) -> list[str]:
@@ -190,6 +198,8 @@ def output_problems(notebook: NotebookNode) -> list[str]:
     found = []
     if notebook.metadata.get("fss_lab", {}).get("executed") != code_hash(notebook):
         found.append("its code is not the code that was executed: run `python lab.py notebooks`")
+    if "widgets" in notebook.metadata:
+        found.append("it holds the state of widgets, which shows nothing without a kernel")
     counts = [cell.execution_count for cell in code_cells(notebook)]
     if counts != list(range(1, len(counts) + 1)):
         found.append(f"not all cells were executed once, in order: {counts}")
@@ -201,7 +211,7 @@ def output_problems(notebook: NotebookNode) -> list[str]:
             found.append(f"cell {cell.id} wrote to stderr: {output.text.strip()[:200]}")
         if "image/png" in data and not output.metadata.get("image/png", {}).get("alt"):
             found.append(f"cell {cell.id} shows an image without alternative text")
-        if any("widget" in kind for kind in data):
+        if WIDGET in data:
             found.append(f"cell {cell.id} holds a widget, which shows nothing without a kernel")
         written = output.get("text", "") + "".join(str(value) for kind, value in data.items() if kind != "image/png")
         if path := MACHINE_PATH.search(written):

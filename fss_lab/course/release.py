@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import uuid
 from collections.abc import Iterable
@@ -52,15 +53,16 @@ def release(paths: Iterable[Path], output: str | Path) -> list[Path]:
     notebooks = {path: read(path) for path in paths}
     if wrong := [f"{path.name}: {each}" for path, notebook in notebooks.items() for each in problems(notebook)]:
         raise CourseError("nothing was released:\n    " + "\n    ".join(wrong))
-    editions = {path.name: text(_converted(path.name, notebook)) for path, notebook in notebooks.items()}
+    beside = [extra for extra in {path.with_name(name) for path in paths for name in BESIDE} if extra.exists()]
+    names = {path.name for path in [*paths, *beside]}
+    editions = {path.name: text(_linked(_converted(path.name, each), names)) for path, each in notebooks.items()}
     aside = output.with_name(f".{output.name}.{uuid.uuid4().hex}.tmp")
     try:
         aside.mkdir(parents=True)
         for name, content in editions.items():
             (aside / name).write_text(content, encoding="utf-8", newline="\n")
-        for extra in {path.with_name(name) for path in paths for name in BESIDE}:
-            if extra.exists():
-                shutil.copy(extra, aside)
+        for extra in beside:
+            shutil.copy(extra, aside)
         if output.exists():
             output.rmdir()
         aside.rename(output)
@@ -85,6 +87,15 @@ def _converted(name: str, notebook: NotebookNode) -> NotebookNode:
         raise
     except Exception as error:  # nbgrader's converters raise several kinds
         raise CourseError(f"nothing was released: nbgrader refuses {name}: {error}") from error
+
+
+def _linked(notebook: NotebookNode, names: set[str]) -> NotebookNode:
+    """With links to files of these names, and to the web; of other links the words alone stay."""
+    link = re.compile(r"(?<!!)\[([^\]]+)\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)")
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = link.sub(lambda found: found[0] if found[2] in names else found[1], cell.source)
+    return notebook
 
 
 def _unsolved(notebook: NotebookNode) -> set[str]:

@@ -1,4 +1,4 @@
-"""Unpacking tar and zip archives: all members are looked at before a single file is written, and links never are."""
+"""Unpacking a folder of a tar or zip archive: all is looked at before a single file is written, and links never are."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def unpack(archive: Path, folder: str, into: Path, progress: bool = False) -> Pa
     """Unpack what lies below `folder` in a tar (also compressed) or zip archive, as `into / folder`.
 
     Nothing is left behind if that fails. Raises DataError for an archive that is damaged or lacks the folder; that has
-    a member with an absolute path or one that leads out of it, a link or a device; or where the disk is too small.
+    a member with an absolute path or one that leads out of it, or below the folder a link or a device; or where the
+    disk is too small.
     """
     into.mkdir(parents=True, exist_ok=True)
     aside, target = into / f".{archive.name}.unpacking", into / folder
     shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
     try:
-        with _opened(archive) as (members, open_member):
-            wanted = [each for each in members if PurePosixPath(each.name).is_relative_to(folder)]
+        with _opened(archive, folder) as (wanted, open_member):
             if not wanted:
                 raise DataError(f"{archive} holds no {folder}; it is another archive than expected")
             check_space(into, sum(each.size for each in wanted), f"to unpack {archive.name}")
@@ -72,28 +72,33 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tuple[list[Member], Any]]:
-    """The checked members of an archive, and a function that opens one."""
+def _opened(archive: Path, folder: str) -> Iterator[tuple[list[Member], Any]]:
+    """The checked members of an archive below `folder`, and a function that opens one."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as zipped:
             kinds: list[tuple[str, int, str, Any]] = [
                 (each.filename, each.file_size, _zip_kind(each), each) for each in zipped.infolist()
             ]
-            yield _checked(archive, kinds), lambda member: zipped.open(member.handle)
+            yield _checked(archive, folder, kinds), lambda member: zipped.open(member.handle)
     else:
         with tarfile.open(archive) as tarred:
             kinds = [(each.name, each.size, _tar_kind(each), each) for each in tarred]
-            yield _checked(archive, kinds), lambda member: _tar_file(tarred, member)
+            yield _checked(archive, folder, kinds), lambda member: _tar_file(tarred, member)
 
 
-def _checked(archive: Path, kinds: list[tuple[str, int, str, Any]]) -> list[Member]:
-    for name, _, kind, _ in kinds:
+def _checked(archive: Path, folder: str, kinds: list[tuple[str, int, str, Any]]) -> list[Member]:
+    wanted = []
+    for name, size, kind, handle in kinds:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or name[1:2] == ":":
             raise DataError(f"{archive} has a member that leads out of its folder: {name!r}; nothing was unpacked")
+        if not path.is_relative_to(folder):  # is not written, so a link there does no harm
+            continue
         if kind not in ("file", "directory"):
             raise DataError(f"{archive} has a member that is a {kind}: {name!r}; nothing was unpacked")
-    return [Member(name, size, handle) for name, size, kind, handle in kinds if kind == "file"]
+        if kind == "file":
+            wanted.append(Member(name, size, handle))
+    return wanted
 
 
 def _zip_kind(info: zipfile.ZipInfo) -> str:

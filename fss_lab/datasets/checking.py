@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,15 +125,16 @@ def check(
 
 def present(root: str | Path) -> list[str]:
     """Which of "pascal" and "coco" lie below `root`. Raises DataError for none."""
-    found, missing = [], []
+    found = []
     for dataset, find in {"pascal": pascal.voc_root, "coco": coco.coco_root}.items():
-        try:
+        with suppress(DataError):
             find(root)
             found.append(dataset)
-        except DataError as error:
-            missing.append(str(error))
     if not found:
-        raise DataError("; ".join(missing))
+        raise DataError(
+            f"{root} holds neither PASCAL VOC 2012 (expected in VOCdevkit/VOC2012) nor COCO 2014 (expected in coco); "
+            "`fss-lab data get` downloads them, --root names another folder"
+        )
     return found
 
 

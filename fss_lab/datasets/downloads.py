@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
-import io
 import json
 import time
 import urllib.error
@@ -18,7 +17,7 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm.auto import tqdm
 
@@ -29,7 +28,7 @@ from fss_lab.datasets.scanning import DataError
 FORMAT = 1
 BLOCK = 2**20
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers after which a server is asked again
-_BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+_BROKEN = (OSError, http.client.HTTPException)  # time-outs, resets, TLS, no route; of our own file: DataError
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def _transfer(url: str, part: Path, download: Download, timeout: float, bar: Any
         if total is not None:
             check_space(part.parent, total - start, f"to download {download.name}")
         bar.total, bar.n = total, start
-        with part.open("ab" if start else "wb", buffering=0) as file:  # nothing is left to fail when it is closed
+        with _open(part, "ab" if start else "wb") as file:
             while block := answer.read1(BLOCK):  # what has come, without waiting for a full block
                 _write(file, block)
                 bar.update(len(block))
@@ -215,15 +214,27 @@ def _transfer(url: str, part: Path, download: Download, timeout: float, bar: Any
         raise ConnectionError(f"the connection ended after {_size(part)} of {total} bytes")
 
 
-def _write(file: io.FileIO, block: bytes) -> None:
-    """Write, so that a full disk is not taken for a broken connection."""
+def _open(part: Path, mode: str) -> IO[bytes]:
+    """Open to write, unbuffered: nothing is left to fail when the file is closed."""
+    try:
+        return part.open(mode, buffering=0)
+    except OSError as error:
+        raise _unwritable(part, error) from error
+
+
+def _write(file: IO[bytes], block: bytes) -> None:
     rest = memoryview(block)
     try:
         while rest:
             rest = rest[file.write(rest) :]
     except OSError as error:
-        advice = "free some disk space" if error.errno == errno.ENOSPC else "look at the disk"
-        raise DataError(f"{file.name} cannot be written ({error}); {advice} and run the same command again") from error
+        raise _unwritable(file.name, error) from error
+
+
+def _unwritable(part: str | Path, error: OSError) -> DataError:
+    """So that a full disk is not taken for a broken connection."""
+    advice = "free some disk space" if error.errno == errno.ENOSPC else "look at the disk and who may write there"
+    return DataError(f"{part} cannot be written ({error}); {advice}, and run the same command again")
 
 
 def _size(path: Path) -> int:

@@ -255,7 +255,9 @@ def load_or_draw(
     if len(found) != count:
         wrong.append(f"{len(found)} episodes, not {count}")
     if wrong:
-        raise ValueError(f"{path} holds other episodes than asked for: {'; '.join(wrong)}. Choose another directory")
+        raise ValueError(
+            f"{path} holds other episodes than asked for: {'; '.join(wrong)}. Choose another directory, or delete it"
+        )
     return found
 
 

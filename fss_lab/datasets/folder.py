@@ -18,11 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from fss_lab.datasets.episodes import ListedEpisodes, benchmark, draw_episodes
-from fss_lab.images import ImageError, load_image, load_mask
+from fss_lab.images import ImageError, load_image, load_mask, upright_size
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 UNREADABLE = (".heic", ".heif", ".avif")  # what telephones write and Pillow alone does not read
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: values for which width and height change places
 
 
 @dataclass(frozen=True)
@@ -169,8 +168,8 @@ def _look(root: Path) -> tuple[list[Photo], list[str]]:
 
 def _read_mask(photo: Photo) -> Tensor:
     mask = load_mask(photo.mask)
-    with Image.open(photo.image) as image:  # reads the header only
-        size = image.size if image.getexif().get(ORIENTATION) in SIDEWAYS else image.size[::-1]
+    with Image.open(photo.image) as image:
+        size = upright_size(image)
     if tuple(mask.shape) != size:
         raise ImageError(
             f"{photo.mask} has {mask.shape[1]} x {mask.shape[0]} pixels but its photo {photo.image.name} has "

@@ -54,7 +54,10 @@ def coco_map(regions: Regions) -> np.ndarray:
 def write_map(
     draw: Callable[[Any], np.ndarray | bytes], palette: Sequence[int], task: tuple[Path, Any]
 ) -> tuple[Path, str] | None:
-    """Write the map `task[0]` from its source `task[1]` in one step; or say which file is bad, and why."""
+    """Write the map `task[0]` from its source `task[1]` in one step; or say which file is bad, and why.
+
+    Raises OSError where the map cannot be written; nothing of it is left then.
+    """
     path, source = task
     try:
         drawn = draw(source)
@@ -62,11 +65,14 @@ def write_map(
         where = source if isinstance(source, Path) else path
         return where, f"could not be made into a label map ({type(error).__name__}: {error})"
     aside = path.with_name(f".{path.name}.tmp")
-    if isinstance(drawn, bytes):
-        aside.write_bytes(drawn)
-    else:
-        image = Image.fromarray(drawn)
-        image.putpalette(list(palette))  # makes it a palette image with the labels as indices
-        image.save(aside, format="PNG")
-    os.replace(aside, path)
+    try:
+        if isinstance(drawn, bytes):
+            aside.write_bytes(drawn)
+        else:
+            image = Image.fromarray(drawn)
+            image.putpalette(list(palette))  # makes it a palette image with the labels as indices
+            image.save(aside, format="PNG")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)  # gone already after the rename
     return None

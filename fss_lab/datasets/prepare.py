@@ -1,6 +1,7 @@
 """Making label maps: SegmentationClassAug from VOC and SBD, and COCO's from its instances.
 
-Each map is written in one step and made only once, so that an interrupted run goes on where it was.
+Each map is written in one step and made only once, so that an interrupted run goes on where it was. None is flushed to
+the disk, for 123,000 flushes take long: after a power cut a new map may be empty, and an empty one is made again.
 """
 
 from __future__ import annotations
@@ -8,8 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from fss_lab.checkpoints import write_atomically
 from fss_lab.datasets import coco, pascal
 from fss_lab.datasets.painting import coco_map, voc_map, write_map
 from fss_lab.datasets.pictograms import voc_palette
@@ -57,7 +58,7 @@ def prepare_pascal(
     root = Path(root)
     voc, sbd = pascal.voc_root(root), root / "benchmark_RELEASE" / "dataset" / "cls"
     own = {path.stem: path for path in sorted((voc / "SegmentationClass").glob("*.png"))}
-    others = {path.stem: path for path in sorted(sbd.glob("*.mat"))}
+    others = {path.stem: path for path in sorted(sbd.glob("[!.]*.mat"))}  # no "._x.mat" that macOS puts into archives
     for found, where, source in ((own, voc / "SegmentationClass", "voc"), (others, sbd, "sbd")):
         if not found:
             raise DataError(f"{where} holds no label maps; run `fss-lab data get {source} --root {root}` first")
@@ -151,30 +152,43 @@ def _make(
 ) -> Prepared:
     """Write the maps that are not there yet, in `workers` processes."""
     folder.mkdir(parents=True, exist_ok=True)
-    there = {path.name for path in folder.iterdir()}
+    there = {path.name for path in os.scandir(folder) if path.stat().st_size}
     todo = [task for task in tasks if task[0].name not in there]
     workers = workers or min(8, os.cpu_count() or 1)
     write = partial(write_map, draw, voc_palette())
     shown = partial(tqdm, total=len(todo), desc=folder.name, unit="map", disable=None if progress else True)
-    if workers == 1 or len(todo) < 100:  # a process takes longer to start than these
-        problems = list(shown(map(write, todo)))
-    else:
-        # "spawn" is what all platforms have, and is safe beside threads
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            try:
-                problems = list(shown(pool.map(write, todo, chunksize=16)))
-            except BrokenProcessPool as error:
-                raise DataError(
-                    "a process that makes label maps died, often for lack of memory; use fewer --workers. What is made "
-                    "is kept: the same command goes on"
-                ) from error
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    try:
+        if workers == 1 or len(todo) < 100:  # a process takes longer to start than these
+            problems = list(shown(map(write, todo)))
+        else:
+            problems = _in_processes(workers, write, todo, shown)
+    except OSError as error:
+        raise DataError(
+            f"a label map in {folder} could not be written ({error}); free some disk space, or see that you may write "
+            "there. What is made is kept: the same command goes on"
+        ) from error
     bad = [Bad(*problem) for problem in problems if problem is not None]
     if not skip_bad:
         refuse(bad, f"{folder}: {len(todo) - len(bad)} label maps made")
     return Prepared(folder, len(todo) - len(bad), len(tasks) - len(todo), tuple(bad))
+
+
+def _in_processes(
+    workers: int, write: Callable[[Task], Any], todo: Sequence[Task], shown: Callable[[Iterable[Any]], Iterable[Any]]
+) -> list[Any]:
+    """What `write` returns for each task, in order; shown: passes results on and draws a progress bar."""
+    # "spawn" is what all platforms have, and is safe beside threads
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return list(shown(pool.map(write, todo, chunksize=16)))
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a process that makes label maps died, often for lack of memory; use fewer --workers. What is made is "
+                "kept: the same command goes on"
+            ) from error
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _place_list(root: Path, voc: Path) -> None:
@@ -183,19 +197,21 @@ def _place_list(root: Path, voc: Path) -> None:
     if not source.exists() and not target.exists():
         raise DataError(f"{source} is missing; run `fss-lab data get sbd --root {root}` first")
     if source.exists():
-        shutil.copyfile(source, target)
+        write_atomically(target, source.read_bytes())
 
 
 def _keep_rule(path: Path, rule: str) -> None:
     """Write down by which rule maps are painted; refuse to mix two."""
-    before = json.loads(path.read_text(encoding="utf-8"))["overlap"] if path.exists() else rule
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["overlap"] if path.exists() else rule
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged; delete {path.parent} to paint the label maps again") from error
     if before != rule:
         raise DataError(
             f"{path.parent} holds label maps painted with --overlap {before}, not {rule}; delete that folder to paint "
             "them again"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"overlap": rule}) + "\n", encoding="utf-8")
+    write_atomically(path, f"{json.dumps({'overlap': rule})}\n".encode())
 
 
 def _need(module: str, what: str) -> None:

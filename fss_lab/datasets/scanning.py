@@ -21,10 +21,13 @@ from tqdm.auto import tqdm
 
 from fss_lab.checkpoints import CheckpointError, write_atomically
 from fss_lab.episode import IGNORE
-from fss_lab.images import DECODING_ERRORS
+from fss_lab.images import DECODING_ERRORS, upright_size
 
 FORMAT = 1
-MISSING = "is missing; prepare or download it again"
+REMEDY = {  # by suffix; `prepare` makes no map that is there already, `get` unpacks no folder that is
+    ".png": "delete it if it is there, and run `fss-lab data prepare`",
+    ".jpg": "unpack it again from the data set's archive",
+}
 Entry = dict[str, Any]
 
 
@@ -59,10 +62,10 @@ def look_at_label(path: Path) -> Entry:
 
 
 def look_at_photo(path: Path) -> Entry:
-    """Size of a photograph, after all of it was decoded."""
+    """Size of a photograph as `load_image` gives it, upright, after all of it was decoded."""
     with Image.open(path) as image:
         image.load()
-        return {"size": [image.height, image.width]}
+        return {"size": list(upright_size(image))}
 
 
 def scan(
@@ -96,7 +99,7 @@ def scan(
             _write_index(index, kept)
     entries, bad = {}, []
     for name, stamp in stamps.items():
-        entry = kept[name][1] if stamp else {"bad": MISSING}
+        entry = kept[name][1] if stamp else {"bad": f"is missing; {REMEDY[suffix]}"}
         if "bad" in entry:
             bad.append(Bad(folder / f"{name}{suffix}", entry["bad"]))
         else:
@@ -115,7 +118,7 @@ def scan_labels(
         areas = {int(value): count for value, count in entry["areas"].items()}
         wrong = sorted(set(areas) - allowed)
         if wrong:
-            reason = f"holds the labels {wrong[:5]}; expected 0..{classes} and 255 (ignore). Prepare it again"
+            reason = f"holds the labels {wrong[:5]}; expected 0..{classes} and 255 (ignore); {REMEDY['.png']}"
             bad.append(Bad(folder / f"{name}.png", reason))
         else:
             maps[name] = LabelMap((entry["size"][0], entry["size"][1]), areas)
@@ -137,7 +140,7 @@ def size_mismatch(photo: Sequence[int], label: Sequence[int]) -> str:
     """What is wrong where a photograph and its label map have other sizes, each (height, width)."""
     return (
         f"is {photo[0]} x {photo[1]} pixels, but its label map {label[0]} x {label[1]} (height x width); "
-        "download the photograph and prepare the label map again"
+        f"the photograph: {REMEDY['.jpg']}; the label map: {REMEDY['.png']}"
     )
 
 
@@ -155,7 +158,7 @@ def read_label(path: Path) -> np.ndarray:
     try:
         return np.array(_open_label(path))  # of a palette image: its indices
     except DECODING_ERRORS as error:
-        raise DataError(str(Bad(path, _reason(error)))) from error
+        raise DataError(str(Bad(path, _reason(path, error)))) from error
 
 
 def _open_label(path: Path) -> Image.Image:
@@ -170,13 +173,13 @@ def _look(path: Path, look: Callable[[Path], Entry]) -> Entry:
     try:
         return look(path)
     except DECODING_ERRORS as error:
-        return {"bad": _reason(error)}
+        return {"bad": _reason(path, error)}
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError):
-        return MISSING
-    return f"cannot be used ({error or type(error).__name__}); prepare or download it again"
+def _reason(path: Path, error: BaseException) -> str:
+    missing = isinstance(error, FileNotFoundError)
+    problem = "is missing" if missing else f"cannot be used ({error or type(error).__name__})"
+    return f"{problem}; {REMEDY[path.suffix]}"
 
 
 def _stamp(path: Path) -> list[int] | None:

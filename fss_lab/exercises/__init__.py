@@ -38,8 +38,8 @@ def call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     before = {which: value.detach().clone() for which, value in given.items() if isinstance(value, Tensor)}
     try:
         result = function(*arguments, **keywords)
-    except NotImplementedError:
-        raise ExerciseError(f"{name} is not written yet: put your code where it raises NotImplementedError.") from None
+    except NotImplementedError as error:
+        raise ExerciseError(_unwritten(function, error)) from None
     except ExerciseError:
         raise
     except Exception as error:
@@ -115,6 +115,15 @@ def _numbers(value: Any, what: str) -> Tensor:
 
 def _short(value: Tensor) -> str:
     return f"{value.item():.5g}"
+
+
+def _unwritten(function: Callable[..., Any], error: Exception) -> str:
+    """Which function is still a stub: the reader's own, or one of an earlier exercise that it calls."""
+    name, stub = (getattr(function, "__name__", str(function)), traceback.extract_tb(error.__traceback__)[-1].name)
+    code = getattr(function, "__code__", None)
+    if code is None or stub == code.co_name:
+        return f"{name} is not written yet: put your code where it raises NotImplementedError."
+    return f"{name} uses {stub}, which is not written yet: do that exercise first, or see its hint for how to skip it."
 
 
 def _where(function: Callable[..., Any], error: Exception) -> str:

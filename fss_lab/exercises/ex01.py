@@ -58,8 +58,11 @@ def check_intersection_union(function: Answer) -> None:
     truth = torch.tensor([[1, 1, 0, 255], [1, 1, 0, 255], [1, 0, 0, 255], [0, 0, 0, 0]])
     mask = torch.tensor([[0, 1, 1, 1], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]).bool()  # I: 2, U: 5 + 6 - 2
     truthy = "255 counts as object here: `truth.bool()` is true for 255 as well; the object is where truth == 1."
+    found = _pair(call(function, mask, truth))
+    if max(found) > mask.numel():
+        raise ExerciseError("You add up the values of truth, 255 among them; compare first (truth == 1), then count.")
     compare(
-        _pair(call(function, mask, truth)),
+        found,
         (2, 9),
         "(I, U)",
         {

@@ -43,6 +43,8 @@ def check_attention(function: Answer) -> None:
     found = call(function, q, k, v)
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise ExerciseError("attention must return two tensors, the weights and what was read: (A, O).")
+    if [getattr(each, "shape", None) for each in found] == [(2, 2), (2, 3)]:
+        raise ExerciseError("You return (O, A); the weights come first: (A, O).")
     weights = check_tensor(found[0], (2, 3), "the weights A")
     products, cosines = q @ k.T, torch.cosine_similarity(q[:, None], k[None], dim=-1)
     high, low = 0.786986, 0.106507  # e^2 / (e^2 + 2) and 1 / (e^2 + 2)
@@ -59,6 +61,9 @@ def check_attention(function: Answer) -> None:
             "You divide by d; it must be the square root of d.": (products / 4).softmax(1),
             "You divide by the square root of L, the number of tokens; it must be that of d, the vectors' length.": (
                 products / 3**0.5
+            ).softmax(1),
+            "You divide by the square root of N, the number of cells; it must be that of d, the vectors' length.": (
+                products / 2**0.5
             ).softmax(1),
             "Your softmax runs over the N cells; it must run over the L tokens: each row of A adds up to 1.": (
                 (products / 2).softmax(0)

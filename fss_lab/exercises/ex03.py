@@ -121,6 +121,13 @@ def check_paired_interval(function: Answer) -> None:
                 float(differences.mean()) + 2 * spread,
             ],
             "The order is (low, high).": quantiles(means, 0.975, 0.025),
+            "You take means over the replicates (dim=0); each replicate, a row of drawn, needs its mean (dim=1).": (
+                quantiles(differences[drawn].mean(0), 0.025, 0.975)
+            ),
+            "You subtract quantiles of same and other; take the quantiles of the differences.": [
+                float(same[drawn].mean(1).quantile(share) - other[drawn].mean(1).quantile(share))
+                for share in (0.025, 0.975)
+            ],
         },
     )
     passed("Same draws for both: what the episodes have in common drops out.")

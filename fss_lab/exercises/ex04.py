@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fss_lab.exercises import ExerciseError, call, check_tensor, compare, passed
@@ -51,7 +52,15 @@ def check_prototype(function: Function) -> None:
     masks = torch.rand(2, 3, 1, 5, 5, generator=torch.Generator().manual_seed(1))
     many = check_tensor(call(function, batch, masks), (2, 3, 4, 1, 1), "your prototype of (B, K, C, h, w)")
     each = torch.stack([torch.stack([function(batch[b, k], masks[b, k]) for k in range(3)]) for b in range(2)])
-    compare(many, each, "your prototype of several maps at once, against each map alone (sum over the last two axes)")
+    compare(
+        many,
+        each,
+        "your prototype of several maps at once, against each map alone (sum over the last two axes)",
+        {
+            "your prototype of several maps divides by the area of all masks together; each mask has its own: "
+            "M.sum((-2, -1), keepdim=True).": (batch * masks).sum((-2, -1), keepdim=True) / masks.sum()
+        },
+    )
     compare(many, prototype(batch, masks), "your prototype of a random map")
     passed("prototype: the mask's area divides, soft patches count in part, an empty mask gives zero")
 
@@ -89,7 +98,13 @@ def check_cosine_map(function: Function) -> None:
     generator = torch.Generator().manual_seed(0)
     batch, prototypes = (torch.randn(2, 3, 4, *s, generator=generator) for s in ((5, 5), (1, 1)))
     many = check_tensor(call(function, batch, prototypes), (2, 3, 1, 5, 5), "your map of (B, K, C, h, w)")
-    compare(many, cosine_map(batch, prototypes), "your map of random features")
+    one_length = (batch * prototypes).sum(-3, keepdim=True) / (batch.norm(dim=-3, keepdim=True) * prototypes.norm())
+    compare(
+        many,
+        cosine_map(batch, prototypes),
+        "your map of random features",
+        {"your ‖p‖ is one number for all prototypes; each has its own: take the norm over dim=-3.": one_length},
+    )
     passed("cosine_map: length does not matter, direction does, and a zero prototype is like nothing")
 
 
@@ -157,7 +172,18 @@ def check_discriminative_prior(function: Function) -> None:
     generator = torch.Generator().manual_seed(0)
     fg, bg = torch.rand(2, 3, 5, 5, generator=generator), torch.rand(2, 3, 5, 5, generator=generator)
     bg[0, 0] = 1  # here the background wins everywhere
-    compare(call(function, fg, bg), discriminative_prior(fg, bg), "your prior of several maps (each map for itself)")
+    lead = (fg - bg).clamp(min=0)
+    compare(
+        call(function, fg, bg),
+        discriminative_prior(fg, bg),
+        "your prior of several maps (each map for itself)",
+        {
+            "your maps share one stretch; each map has its own: use your `min_max`.": lead / lead.max(),
+            "your maps are divided by their maxima, not stretched: use your `min_max`.": (
+                lead / (lead.amax((-2, -1), keepdim=True) + 1e-7)
+            ),
+        },
+    )
     passed("discriminative_prior: only where the object wins, and by how much")
 
 
@@ -171,6 +197,7 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> Non
     one = _priors(function, query, support[:, :1], masks[:, :1])
     wanted = generate_priors(query, support[:, :1], masks[:, :1])
     small = _similarities(query, support[:, :1], masks[:, :1], (4, 4))
+    raw = _similarities(query, support[:, :1], masks[:, :1], (8, 8), stretch=False)
     early = resize(discriminative_prior(*small).mean(1, keepdim=True), (8, 8))
     compare(
         one[0],
@@ -178,10 +205,14 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> Non
         "your P_fg of one shot",
         {
             "your P_fg is the background's: use the prototype under M, not under 1 − M.": wanted.background_similarity,
-            f"your P_fg {stretched}": min_max(wanted.foreground),
-            "your P_fg is a raw cosine; stretch each shot's map with min_max.": _raw(
-                query, support[:, :1], masks[:, :1]
-            ),
+            "your P_fg is stretched again, or too late: stretch the map of h × w cells once, then resize it and leave "
+            "it so.": min_max(wanted.foreground),
+            "your P_fg is a raw cosine; stretch each shot's map with min_max.": raw[0],
+            **{
+                f'your mask is made small by F.interpolate\'s "{mode}"; use `resize`, bilinear with aligned '
+                "corners.": _similarities(query, support[:, :1], masks[:, :1], (8, 8), mode)[0]
+                for mode in ("nearest", "bilinear")
+            },
         },
     )
     compare(
@@ -190,7 +221,10 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> Non
         "your P_d of one shot",
         {
             "your P_d is made on the small grid and resized afterwards; resize S_fg and S_bg to H × W first, then take "
-            "the discriminative prior.": early
+            "the discriminative prior.": early,
+            "your P_d compares raw cosines; stretch each of the two maps with min_max first.": (
+                discriminative_prior(raw[0], raw[1])
+            ),
         },
     )
     several = _priors(function, query, support, masks)
@@ -243,14 +277,11 @@ def _priors(
     return [check_tensor(each, shape, f"your {name}") for each, name in zip(found, ("P_fg", "P_d"), strict=True)]
 
 
-def _similarities(query: Tensor, support: Tensor, masks: Tensor, size: tuple[int, int]) -> list[Tensor]:
-    """S_fg and S_bg of each shot, (B, K, *size)."""
-    mask = resize(masks, support.shape[-2:]).unsqueeze(2)
+def _similarities(
+    query: Tensor, support: Tensor, masks: Tensor, size: tuple[int, int], shrink: str = "", stretch: bool = True
+) -> list[Tensor]:
+    """S_fg and S_bg of each shot, (B, K, *size). shrink: F.interpolate's mode for the masks; stretch: by min_max."""
+    grid = support.shape[-2:]
+    mask = (F.interpolate(masks, grid, mode=shrink) if shrink else resize(masks, grid)).unsqueeze(2)
     maps = (cosine_map(query.unsqueeze(1), prototype(support, region)).squeeze(2) for region in (mask, 1 - mask))
-    return [resize(min_max(each), size) for each in maps]
-
-
-def _raw(query: Tensor, support: Tensor, masks: Tensor) -> Tensor:
-    """The cosines with the first shot's object, not stretched, (B, 1, H, W)."""
-    mask = resize(masks[:, :1], support.shape[-2:])
-    return resize(cosine_map(query, prototype(support[:, 0], mask)), masks.shape[-2:])
+    return [resize(min_max(each) if stretch else each, size) for each in maps]

@@ -61,6 +61,7 @@ def check_support_similarity(function: Function) -> None:
             "your A is not stretched: apply min_max to each shot's map.": raw.mean(0),
             "your A is the sum over the shots; take the mean.": each.sum(0),
             "your A uses only the first shot; take the mean over all maps.": each[0],
+            "your A is the largest over the shots; take the mean.": each.amax(0),
         },
     )
     _needs_gradient(function, (foreground, support, masks), ("Mem_fg", "Mem_S"))
@@ -122,6 +123,12 @@ def check_refine_once(function: Function) -> None:
     }
     weight = [[[[0, 0.5], [1, 0]]]]
     mistakes = {hint: (a + b - 1).clamp(min=0) for hint, b in weights.items()}
+    mistakes["you return W before P_d; the order is `return Mem_d, P_d, W`."] = (
+        torch.tensor(weight).mul(wide - prior) + prior
+    )
+    first = refinement.refine_once(memory, prior, foreground, wide, a)
+    second = refinement.refine_once(first.memory, first.prior, foreground, wide, a)
+    mistakes["your W is that of the next round; return the one that you mixed with."] = second.weight
     mistakes["your W is not max(0, A + B − 1): use your `agreement`."] = a * _like(foreground, memory, prior)
     compare(found[2], weight, "your W", mistakes, tolerance=2e-3)
     w = torch.tensor(weight)
@@ -154,6 +161,7 @@ def check_refine_once(function: Function) -> None:
         raw = cosine_map(random[2], prototype(random[0], random[1]))
         unstretched = {
             "your B is not stretched: apply min_max to the cosines.": (random[4] + raw - 1).clamp(min=0),
+            "your round ignores `variant`; hand it on to `agreement`.": refinement.refine_once(*random).weight,
         }
         compare(mine[2], library.weight, f'your W of random memories, variant "{variant}"', unstretched)
         compare(mine[0], library.memory, f'your refined Mem_d of random memories, variant "{variant}"')
@@ -177,6 +185,7 @@ def check_refine(function: Function) -> None:
     again = wanted[0].memory
     stale = refinement.refine_once(again, prior, foreground, wide, a).memory
     fixed = refinement.refine_once(memory, wanted[0].prior, foreground, wide, a).memory
+    lost = refinement.refine_once(again, wanted[0].prior, foreground, wide, wanted[0].weight).memory
     for i, (mine, right) in enumerate(zip(found, wanted, strict=True), start=1):
         refined = _triple(mine, memory, prior)
         mistakes = {
@@ -184,6 +193,7 @@ def check_refine(function: Function) -> None:
             "and Mem_fg stays what it was.": again,
             "your second round still uses the first P_d; hand on the refined prior too.": stale,
             "your second round still uses the first Mem_d; hand on the refined memory too.": fixed,
+            "your A is overwritten, by W perhaps; A stays the same in every round.": lost,
         }
         compare(refined[0], right.memory, f"your Mem_d after round {i}", mistakes if i == 2 else None)
         compare(refined[1], right.prior, f"your P_d after round {i}")

@@ -88,6 +88,8 @@ def check_calibration_term(function: Function) -> None:
             "your c is the sum over the shots; divide by the number of visible ones.": similarity.sum(2),
             "your c is the largest over the shots; take the mean of the visible ones.": similarity.amax(2),
             "your c uses the first shot only; take the mean of the visible ones.": similarity[:, :, 0],
+            "your c is cut out by the masks; they only say which shots are visible; such a shot votes with its whole "
+            "map.": (similarity * masks[:, None]).sum(2) / masks[:, None].sum(2).clamp(min=1),
         },
     )
     batch = torch.rand(2, 2, 2, 3, 3, generator=torch.Generator().manual_seed(6))
@@ -98,8 +100,8 @@ def check_calibration_term(function: Function) -> None:
         raise ExerciseError("where no shot is visible your c is NaN or infinite (0 / 0); it must be 1 there.")
     if found[0].eq(0).all():
         raise ExerciseError(
-            "where no shot is visible your c is 0: that would silence the whole query memory. Return 1, which means no "
-            "bias."
+            "where no shot is visible your c is 0: that would turn down the query memory everywhere. Return 1, which "
+            "means no bias."
         )
     compare(found[0], torch.ones(2, 3, 3), "your c where no shot is visible")
     compare(found[1], batch[1, :, 0], "your c of an episode with one visible shot of two (each episode for itself)")
@@ -130,6 +132,9 @@ def check_calibration_bias(function: Function) -> None:
                 10 * (min_max(logits, dim=(-2,)) + columns - 1).clamp(max=0)
             ),
             "your ā is not stretched; apply min_max to every row first.": 10 * (logits + columns - 1).clamp(max=0),
+            "your ā is a softmax; stretch each row of logits with min_max.": (
+                10 * (logits.softmax(-1) + columns - 1).clamp(max=0)
+            ),
             "your c is added along the rows; it belongs to the keys, the columns: flatten it and add an axis before "
             "the last one.": 10 * (stretched + columns.mT - 1).clamp(max=0),
             "your bias multiplies ā and c; it must be their sum minus 1.": 10 * (stretched * columns - 1).clamp(max=0),
@@ -174,6 +179,7 @@ def check_calibrated_attention(function: Function) -> None:
                 (3 + 7 * tiny) / (1 + tiny)
             ],
             "your support block is the sum of the shots' values; take the mean.": [(6 + 7 * tiny + 5) / (2 + tiny)],
+            "you take a softmax of each part; join the three parts of the logits, then take one.": [3.0 + 7 + 5],
         },
         tolerance=1e-3,
     )
@@ -194,26 +200,32 @@ def check_calibrated_attention(function: Function) -> None:
             found,
             _reference(q, k, v, masks),
             f"your result of {shots} shots",
-            {"your logits are not divided by √d.": _reference(2 * q, k, v, masks)},
+            {
+                "your logits are not divided by √d.": _reference(2 * q, k, v, masks),
+                "your ā is stretched over the columns of supports and pointers too; only over those of the query "
+                "memory.": _reference(q, k, v, masks, whole_rows=True),
+            },
         )
     _gradients(function, q, k, v, masks)
     passed("calibrated_attention: one softmax over the mean support, the calibrated query memory and the pointers")
 
 
-def _reference(q: Tensor, k: Tensor, v: Tensor, masks: Tensor | None) -> Tensor:
-    """Step by step; masks None: no bias."""
-    n = q.shape[2]
-    shots = k.shape[2] // n - 1
-    bias: Tensor | float = 0.0
-    k_fixed = k.detach()
-    logits_memory = q.detach() @ k_fixed[:, :, shots * n : (shots + 1) * n].mT / math.sqrt(q.shape[-1])
+def _reference(q: Tensor, k: Tensor, v: Tensor, masks: Tensor | None, whole_rows: bool = False) -> Tensor:
+    """Step by step; masks None: no bias; whole_rows: the mistake of stretching logits over all columns."""
+    n, shots = q.shape[2], k.shape[2] // q.shape[2] - 1
+    memory, k_fixed = slice(n, 2 * n), k.detach()
+    k, v = (calibration.average_shots(x, shots, n) for x in (k, v))
+    logits = q @ k.mT / math.sqrt(q.shape[-1])
+    bias = torch.zeros_like(logits[..., memory])
     if masks is not None:
         blocks = k_fixed[:, :, : shots * n].unflatten(2, (shots, n))
         each = calibration.shot_similarity(k_fixed[:, :, shots * n : (shots + 1) * n], blocks, masks)
-        bias = calibration.calibration_bias(logits_memory, calibration.calibration_term(each, masks))
-    k, v = (calibration.average_shots(x, shots, n) for x in (k, v))
-    logits = q @ k.mT / math.sqrt(q.shape[-1])
-    logits = torch.cat([logits[..., :n], logits[..., n : 2 * n] + bias, logits[..., 2 * n :]], -1)
+        term = calibration.calibration_term(each, masks)
+        bias = calibration.calibration_bias(logits[..., memory], term)
+        if whole_rows:
+            stretched = min_max(logits.detach(), dim=(-1,))[..., memory]
+            bias = 10 * (stretched + term.flatten(-2).unsqueeze(-2) - 1).clamp(max=0)
+    logits = torch.cat([logits[..., :n], logits[..., memory] + bias, logits[..., 2 * n :]], -1)
     return logits.softmax(-1) @ v
 
 

@@ -82,6 +82,13 @@ def check_vote(function: Callable[[Tensor], Tensor]) -> None:
             "becomes all foreground.": torch.ones(2, 3)
         },
     )
+    odd = torch.arange(5)[:, None, None] < torch.tensor([[5, 3, 2, 0]])  # 5, 1, 4
+    compare(
+        call(function, odd),
+        [[1, 1, 0, 0]],
+        "the vote over 5 masks with 5, 3, 2 and 0 votes",
+        {"Half of 5 votes are 2.5, so 2 are not enough: do not round the half down (`//`).": [[1, 1, 1, 0]]},
+    )
     one = masks[3:4]
     compare(call(function, one), one[0], "the vote of one mask, which must be that mask,")
     passed("vote keeps what has at least half of the most votes, and nothing where nobody votes.")
@@ -117,6 +124,7 @@ def check_paired_gain(function: Callable[[Sequence[float], Sequence[float]], tup
             "episode hard is in both scores and cancels.": apart,
             "You divide by N where √N belongs.": spread / 4,
             "That is the variance of the mean; take the root.": spread**2 / 4,
+            "You divide the variance by √N; take its root first.": spread**2 / 2,
         },
     )
     shifted = _two_numbers(call(function, [0.75, 0.5, 0.25], [0.5, 0.25, 0.0]), "(mean, standard error)")
@@ -126,28 +134,47 @@ def check_paired_gain(function: Callable[[Sequence[float], Sequence[float]], tup
 
 def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, int, int, int]]) -> None:
     """function(prior, mask, truth) -> (missed by both, missed later, extra in both, extra later) in pixels."""
-    prior = torch.tensor([[0.9, 0.2, 0.8, 0.1, 0.7, 0.6, 0.1, 0.3]])
-    mask = torch.tensor([[1, 0, 0, 0, 1, 0, 1, 1]]).bool()
-    truth = torch.tensor([[1, 1, 1, 1, 0, 0, 0, 255]], dtype=torch.uint8)
-    found = call(function, prior, mask, truth)
-    told = _counts(found)
+    # two pixels missed by both, one later; two extra in both, three later; then right ones and four to ignore
+    prior = torch.tensor([[0.2, 0.1, 0.8, 0.7, 0.9, 0.1, 0.2, 0.3, 0.9, 0.3, 0.6, 0.1, 0.6, 0.8, 0.2, 0.4]])
+    mask = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0, 0, 1]]).bool()
+    truth = torch.tensor([[1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 255, 255, 255, 255]], dtype=torch.uint8)
+    told = _counts(call(function, prior, mask, truth))
     guess, known, wanted = prior > 0.5, truth != 255, truth == 1
-    ignoring = [2, 1, 1, 2]
-    whole = [int((wanted & ~guess).sum()), int((wanted & ~mask).sum()), int((~wanted & known & guess).sum()), 2]
+    extra = known & ~wanted & mask
+
+    def count(*kinds: Tensor) -> list[int]:
+        return [int(kind.sum()) for kind in kinds]
+
     compare(
         told,
-        [2, 1, 1, 1],
+        [2, 1, 2, 3],
         "(missed by both, missed later, extra in both, extra later)",
         {
-            "Pixels of 255 are neither object nor background: one of yours is counted as an extra.": ignoring,
+            "Pixels of 255 are neither object nor background: some of yours are counted as extra.": [2, 1, 3, 4],
+            "Pixels of 255 are neither object nor background: some of yours are counted as missed (`truth.bool()` "
+            "makes them object).": [3, 2, 2, 3],
+            "The fourth kind is what only the mask takes for object; you count all of its extras.": [2, 1, 2, 5],
+            "The second kind is what the prior had and the mask lost; you count all that the mask misses.": [
+                2,
+                3,
+                2,
+                3,
+            ],
+            "You count what the prior alone decides. Every kind asks for a wrong pixel of the mask: object without "
+            "`mask`, or background with it.": count(
+                wanted & ~guess, wanted & guess & ~mask, known & ~wanted & guess, extra & ~guess
+            ),
+            "The second kind is lost: the prior had it and the mask does not.": count(
+                wanted & ~mask & ~guess, wanted & guess, extra & guess, extra & ~guess
+            ),
             "You count what the prior gets wrong and what the mask gets wrong, each on its own. Every wrong pixel of "
             "the mask belongs to one kind: the prior had it wrong already, or not. (What the mask repaired is no "
-            "mistake.)": whole,
+            "mistake.)": count(wanted & ~guess, wanted & ~mask, known & ~wanted & guess, extra),
             "The two kinds of missed pixels are swapped, and so are the extras: first those that the prior has wrong "
-            "already.": [1, 2, 1, 1],
+            "already.": [1, 2, 3, 2],
             "Missed and extra are swapped: missed is object that the mask lacks, extra is background that it has.": [
-                1,
-                1,
+                2,
+                3,
                 2,
                 1,
             ],

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fss_lab.exercises import call, check_number, check_tensor, compare, passed
+from fss_lab.exercises import ExerciseError, call, check_number, check_tensor, compare, passed
 from fss_lab.method.trace import Columns
 
 
@@ -22,12 +22,14 @@ def check_part_masses(function: Callable[[Tensor, Columns], Tensor]) -> None:
     sizes = torch.tensor([3.0, 2.0, 1.0])
     found = call(function, attention, columns)
     if isinstance(found, Tensor) and tuple(found.shape) == (2, 2, 3):
-        compare(found, right, "the masses (with several heads, take their mean)")
-    check_tensor(found, (2, 3), "the masses")
+        raise ExerciseError("You keep one row for each head and cell, (heads, N, 3); take the mean over the heads.")
+    if isinstance(found, Tensor) and tuple(found.shape) == (3, 2):
+        raise ExerciseError("Your tensor is (3, N); it must be (N, 3): stack the parts along the last axis.")
+    check_tensor(found, (2, 3), "the tensor of masses")
     compare(
         found,
         right,
-        "the masses",
+        "the tensor of masses",
         {
             "You take the mean weight of a part; its mass is the sum. (A part with more keys gets more by that.)": right
             / sizes,
@@ -96,6 +98,9 @@ def check_effective_cells(function: Callable[[Tensor], Tensor]) -> None:
         {
             "That is 1 / Σp², another measure of the same kind; the task asks for exp(entropy).": 1 / 0.375,
             "That is the number of weights that are not 0.": 3.0,
+            "You take a softmax of the weights. They come out of one already: divide them by their sum.": math.exp(
+                float(torch.special.entr(torch.tensor([0.5, 0.25, 0.25]).softmax(0)).sum())
+            ),
         },
     )
     compare(
@@ -125,7 +130,7 @@ def check_recalibrate(function: Callable[[Tensor, Tensor], Tensor]) -> None:
     compare(
         found,
         right,
-        "the weights after the bias",
+        "the weight after the bias",
         {
             "The weights of a row no longer sum to 1: divide by their sum.": scaled,
             "Weights are no logits: a softmax over weights + bias starts from the wrong numbers. Use ln(weights), or "
@@ -134,6 +139,10 @@ def check_recalibrate(function: Callable[[Tensor, Tensor], Tensor]) -> None:
                 before + bias
             )
             / (before + bias).sum(-1, keepdim=True),
+            "You multiply by e^bias and then take a softmax, which would turn logits into weights. These are weights: "
+            "divide by their sum.": scaled.softmax(-1),
+            "You multiply the weights by the bias; they are to be multiplied by e^bias (a bias of 0 changes "
+            "nothing).": before * bias / (before * bias).sum(-1, keepdim=True),
             "e^(−bias) turns the bias round: a negative bias must take weight away.": before
             * (-bias).exp()
             / (before * (-bias).exp()).sum(-1, keepdim=True),
@@ -148,6 +157,6 @@ def check_recalibrate(function: Callable[[Tensor, Tensor], Tensor]) -> None:
     compare(
         call(function, logits.softmax(-1), extra),
         (logits + extra).softmax(-1),
-        "for random logits, the weights after the bias",
+        "for random logits, the weight after the bias",
     )
     passed("recalibrate: multiply by e^bias, then divide by the new sum of the row.")

@@ -16,10 +16,21 @@ export function make(tag, attributes = {}, ...children) {
 export const percent = (share) => {
   const value = Math.abs(share * 100);
   const sign = share < 0 ? "−" : "";
-  if (value === 0) return "0 %";
-  if (value >= 0.000995) return `${sign}${value >= 9.95 ? value.toFixed(1) : Number(value.toPrecision(2))} %`;
-  const [digits, power] = value.toExponential(1).split("e-");
-  return `${sign}${digits}·10⁻${[...power].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")} %`;
+  const number =
+    value === 0
+      ? "0"
+      : value < 0.000995
+        ? powerOfTen(value, 1)
+        : value >= 9.95
+          ? value.toFixed(1)
+          : `${Number(value.toPrecision(2))}`;
+  return `${sign}${number}\u00a0%`; // which no line break parts
+};
+
+/** A small number with its power of ten, as in 3·10⁻⁴. digits: after the point. */
+export const powerOfTen = (value, digits) => {
+  const [factor, power] = value.toExponential(digits).split("e-");
+  return `${factor}·10⁻${[...power].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
 };
 
 /** The pictures of a description, decoded: in colour for the query, grey and dark to carry a heat map. */
@@ -83,6 +94,12 @@ const CONTOURS = [
   [[T, L]],
   [],
 ];
+
+/** A palette from left to right, for a style sheet. */
+export const gradientOf = (palette) => {
+  const stops = [...Array(17).keys()].map((i) => palette.subarray(3 * Math.min(16 * i, 255)).subarray(0, 3));
+  return `linear-gradient(to right, ${stops.map((stop) => `rgb(${stop.join(" ")})`).join(", ")})`;
+};
 
 /** Where a value lies in its palette, 0..1: a function of the value. top: the largest magnitude that is shown. */
 export function scaleOf(kind, logarithmic, top) {

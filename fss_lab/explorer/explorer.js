@@ -63,15 +63,15 @@ export default {
   async render({ model, el }) {
     const picture = model.get("_picture");
     if (picture?.byteLength) {
-      const address = URL.createObjectURL(new Blob([picture], { type: "image/png" }));
-      el.replaceChildren(make("img", { src: address, alt: model.get("_alt"), style: "max-width: 100%" }));
+      const src = URL.createObjectURL(new Blob([picture], { type: "image/png" }));
+      const onload = () => URL.revokeObjectURL(src);
+      el.replaceChildren(make("img", { src, onload, alt: model.get("_alt"), style: "max-width: 100%" }));
     }
     let closed = false;
     let panel = null;
     bytesOf(model).then(async (bytes) => {
       if (closed) return;
       const root = make("div");
-      el.replaceChildren(root);
       panel = await mount(root, model.get("_description"), bytes, {
         get: (name) => model.get(name),
         set: (name, value) => {
@@ -79,6 +79,8 @@ export default {
           model.save_changes();
         },
       });
+      if (closed) return panel.close(); // meanwhile
+      el.replaceChildren(root);
       for (const name of ["selection", "view"]) model.on(`change:${name}`, () => panel.receive());
     });
     return () => {

@@ -48,6 +48,11 @@ def explorer_figure(
     return draw(" · ".join(part for part in title if part), run, percents, selection, view)
 
 
+def _titled(width: float, height: float, title: str) -> Picture:
+    """A picture whose title is text: names may hold dollars, which are no formulas."""
+    return Picture(width, height, title.replace("$", r"\$"))
+
+
 def _memory(
     title: str, run: Run, maps: dict[str, Tensor], selection: Mapping[str, Any], view: Mapping[str, Any]
 ) -> Picture:
@@ -55,7 +60,7 @@ def _memory(
     columns = math.ceil(math.sqrt(run.blocks))
     rows = math.ceil(run.blocks / columns)
     widths = [3, 3 * columns / rows, *([3] if "query" in maps else []), 2.2]
-    picture = Picture(0.98 * sum(widths), 3.6, title)
+    picture = _titled(0.98 * sum(widths), 3.6, title)
     grid = GridSpec(1, len(widths), figure=picture, width_ratios=widths)
     query = picture.add_subplot(grid[0])
     _ground(query, run.query, run)
@@ -96,7 +101,7 @@ def _readers(
     title: str, run: Run, maps: dict[str, Tensor], selection: Mapping[str, Any], view: Mapping[str, Any]
 ) -> Picture:
     """A memory cell, and what every query cell gives to it."""
-    picture = Picture(7.6, 3.9, title)
+    picture = _titled(7.6, 3.9, title)
     left, right = picture.subplots(1, 2)
     names = {"support": "support-memory cell", "memory": "query-memory cell", "pointers": "pointer token"}
     name = names[selection["map"]]

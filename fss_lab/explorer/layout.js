@@ -1,6 +1,6 @@
 // The elements of the panel: controls, rows of maps, the chart of shares, the refinement.
 
-import { Tile, make } from "./drawing.js";
+import { Tile, gradientOf, make, powerOfTen } from "./drawing.js";
 
 /** Build everything for the panel's present view and fill its root. */
 export function layOut(panel) {
@@ -20,8 +20,7 @@ export function layOut(panel) {
     make("div", { class: "fx-rows" }, ...panel.rows.map((row) => row.node)),
     scaleBar(panel),
     make("div", { class: "fx-words" }, panel.told, panel.read),
-    make("div", { class: "fx-more" }, panel.chart, ...refinementOf(panel)),
-    notesOf(panel),
+    make("div", { class: "fx-more" }, make("div", {}, panel.chart, notesOf(panel)), ...refinementOf(panel)),
   );
 }
 
@@ -261,7 +260,7 @@ function chartOf(panel) {
   panel.chartTitle = make("div", { class: "fx-name" });
   const kinds = ["support", "object", "background", "pointers"],
     [{ foreground }] = panel.runs;
-  const words = ["support memory", "query memory: object", "query memory: background", "pointers"];
+  panel.chartWords = kinds.map(() => make("span"));
   panel.shareBars = panel.runs.flatMap((run) =>
     run.layers.map((layer, i) => {
       const bars = Object.fromEntries(
@@ -297,19 +296,19 @@ function chartOf(panel) {
   );
   return make(
     "section",
-    { class: "fx-chart", style: `--fx-label: ${panel.runs.length > 1 ? 11 : 4.4}em` },
+    { class: "fx-chart", style: `--fx-label: ${panel.runs.length > 1 ? 13 : 4.4}em` },
     panel.chartTitle,
     ...panel.shareBars.map(({ item }) => item),
     make(
       "div",
       { class: "fx-legend" },
-      ...kinds.map((kind, i) => make("span", {}, make("i", { class: `fx-share fx-${kind}-share` }), words[i])),
+      ...kinds.map((kind, i) => make("span", {}, make("i", { class: `fx-share fx-${kind}-share` }), panel.chartWords[i])),
     ),
     make(
       "div",
       { class: "fx-small" },
       foreground.cells
-        ? `object: the ${foreground.cells} cells of the query memory that the ${foreground.of} covers`
+        ? `object: the ${foreground.cells} cells of the query that the ${foreground.of} covers`
         : `no cell belongs to the object: the ${foreground.of} is empty`,
     ),
   );
@@ -331,6 +330,8 @@ function refinementOf(panel) {
     "data-focus": "round",
     oninput: (event) => panel.change("round", Number(event.target.value)),
   });
+  const bar = make("span", { class: "fx-gradient" });
+  bar.style.background = gradientOf(panel.data.palettes.prior);
   panel.prior = figureOf(
     panel,
     { map: "prior" },
@@ -338,7 +339,7 @@ function refinementOf(panel) {
     "The memory's prior",
     "prior of the query memory",
     panel.pictures.get(run.query)?.aspect ?? 1,
-    [slider],
+    [slider, make("div", { class: "fx-range" }, "0", bar, "1")],
   );
   panel.prior.slider = slider;
   return [make("section", { class: "fx-refinement" }, panel.prior.node)];
@@ -347,7 +348,7 @@ function refinementOf(panel) {
 function notesOf(panel) {
   const deviation = Math.max(...panel.runs.map((run) => run.deviation));
   const bare = panel.runs.every((run) => run.layers.every((layer) => !layer.biased));
-  const exact = deviation < 1e-7 ? "10⁻⁷" : deviation.toExponential(0).replace("e-", "·10^−");
+  const exact = powerOfTen(Math.max(deviation, 1e-7), 0);
   const notes = [
     "Point to preview, click to keep, drag for the mean of a region, click a memory cell or a pointer for those who read it, Esc to come back.",
     "Keys: arrows move (Shift: a region), Enter asks the cell that is read, 1 to 9 choose the layer.",
@@ -358,8 +359,8 @@ function notesOf(panel) {
   ];
   return make(
     "details",
-    { class: "fx-notes" },
-    make("summary", {}, "How to use and read this"),
+    { class: "fx-notes", open: panel.notesOpen, ontoggle: (event) => (panel.notesOpen = event.target.open) },
+    make("summary", { "data-focus": "notes" }, "How to use and read this"),
     ...notes.map((note) => make("p", {}, note)),
   );
 }

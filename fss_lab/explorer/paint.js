@@ -1,9 +1,10 @@
 // Drawing what the panel shows now: maps, bars, the colour scale, the chart of shares, the prior.
 
 import { shares, sources } from "./attention.js";
-import { DECADES, outlineOf, percent, scaleOf } from "./drawing.js";
+import { DECADES, gradientOf, outlineOf, percent, scaleOf } from "./drawing.js";
 
-export const PARTS = ["support", "query memory: object", "query memory: background", "pointers"];
+export const PARTS = ["support memory", "query memory: object", "query memory: background", "pointers"];
+const READERS = ["", "query cells of the object", "query cells of the background", ""];
 export const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 export const roundOf = (panel, run) => Math.min(panel.view.round, run.priors.length - 1);
 const total = (values) => values.reduce((sum, value) => sum + value, 0);
@@ -40,7 +41,7 @@ export function paintRow(panel, row, maps, chosen, norm) {
   const colour = (value) => (kind === "weight" ? "#8a8a8a" : value < 0 ? "#4393c3" : "#d6604d");
   const place = scaleOf(kind, scale === "log", largest(bars));
   row.pointers.tile.drawBars(bars, place, kind === "difference", colour, marks("pointers"));
-  const sums = `${percent(total(bars))} in all, largest ${percent(largest(bars))}`;
+  const sums = `${percent(total(bars))} in all, tallest ${percent(largest(bars))}`; // on a scale of their own
   row.pointers.numbers.textContent = maps.pointers ? sums : "";
 }
 
@@ -64,18 +65,15 @@ export function paintScale(panel, top) {
   const shared = range === "shared";
   const different = show === "difference";
   const lowest = shared ? percent(top / 10 ** DECADES) : `1/${10 ** DECADES} of it`;
-  const colours = panel.data.palettes[different ? "difference" : "weight"];
-  const stops = [...Array(17).keys()].map((i) =>
-    colours
-      .slice(3 * Math.min(16 * i, 255))
-      .slice(0, 3)
-      .join(" "),
-  );
   const { bar, low, high, what } = panel.scale;
-  bar.style.background = `linear-gradient(to right, ${stops.map((stop) => `rgb(${stop})`).join(", ")})`;
+  bar.style.background = gradientOf(panel.data.palettes[different ? "difference" : "weight"]);
   low.textContent = different ? (shared ? percent(-top) : "−largest") : scale === "log" ? lowest : "0";
   high.textContent = shared ? percent(top) : "largest of each map";
-  const name = different ? "after minus before, percentage points" : `attention weight ${show} calibration`;
+  const name = {
+    before: "attention weight before calibration, from the same logits without the bias",
+    after: "attention weight after calibration",
+    difference: "after minus before, percentage points",
+  }[show];
   what.textContent = scale === "log" ? `${name}, log scale` : name;
 }
 
@@ -84,16 +82,21 @@ export function paintShares(panel, answers, chosen) {
   const forward = chosen.map === "query";
   panel.chartTitle.textContent = forward
     ? "Where the mass goes, percent, in every layer"
-    : "Who reads it: query cells of the object and of the background, percent, in every layer";
+    : "Who reads it, percent, in every layer";
+  const parts = forward ? PARTS : READERS;
+  panel.chartWords.forEach((word, i) => {
+    word.textContent = parts[i];
+    word.parentElement.hidden = !parts[i];
+  });
   for (const { run, layer, bars, item } of panel.shareBars) {
     const answer = answers.get(layer);
     item.classList.toggle("fx-current", run.layers.indexOf(layer) === panel.selection.layer);
     for (const [when, segments] of Object.entries(bars)) {
-      const parts = !answer ? [0, 0, 0, 0] : forward ? shares(run, layer, answer[when]) : sources(run, answer[when]);
-      parts.forEach((share, i) => {
+      const found = !answer ? [0, 0, 0, 0] : forward ? shares(run, layer, answer[when]) : sources(run, answer[when]);
+      found.forEach((share, i) => {
         segments[i].style.width = `${100 * share}%`;
         segments[i].textContent = share > 0.075 ? `${Math.round(100 * share)}` : "";
-        segments[i].title = `${forward ? PARTS[i] : PARTS[i].replace(" memory", "")}, ${when}: ${percent(share)}`;
+        segments[i].title = `${parts[i]}, ${when}: ${percent(share)}`;
       });
     }
   }

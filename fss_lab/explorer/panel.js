@@ -6,15 +6,25 @@ import { layOut } from "./layout.js";
 import { largest, paintPrior, paintRow, paintScale, paintShares } from "./paint.js";
 import { tell } from "./words.js";
 
+/** JupyterLab's own keys rest while an element has the focus ("d d" deletes no cell), but not those with Ctrl or Cmd:
+ * Ctrl+S saves. JupyterLab asks the focused element itself, whose parents' attributes come too late. */
+function restShortcuts({ type, key, target }) {
+  const modifier = key === "Control" || key === "Meta";
+  if (type === "focusin" || (type === "keyup" && modifier)) target.dataset.lmSuppressShortcuts = "true";
+  else if (modifier) delete target.dataset.lmSuppressShortcuts;
+}
+
 const within = (value, low, high) => Math.min(Math.max(value, low), high);
 
 export class Panel {
   constructor(root, data, pictures, store) {
     Object.assign(this, { root, data, pictures, store, preview: null, reading: null, drag: null, milliseconds: 0 });
     this.outlines = new Map();
+    this.notesOpen = false;
     this.root.classList.add("fx");
     this.resize = new ResizeObserver(() => this.measure());
     this.resize.observe(root);
+    for (const type of ["focusin", "keydown", "keyup"]) root.addEventListener(type, restShortcuts);
     this.receive();
   }
 
@@ -36,11 +46,9 @@ export class Panel {
 
   /** Make all elements anew, for the present view; the focus stays where it was. */
   build() {
-    const focus = this.root.getRootNode().activeElement?.dataset.focus;
+    const active = this.root.getRootNode().activeElement;
+    const focus = this.root.contains(active) && active.dataset.focus; // another panel keeps its own
     layOut(this);
-    for (const element of this.root.querySelectorAll("[data-focus]")) {
-      element.dataset.lmSuppressShortcuts = "true"; // JupyterLab's own keys rest while it has the focus
-    }
     if (focus) this.root.querySelector(`[data-focus="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
     this.measure();
   }
@@ -135,7 +143,8 @@ export class Panel {
   }
 
   change(name, value) {
-    this.view = { ...this.view, [name]: value };
+    const swap = name === "run" && value === this.view.against; // a run does not stand beside itself
+    this.view = { ...this.view, [name]: value, ...(swap && { against: this.view.run }) };
     this.store.set("view", structuredClone(this.view));
     if (name === "round")
       this.refresh(); // its slider must not be replaced while it is being drawn

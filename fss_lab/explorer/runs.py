@@ -114,16 +114,17 @@ def collect(
         trace = _trace_of(name, each)
         own = episode[name] if isinstance(episode, Mapping) else episode
         if own is None:
-            run = Run(str(name), trace, image, shown, mask)
+            run = Run(_text(name), trace, image, shown, mask)
         elif isinstance(own, Episode):
-            run = Run(
-                str(name), trace, own.query_image, list(own.support_images), own.query_mask, own.class_name
-            )  # fmt: skip
+            supports_of, called = list(own.support_images), _text(own.class_name)
+            run = Run(_text(name), trace, own.query_image, supports_of, own.query_mask, called)
         else:
             raise TypeError(f"expected episode to be an Episode, got {type(own).__name__}")
         _check(run)
         runs.append(run)
-    for run in runs[1:]:
+    for number, run in enumerate(runs[1:], start=1):
+        if run.name in [other.name for other in runs[:number]]:
+            raise ValueError(f"two traces are named {run.name!r}; give each a name of its own")
         if run.grid != runs[0].grid or len(run.trace.layers) != len(runs[0].trace.layers):
             raise ValueError(
                 f"{_of(run)} has {len(run.trace.layers)} layers on a grid of {run.grid[0]} x {run.grid[1]}, "
@@ -131,6 +132,11 @@ def collect(
                 "only runs of like models can be compared"
             )
     return runs
+
+
+def _text(name: object) -> str:
+    """A name as text that can be drawn, sent and saved: file names may hold bytes that no text has."""
+    return str(name).encode(errors="replace").decode()
 
 
 def _trace_of(name: str, traced: Trace | Prediction) -> Trace:

@@ -26,7 +26,10 @@ export function tell(panel, answers, chosen) {
   const head = `${CELL[chosen.map]} ${where} ${chosen.map === "query" ? "reads" : "is read"}, ${when}`;
   const lines = panel.rows.map((row) => `${row.title}: ${lineOf(panel, row, answers.get(row.layer), chosen)}`);
   panel.told.replaceChildren(make("strong", {}, head), ...lines.map((line) => make("div", {}, line)));
-  const empty = "Point at a memory cell to read its numbers.";
+  const empty =
+    chosen.map === "query"
+      ? "Click a query cell to keep it. Point at a memory cell for its numbers, click it to see who reads it."
+      : "Point at a query cell for its numbers, click it to see what it reads.";
   panel.read.textContent = panel.reading ? describe(panel, panel.reading, answers, chosen) : empty;
 }
 

@@ -48,7 +48,7 @@ def bias_figure() -> Picture:
     axes.set_xlabel("ā: how much this cell wants to look there", fontsize=TEXT, color=INK)
     axes.set_ylabel("c: how much the support's object\nresembles what is there", fontsize=TEXT, color=INK)
     axes.tick_params(labelsize=SMALL, length=2)
-    colour_bar(picture, shown, [axes], "bias (only 0 to −10 occurs)")
+    colour_bar(picture, shown, [axes], "bias in nats", (-10, 0))
     picture.alt = (
         "A map over ā and c from 0 to 1: in the upper right half, where ā + c exceeds 1, the bias is 0; from the "
         "diagonal it falls to −10 at the lower left corner."
@@ -90,7 +90,7 @@ def calibration_figure(
         contour(panel, task.query_mask, TRUTH, size, width=1)
         mark_cell(panel, cell, grid, size)
         name_panel(panel, name, INK)
-        colour_bar(picture, shown, [panel], label)
+        colour_bar(picture, shown, [panel], label, (-10, 0) if values is bias else None)
     frame = Line2D(
         [], [], color="white", marker="s", markersize=8, markeredgecolor="black", ls="none", label="the cell"
     )

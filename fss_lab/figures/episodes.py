@@ -155,13 +155,15 @@ def counting_figure(image: Tensor, truth: Tensor, mask: Tensor) -> Picture:
     return picture
 
 
-def prototype_figure(episode: Episode, like_object: Tensor, like_background: Tensor, mask: Tensor) -> Picture:
+def prototype_figure(
+    episode: Episode, like_object: Tensor, like_background: Tensor, mask: Tensor, margin: float = 0.0
+) -> Picture:
     """A query against two prototypes: both similarity maps, their difference, and the mask that follows.
 
-    like_object, like_background: cosines (h, w). mask: (H, W) bool.
+    like_object, like_background: cosines (h, w). mask: (H, W) bool, where their difference exceeds the margin.
     """
     size = episode.query_mask.shape
-    picture = Picture(8.8, 6.9, f"Two prototypes find the {episode.class_name}")
+    picture = Picture(8.8, 6.9, f"Two prototypes look for the {episode.class_name} (margin {margin:g})")
     axes = picture.subplots(2, 3)
     overlay(axes[0, 0], episode.support_images[0], episode.support_masks[0], SUPPORT)
     name_panel(axes[0, 0], "support" if episode.shots == 1 else f"support 1 of {episode.shots}", SUPPORT)
@@ -194,6 +196,7 @@ def prototype_figure(episode: Episode, like_object: Tensor, like_background: Ten
     legend(picture, patch(SUPPORT, "support mask"), patch(TRUTH, "truth"), patch(PREDICTION, "prediction"))
     picture.alt = (
         f"Support and query of the class {episode.class_name}; maps of how much each query cell is like the support's "
-        f"object and like its background; their difference; and the predicted mask, IoU {100 * score:.0f} percent."
+        f"object and like its background; their difference; and the predicted mask with a margin of {margin:g}, IoU "
+        f"{100 * score:.0f} percent."
     )
     return picture

@@ -148,7 +148,7 @@ def reading_figure(
     """
     size, grid = image.shape[-2:], weights.shape
     inside = torch.nn.functional.adaptive_avg_pool2d((memory_mask == 1).float()[None, None], (grid[0], grid[1]))[0, 0]
-    share = float((weights.cpu() * (inside.cpu() > 0.5)).sum())
+    share = float((weights.cpu() * (inside > inside.max() / 2).cpu()).sum())  # thin objects fill no cell
     picture = Picture(9.3, 3.75, f"What one cell reads{f' ({name})' if name else ''}")
     axes = picture.subplots(1, 3)
     overlay(axes[0], image, truth, TRUTH)

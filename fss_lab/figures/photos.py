@@ -13,17 +13,19 @@ from fss_lab.figures.style import PREDICTION, SUPPORT, TRUTH, Picture, contour, 
 
 HEIGHT = 2.3  # of a panel, in inches
 WIDEST, GAP = 9.9, 0.15  # of the whole figure, and beside each panel
+Marked = tuple[Tensor, Tensor | np.ndarray]  # a photo and its mask
 
 
 def photos_figure(
-    supports: Sequence[tuple[Tensor, Tensor | np.ndarray]],
+    supports: Sequence[Marked] | Mapping[str, Marked],
     answers: Mapping[str, tuple[Tensor, Tensor]],
     title: str,
     truths: Sequence[Tensor] | None = None,
 ) -> Picture:
     """Supports with their masks in blue, then queries with the masks that were found in vermilion.
 
-    supports: images (3, H, W) and masks (H, W). answers: the query (3, H, W) and its predicted mask (H, W), by name.
+    supports: images (3, H, W) and masks (H, W), a mapping gives them names. answers: the query (3, H, W) and its
+    predicted mask (H, W), by name.
     truths: the queries' own masks (H, W), outlined in green where they are known; the names then tell the IoU.
     Raises ValueError for nothing to show, or another number of truths.
     """
@@ -31,16 +33,18 @@ def photos_figure(
         raise ValueError("there are no photographs to show")
     if truths is not None and len(truths) != len(answers):
         raise ValueError(f"expected a truth for each of {len(answers)} answers, got {len(truths)}")
-    shapes = [image.shape for image, _ in [*supports, *answers.values()]]
+    if not isinstance(supports, Mapping):
+        supports = {f"support {number}" if len(supports) > 1 else "support": s for number, s in enumerate(supports, 1)}
+    shapes = [image.shape for image, _ in [*supports.values(), *answers.values()]]
     ratios = [shape[2] / shape[1] for shape in shapes]
     height = min(HEIGHT, (WIDEST - GAP * len(ratios)) / sum(ratios))
     picture = Picture(max(height * sum(ratios) + GAP * len(ratios), 4.5), height + 1.1, title)
     panels = iter(picture.subplots(1, len(ratios), squeeze=False, width_ratios=ratios)[0])
     told = []
-    for number, (image, mask) in enumerate(supports, start=1):
+    for name, (image, mask) in supports.items():
         axes = next(panels)
         overlay(axes, image, torch.as_tensor(mask), SUPPORT)
-        name_panel(axes, "support" if len(supports) == 1 else f"support {number}", SUPPORT)
+        name_panel(axes, name, SUPPORT)
     for number, (name, (image, found)) in enumerate(answers.items()):
         axes = next(panels)
         overlay(axes, image, found, PREDICTION)
@@ -51,5 +55,5 @@ def photos_figure(
         told.append(f"{name}, {100 * float((found == 1).float().mean()):.0f} % of the picture marked")
     entries = [patch(SUPPORT, "marked by you")] * bool(supports) + [patch(PREDICTION, "found")] * bool(answers)
     legend(picture, *entries, *([patch(TRUTH, "truth; the number is the IoU")] if truths is not None else []))
-    picture.alt = f"{title}. {len(supports)} support(s) with a mask; answers: {'; '.join(told) or 'none'}."
+    picture.alt = f"{title}. Masks drawn on: {', '.join(supports) or 'none'}; answers: {'; '.join(told) or 'none'}."
     return picture

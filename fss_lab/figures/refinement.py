@@ -58,33 +58,41 @@ def sharpening_figure() -> Picture:
 
 
 def memories_figure(task: Episode, memories: Sequence[Tensor], priors: Sequence[Tensor]) -> Picture:
-    """The three memories in colours, each below the mask that it was made with.
+    """The three memories in colours, each below the mask that it was made with; last, where the query's two differ.
 
     memories: Mem_S of the first support, Mem_fg and Mem_d, each (D, h, w). priors: P_fg and P_d, each (h, w).
     """
-    picture = Picture(7.8, 5.9, "Three memories and the masks that they remember")
-    axes = picture.subplots(2, 3)
+    picture = Picture(10, 5.7, "Three memories and the masks that they remember")
+    axes = picture.subplots(2, 4)
     size = task.query_mask.shape
     overlay(axes[0, 0], task.support_images[0], task.support_masks[0], SUPPORT, width=1)
-    for panel, prior in zip(axes[0, 1:], priors, strict=True):
+    for panel, prior in zip(axes[0, 1:3], priors, strict=True):
         shown = heat(panel, prior, PRIOR_MAP, Normalize(0, 1), size)
         contour(panel, task.query_mask, TRUTH, size, width=1)
     names = ("support and mask", "query with P_fg", "query with P_d")
-    for panel, name, colour in zip(axes[0], names, (SUPPORT, DEEP_PRIOR, DEEP_PRIOR), strict=True):
+    for panel, name, colour in zip(axes[0, :3], names, (SUPPORT, DEEP_PRIOR, DEEP_PRIOR), strict=True):
         name_panel(panel, name, colour)
+    overlay(axes[0, 3], task.query_image, task.query_mask, TRUTH, width=1)
+    name_panel(axes[0, 3], f"query ({task.class_name})", TRUTH)
     masks = (task.support_masks[0], task.query_mask, task.query_mask)
-    for i, (panel, colours) in enumerate(zip(axes[1], principal_colours(*memories), strict=True)):
+    for i, (panel, colours) in enumerate(zip(axes[1, :3], principal_colours(*memories), strict=True)):
         bare(panel)
         extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
         panel.imshow(colours.to(torch.uint8).permute(1, 2, 0).numpy(), extent=extent, interpolation="nearest")
         contour(panel, masks[i], TRUTH if i else SUPPORT, size, width=1)
         name_panel(panel, ("Mem_S", "Mem_fg", "Mem_d")[i], SUPPORT if i == 0 else DEEP_PRIOR)
     colour_bar(picture, shown, [axes[0, 2]], "prior, 0 to 1")
+    change = (memories[1] - memories[2]).norm(dim=0)
+    shown = heat(axes[1, 3], change, SIMILARITY_MAP, Normalize(0, max(float(change.max()), 1e-6)), size)
+    contour(axes[1, 3], task.query_mask, TRUTH, size, width=1)
+    name_panel(axes[1, 3], "Mem_fg − Mem_d", INK)
+    colour_bar(picture, shown, [axes[1, 3]], "length of the difference")
     truth = Line2D([], [], color=TRUTH, linewidth=2, label="outline of the truth, for comparison")
     legend(picture, patch(SUPPORT, "support mask"), truth)
     picture.alt = (
         f"Above: the support with its {task.class_name}, and the two priors of the query. Below: the memory of each in "
-        "three colours for its three strongest principal components; places with equal colours are remembered alike."
+        "three colours for its three strongest principal components; places with equal colours are remembered alike. "
+        "Last, the query and how far its two memories differ."
     )
     return picture
 
@@ -100,7 +108,7 @@ def agreement_figure() -> Picture:
         lines = panel.contour(
             a.numpy(), b.numpy(), w.numpy(), levels=[0.001, 0.25, 0.5, 0.75], colors="white", linewidths=1
         )
-        panel.clabel(lines, levels=[0.25, 0.5, 0.75], fontsize=9)
+        panel.clabel(lines, levels=[0.25, 0.5, 0.75], fontsize=9, inline_spacing=12)
         panel.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         panel.set_xlabel("A", fontsize=TEXT, color=INK)
         panel.tick_params(labelsize=SMALL, length=2)

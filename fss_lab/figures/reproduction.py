@@ -49,7 +49,10 @@ def columns_figure(layers: Mapping[str, LayerTrace]) -> Picture:
         names, colours, biases = zip(*own, strict=True)
         axes.bar(range(len(own)), biases, color=colours, width=0.6)
         for place, bias in enumerate(biases):
-            axes.text(place, bias, f"{bias:.2f}".replace("-", "−"), ha="center", va="top", fontsize=SMALL, color=INK)
+            axes.annotate(
+                f"{bias:.2f}".replace("-", "−"), (place, bias), xytext=(0, -3), textcoords="offset points",
+                ha="center", va="top", fontsize=SMALL, color=INK,
+            )  # fmt: skip
         axes.axhline(0, color=INK, linewidth=1)
         axes.set(xlim=(-0.6, len(own) - 0.4), ylim=(1.35 * min(lowest, -0.01), 0))
         axes.set_xticks(range(len(own)), names, fontsize=SMALL, color=INK)

@@ -171,12 +171,16 @@ def legend(picture: Picture, *entries: Patch | Line2D) -> None:
     )
 
 
-def colour_bar(picture: Picture, shown: AxesImage, axes: Sequence[Axes], label: str) -> None:
-    """A labelled colour bar beside some panels."""
+def colour_bar(
+    picture: Picture, shown: AxesImage, axes: Sequence[Axes], label: str, part: tuple[float, float] | None = None
+) -> None:
+    """A labelled colour bar beside some panels. part: the only values that occur, if not the whole scale."""
     bar = picture.colorbar(shown, ax=list(axes), shrink=0.9, aspect=18 * len(axes), pad=0.03)
     bar.set_label(label, fontsize=SMALL, color=INK)
     bar.ax.tick_params(labelsize=9, length=2)
     bar.outline.set_visible(False)
+    if part is not None:
+        bar.ax.set_ylim(*part)
 
 
 def mark_cell(axes: Axes, cell: tuple[int, int], grid: Sequence[int], size: Sequence[int]) -> None:

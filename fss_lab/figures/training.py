@@ -37,7 +37,7 @@ def small_objects_figure(shares: Sequence[float], losses: Mapping[str, Sequence[
     """
     if not losses or any(len(values) != len(shares) for values in losses.values()):
         raise ValueError(f"expected one or more losses with a value for each of the {len(shares)} shares")
-    picture = Picture(7, 3.9, "An answer that finds nothing, and what it costs")
+    picture = Picture(7, 3.9, "One answer for all pixels, and what it costs")
     axes = picture.subplots()
     percent, told = 100 * np.asarray(shares, dtype=float), []
     for (name, values), colour, marker in zip(losses.items(), (PREDICTION, SUPPORT, INK), "osD", strict=False):
@@ -53,8 +53,8 @@ def small_objects_figure(shares: Sequence[float], losses: Mapping[str, Sequence[
     axes.grid(color="#E6E6E6")
     axes.spines[["top", "right"]].set_visible(False)
     picture.alt = (
-        f"The loss of an answer that finds no object, for objects from {percent[0]:g} to {percent[-1]:g} % of the "
-        f"image: {'; '.join(told)}."
+        f"The loss of an answer that is the same for all pixels, for objects from {percent[0]:g} to {percent[-1]:g} % "
+        f"of the image: {'; '.join(told)}."
     )
     return picture
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from fss_lab.datasets.episodes import EpisodeList, ImageSet
 from fss_lab.figures.style import (
@@ -55,10 +56,10 @@ def protocol_figure(images: ImageSet, lists: Sequence[EpisodeList], count: int =
 
 
 def bootstrap_figure(replicates: np.ndarray, found: Interval, widths: Mapping[int, Interval]) -> Picture:
-    """The scores of the replicates with the interval they give, and the interval for fewer and for all episodes.
+    """The scores of the replicates with the interval they give, and intervals for several numbers of episodes.
 
     replicates: (R,) scores in 0..1. found: estimate and interval of all episodes. widths: intervals by the number of
-    episodes they use. Raises ValueError for no replicates or no intervals.
+    episodes that a replicate draws. Raises ValueError for no replicates or no intervals.
     """
     if len(replicates) == 0 or not widths:
         raise ValueError(f"expected replicates and intervals, got {len(replicates)} and {len(widths)}")
@@ -80,7 +81,8 @@ def bootstrap_figure(replicates: np.ndarray, found: Interval, widths: Mapping[in
         right.plot(place, middle, "o", color=PREDICTION, markersize=8)
     right.set_xticks(range(len(widths)), [str(number) for number in widths])
     right.set_xlim(-0.5, len(widths) - 0.5)
-    right.set_xlabel("episodes used", fontsize=TEXT, color=INK)
+    right.yaxis.set_major_locator(MaxNLocator(integer=True))
+    right.set_xlabel("episodes in each replicate", fontsize=TEXT, color=INK)
     right.set_ylabel("mIoU in percent", fontsize=TEXT, color=INK)
     name_panel(right, "estimate and 95 % interval", INK, bold=False)
     _plain(left, "x")
@@ -114,19 +116,25 @@ def intervals_figure(
         axes.hlines(place, low, high, color=colour, linewidth=4, alpha=0.45)
         axes.plot(estimate, place, "o", color=colour, markersize=8)
         axes.annotate(
-            f"{estimate:.1f} [{low:.1f}, {high:.1f}]", (1.01, place), xycoords=("axes fraction", "data"), va="center",
-            fontsize=SMALL, color=INK,
+            shown := f"{_one_digit(estimate)} [{_one_digit(low)}, {_one_digit(high)}]", (1.01, place),
+            xycoords=("axes fraction", "data"), va="center", fontsize=SMALL, color=INK,
         )  # fmt: skip
-        told.append(f"{name} {estimate:.1f} [{low:.1f}, {high:.1f}]")
-    if min(each.low for each in rows.values()) <= 0 <= max(each.high for each in rows.values()):
-        axes.axvline(0, color=INK, linewidth=1.2, linestyle="--")
+        told.append(f"{name} {shown}")
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), list(rows), color=INK)
     axes.set_xlabel(label, fontsize=TEXT, color=INK)
     axes.margins(x=0.08)
+    left, right = axes.get_xlim()
+    if left <= 0 <= right:
+        axes.axvline(0, color=INK, linewidth=1.2, linestyle="--")
     _plain(axes, "x")
     picture.alt = f"{title}; {label}: {'; '.join(told)}."
     return picture
+
+
+def _one_digit(value: float) -> str:
+    """With a true minus sign, and without one for what rounds to zero."""
+    return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def _plain(axes: Axes, grid: str) -> None:

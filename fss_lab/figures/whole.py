@@ -126,7 +126,7 @@ def prior_matters_figure(priors: Sequence[float], scores: Sequence[float], perfe
     if not len(priors) == len(scores) == len(perfect) or not len(priors):
         raise ValueError(f"expected equal numbers, got {len(priors)}, {len(scores)} and {len(perfect)}")
     x, y, top = (100 * np.asarray(values, dtype=float) for values in (priors, scores, perfect))
-    picture = Picture(6.5, 4.6, "The better the prior, the better the mask")
+    picture = Picture(6.5, 4.6, "Does a better prior give a better mask?")
     axes = picture.subplots()
     axes.vlines(x, y, top, color=PALE, linewidth=1)
     axes.plot(x, top, "^", color=TRUTH, markersize=7, label="with the true mask as prior")

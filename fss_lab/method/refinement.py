@@ -39,6 +39,15 @@ def support_similarity(foreground_memory: Tensor, support_memory: Tensor, suppor
     return min_max(cosine_map(foreground_memory.unsqueeze(1), prototypes)).mean(1)
 
 
+def agreement(support_similarity: Tensor, guess_similarity: Tensor, variant: str = "v1") -> Tensor:
+    """W: high only where A and B both are, max(0, A + B - 1); variant "v2" stretches it to 0..1.
+
+    support_similarity (A), guess_similarity (B): (B, 1, h, w) in 0..1. Returns the same shape, 0..1.
+    """
+    weight = (support_similarity + guess_similarity - 1).clamp(min=0)
+    return min_max(weight) if variant == "v2" else weight
+
+
 def refine_once(
     memory: Tensor,
     prior: Tensor,
@@ -53,9 +62,7 @@ def refine_once(
     0..1. variant "v2" stretches the weight W to 0..1.
     """
     similarity = min_max(cosine_map(foreground_memory, prototype(memory, prior)))
-    weight = (support_similarity + similarity - 1).clamp(min=0)
-    if variant == "v2":
-        weight = min_max(weight)
+    weight = agreement(support_similarity, similarity, variant)
     return Round(
         similarity=similarity,
         weight=weight,

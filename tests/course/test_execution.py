@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_output
 
 from fss_lab import cli_course
 from fss_lab.cli import main
-from fss_lab.course.execution import differences, execute, refresh, refresh_expected
+from fss_lab.course.execution import differences, execute, refresh, refresh_all, refresh_expected
 from fss_lab.course.notebooks import CourseError, code_hash, output_problems, read, records, tidy
 
 
@@ -63,9 +65,23 @@ def test_refreshing_twice_gives_the_same_bytes_and_a_good_notebook(file, capsys)
     assert output_problems(read(path)) == []
     assert records(read(path)) == {"radius": 2, "area": pytest.approx(12.566, abs=1e-3)}
     entry = json.loads((path.parent / "expected.json").read_text())["99_circles"]
+    assert entry["parameters"] == {"radius": 3}
+    assert entry["shipped"] == {"radius": 2, "area": pytest.approx(12.566, abs=1e-3)}
     assert entry["values"] == {"radius": 3, "area": pytest.approx(28.274, abs=1e-3)}
+    assert re.fullmatch(r"99_circles.ipynb \.\.\. \d+ s\n", capsys.readouterr().out)
     refresh(path)
     assert path.read_bytes() == first
+
+
+def test_a_slow_notebook_and_a_failing_one_are_told(file, cell, capsys, monkeypatch):
+    path = file()
+    (path.parent / "expected.json").write_text('{"99_circles": {"parameters": {}, "values": {}}}')
+    monkeypatch.setattr("fss_lab.course.execution.SLOW", 0)
+    assert refresh_all([path]) == []
+    assert " s, more than 0: is it too long" in capsys.readouterr().out
+    cell["use"].source = "1 / 0"
+    (wrong,) = refresh_all([file()])
+    assert "ZeroDivisionError" in wrong and capsys.readouterr().out == "99_circles.ipynb ... failed\n"
 
 
 @pytest.mark.parametrize(
@@ -100,9 +116,19 @@ def test_changed_code_errors_and_widgets_are_found_in_a_file(circles, cell):
         "holds a widget, which shows nothing without a kernel",
         "ended with KeyError: 1",
     ]
-    assert len(tidy(circles).cells[4].outputs) == 1
+    circles.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {}}
+    assert "it holds the state of widgets" in output_problems(circles)[0]
+    (error,) = tidy(circles).cells[4].outputs
+    assert error.output_type == "error" and "widgets" not in circles.metadata
     cell["use"].source += " "
     assert "its code is not the code that was executed" in output_problems(circles)[0]
+
+
+def test_a_widget_with_a_picture_leaves_the_picture(circles, cell):
+    picture = {"image/png": "iVBORw0KGgo=", "text/plain": "maps"}
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    cell["use"].outputs = [new_output("display_data", {**view, **picture})]
+    assert [dict(output.data) for output in tidy(circles).cells[4].outputs] == [picture]
 
 
 def test_a_name_is_recorded_once(circles, cell):
@@ -126,6 +152,8 @@ def test_expected_values_need_an_entry_and_a_record(file, circles):
 def test_differences_are_named():
     expected = {"miou": 0.5, "cells": 256, "better": True, "gone": 1}
     assert differences({"miou": 0.51, "cells": 256, "better": True, "gone": 1}, expected, 0.02) == []
+    assert differences({"gain": 0.004}, {"gain": 0.0}) == [] != differences({"gain": 0.006}, {"gain": 0.0})
+    assert differences({"steps": 1000.0}, {"steps": 1004.0}) == []
     assert differences({"miou": 0.53, "cells": 257, "better": 1.0, "new": 1}, expected, 0.02) == [
         "gone is missing",
         "new is new",
@@ -141,10 +169,25 @@ def test_a_broken_notebook_turns_the_suite_red(file, circles):
     path.rename(path.with_name("98_good.ipynb"))
     circles.cells.append(new_code_cell("assert big < 0", id="broken"))
     file()
-    options = ["--nbmake", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(path.parent)]
-    suite = subprocess.run([sys.executable, "-m", "pytest", *options, str(path.parent)], capture_output=True, text=True)
+    suite = nbmake(path.parent)
     assert suite.returncode == 1 and "1 failed, 1 passed" in suite.stdout
     assert "assert big < 0" in suite.stdout
+
+
+def test_a_notebook_that_records_another_value_turns_the_suite_red(file):
+    path = file()
+    shutil.copy(Path(__file__).parents[2] / "conftest.py", path.parent)
+    for area, outcome in ((12.566, "1 passed"), (12.9, "1 failed")):
+        entry = {"shipped": {"radius": 2, "area": area}}
+        (path.parent / "expected.json").write_text(json.dumps({"99_circles": entry}))
+        suite = nbmake(path.parent)
+        assert outcome in suite.stdout
+    assert "area is 12.56636, expected 12.9" in suite.stdout
+
+
+def nbmake(folder):
+    options = ["--nbmake", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(folder)]
+    return subprocess.run([sys.executable, "-m", "pytest", *options, str(folder)], capture_output=True, text=True)
 
 
 def test_notebooks_are_named_by_path_or_by_the_beginning_of_their_name(file):

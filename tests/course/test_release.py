@@ -62,6 +62,23 @@ def test_a_folder_with_what_the_notebooks_link_to(file, tmp_path, capsys):
     assert "return math.pi" not in (out / path.name).read_text()
 
 
+def test_links_to_what_a_student_does_not_get_become_words(file, cell, tmp_path):
+    cell["sections"].source += (
+        "\n\n[words](glossary.md#fold), [98](98_good.ipynb), [99](99_circles.ipynb#summary), "
+        "[all](../docs/results.md), [top](#summary), [web](https://example.org)"
+    )
+    path = file()
+    path.with_name("glossary.md").write_text("# Glossary")
+    (copy,) = release([path], tmp_path / "student")
+    assert (
+        read(copy)
+        .cells[-1]
+        .source.endswith(
+            "[words](glossary.md#fold), 98, [99](99_circles.ipynb#summary), all, [top](#summary), [web](https://example.org)"
+        )
+    )
+
+
 def test_all_or_nothing(file, cell, tmp_path, capsys):
     good = file()
     good.rename(good.with_name("98_good.ipynb"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fss_lab.course.notebooks import CourseError
+from fss_lab.course.notebooks import CourseError, outputs, read
 from fss_lab.course.site import build, linked_files, links
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +64,15 @@ def test_every_page_is_there(site):
     contents = (site / "index.html").read_text(encoding="utf-8")
     places = [contents.index(f'href="{page}.html"') for page in [*PAGES[1:], "docs/results"]]
     assert places == sorted(places)
+
+
+def test_every_figure_of_the_notebooks_is_there(site):
+    """Also those that stand for a widget, such as the attention explorer's."""
+    for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        figures = sum("image/png" in output.get("data", {}) for _, output in outputs(read(path)))
+        page = (site / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8")
+        assert page.count("<img alt=") == figures > 0, path.stem
+        assert "VBox(" not in page
 
 
 def test_no_page_names_a_script_or_style_elsewhere(site):

@@ -92,6 +92,13 @@ def test_a_root_below_or_without_coco(root, tmp_path_factory) -> None:
         Coco20i(above, 0)
 
 
+def test_a_root_without_any_data_set_is_one_line(tmp_path, capsys) -> None:
+    for action in ("prepare", "check"):
+        assert cli.main(["data", action, "--root", str(tmp_path)]) == 1
+        message = capsys.readouterr().err
+        assert f"{tmp_path} holds neither PASCAL VOC 2012" in message and message.count("\n") == 1
+
+
 def test_labels_beyond_80_are_bad(root) -> None:
     label_map(root / "labels" / "val2014" / "COCO_val2014_000000000001.png", np.full((HEIGHT, WIDTH), 81, np.uint8))
     with pytest.raises(DataError, match=r"COCO_val2014_000000000001\.png holds the labels \[81\]; expected 0\.\.80"):

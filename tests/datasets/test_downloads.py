@@ -1,9 +1,11 @@
 """Downloads from a server that breaks off, stalls and lies; archives that lead elsewhere; the manifest."""
 
 import hashlib
+import http.client
 import io
 import json
 import re
+import ssl
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from local_server import LocalServer, serve
 
+from fss_lab import cli
 from fss_lab.datasets import archives, real
 from fss_lab.datasets.archives import unpack
 from fss_lab.datasets.downloads import Download, Patience, fetch, get, read_manifest
@@ -53,6 +56,20 @@ def test_a_broken_transfer_goes_on_where_it_was(server, tmp_path, fault, size) -
     path = fetch(described(server, bytes=size), tmp_path, QUICK)
     assert path.read_bytes() == CONTENT
     assert server.requests == [("file.bin", ""), ("file.bin", f"bytes={len(CONTENT) // 2}-")]
+
+
+@pytest.mark.parametrize("error", [ssl.SSLError(1, "record layer failure"), OSError(113, "No route to host")])
+def test_a_connection_that_fails_while_it_is_read_is_made_again(server, tmp_path, monkeypatch, error) -> None:
+    usual, errors = http.client.HTTPResponse.read1, [error]
+
+    def read1(answer, size) -> bytes:
+        if errors and (tmp_path / "file.bin.part").stat().st_size:
+            raise errors.pop()
+        return usual(answer, 1000 if errors else size)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", read1)
+    assert fetch(described(server), tmp_path, QUICK).read_bytes() == CONTENT
+    assert server.requests == [("file.bin", ""), ("file.bin", "bytes=1000-")]
 
 
 def test_a_slow_transfer_is_no_broken_one(server, tmp_path) -> None:
@@ -145,8 +162,15 @@ def test_a_full_disk_is_no_broken_connection(server, tmp_path, monkeypatch) -> N
     monkeypatch.setattr(
         Path, "open", lambda path, *a, **k: Full(path, "w") if path.suffix == ".part" else usual(path, *a, **k)
     )
-    with pytest.raises(DataError, match="No space left on device.*free some disk space and run the same command again"):
+    with pytest.raises(DataError, match="No space left on device.*free some disk space, and run the same command"):
         fetch(described_one, tmp_path, QUICK)
+    assert len(server.requests) == 1
+
+
+def test_a_part_that_may_not_be_written_is_no_broken_connection(server, tmp_path) -> None:
+    (tmp_path / "file.bin.part").mkdir()
+    with pytest.raises(DataError, match=r"file\.bin\.part cannot be written .*look at the disk and who may write"):
+        fetch(described(server, bytes=None), tmp_path, QUICK)
     assert len(server.requests) == 1
 
 
@@ -241,6 +265,12 @@ def test_a_changed_byte_in_a_zip_is_noticed(tmp_path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_link_elsewhere_in_the_archive_does_no_harm(tmp_path) -> None:
+    made = archive(tmp_path / "a.tar", {"top/in/a": b"1"}, [link("top/l", "/etc/passwd")])
+    unpack(made, "top/in", tmp_path / "out")
+    assert [path for path in (tmp_path / "out").rglob("*") if not path.is_dir()] == [tmp_path / "out/top/in/a"]
+
+
 def test_unpacked_folders_count_and_archives_may_go(server, tmp_path) -> None:
     archive(server.folder / "a.tar", {"top/a.txt": b"1"})
     download = described(server, "a.tar", folder="top")
@@ -286,6 +316,19 @@ def test_a_manifest_of_another_kind_is_refused(tmp_path, change, reason) -> None
     (tmp_path / "m.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=f"m.json is no manifest of downloads .*{reason}"):
         read_manifest(tmp_path / "m.json")
+
+
+def test_a_manifest_without_the_source_and_a_root_that_is_a_file_are_one_line(tmp_path, capsys) -> None:
+    content = json.loads((real.data_folder() / "manifest.json").read_text())
+    listed, root = tmp_path / "m.json", tmp_path / "root"
+    listed.write_text(json.dumps({**content, "sources": {"voc": content["sources"]["voc"], "sbd": []}}))
+    root.write_text("")
+    get_it = ["data", "get", "--manifest", str(listed), "--root", str(root)]
+    assert cli.main([*get_it, "voc", "sbd", "coco"]) == 1
+    assert "error: the manifest lists no downloads of sbd, coco" in capsys.readouterr().err
+    assert cli.main([*get_it, "voc"]) == 1
+    message = capsys.readouterr().err
+    assert str(root) in message and message.count("\n") == 1
 
 
 def test_a_package_without_its_clone_says_what_to_do(monkeypatch, tmp_path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from photo_trees import HEIGHT, WIDTH, half, label_map, photo, voc_lists
+from PIL import Image
 
 from fss_lab import cli
 from fss_lab.datasets import scanning
@@ -184,7 +185,10 @@ def test_an_index_that_cannot_be_written_is_a_warning(root, monkeypatch) -> None
 # ---- bad data
 
 BAD = {
-    "missing map": (lambda r: (r / "SegmentationClassAug" / "v_two.png").unlink(), r"v_two\.png is missing; prepare"),
+    "missing map": (
+        lambda r: (r / "SegmentationClassAug" / "v_two.png").unlink(),
+        r"v_two\.png is missing; delete it if it is there, and run `fss-lab data prepare`",
+    ),
     "other values": (
         lambda r: label_map(r / "SegmentationClassAug" / "v_two.png", area(9, 77)),
         r"v_two\.png holds the labels \[77\]; expected 0\.\.20 and 255",
@@ -194,8 +198,9 @@ BAD = {
         r"v_two\.png cannot be used \(pixels of kind RGB; expected one label",
     ),
     "cut map": (lambda r: cut(r / "SegmentationClassAug" / "v_two.png"), r"v_two\.png cannot be used"),
-    "missing photo": (lambda r: (r / "JPEGImages" / "v_two.jpg").unlink(), r"v_two\.jpg is missing; prepare"),
+    "missing photo": (lambda r: (r / "JPEGImages" / "v_two.jpg").unlink(), r"v_two\.jpg is missing; unpack it again"),
     "cut photo": (lambda r: cut(r / "JPEGImages" / "v_two.jpg"), r"v_two\.jpg cannot be used \(.*truncated"),
+    "turned photo": (lambda r: turn(r / "JPEGImages" / "v_two.jpg"), rf"v_two\.jpg is {WIDTH} x {HEIGHT} pixels, but"),
     "other size": (
         lambda r: photo(r / "JPEGImages" / "v_two.jpg", half(1)[:50]),
         rf"v_two\.jpg is 50 x {WIDTH} pixels, but its label map {HEIGHT} x {WIDTH}",
@@ -205,6 +210,15 @@ BAD = {
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def turn(path: Path) -> None:
+    """Say in the EXIF data that the photograph has to be turned by 90 degrees."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as image:
+        image.load()
+    image.save(path, exif=exif)
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -220,7 +234,7 @@ def test_bad_files_are_named_by_the_check_and_left_out_on_demand(root, capsys, k
     printed = capsys.readouterr().out
     assert "Skipped 1 bad file(s):" in printed and re.search(reason, printed.split("thing(s) wrong")[0])
     assert "| 0 | 3 | 4 | 1 | 0 0 1 0 0 |" in printed
-    if kind in ("missing photo", "cut photo", "other size"):
+    if kind in ("missing photo", "cut photo", "other size", "turned photo"):
         whole = Pascal5i(root, 0)  # photographs are looked at when they are needed
         with pytest.raises((ValueError, FileNotFoundError), match=r"v_two\.jpg"):
             whole.image("v_two")

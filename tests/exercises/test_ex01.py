@@ -96,6 +96,8 @@ def test_intersection_and_union_by_indexing_pass():
         (lambda m, t: (int((m & (t == 1)).sum()), int((m & (t != 255)).sum() + (t == 1).sum())), "sum of both areas"),
         (lambda m, t: (int((m & (t == 1)).sum()), int(((m ^ (t == 1)) & (t != 255)).sum())), "exclusive or"),
         (lambda m, t: (int((m & (t == 1)).sum()), int((t == 1).sum())), "only the prediction covers"),
+        (lambda m, t: ((m & t).sum(), (m | t).sum()), "add up the values of truth"),
+        (lambda m, t: (int((m * t).sum()), int(torch.maximum(m.long(), t).sum())), "compare first"),
         (lambda m, t: float((m & (t == 1)).sum()), "two numbers"),
     ],
 )

@@ -68,6 +68,8 @@ def weigh(logits, v):
         (lambda q, k, v: weigh((q @ k.T).softmax(-1), v), "not divided by the square root"),
         (lambda q, k, v: weigh((q @ k.T / q.shape[1]).softmax(-1), v), "You divide by d"),
         (lambda q, k, v: weigh((q @ k.T / len(k) ** 0.5).softmax(-1), v), "square root of L"),
+        (lambda q, k, v: weigh((q @ k.T / len(q) ** 0.5).softmax(-1), v), "square root of N"),
+        (lambda q, k, v: weigh((q @ k.T / 2).softmax(-1), v)[::-1], "the weights come first"),
         (lambda q, k, v: weigh((q @ k.T / 2).softmax(0), v), "must run over the L tokens"),
         (lambda q, k, v: weigh(q @ k.T / 2, v), "softmax is missing"),
         (lambda q, k, v: weigh((F.normalize(q, dim=1) @ F.normalize(k, dim=1).T).softmax(1), v), "Cosines"),

@@ -113,6 +113,11 @@ def test_paired_interval_drawn_separately_with_the_same_numbers_passes():
         (lambda a, b, d: quantiles((a - b)[d].flatten()), "single draws"),
         (lambda a, b, d: ((a - b)[d].mean(1).min(), (a - b)[d].mean(1).max()), "smallest and the largest"),
         (lambda a, b, d: quantiles((a - b)[d].mean(1))[::-1], "order is"),
+        (lambda a, b, d: quantiles((a - b)[d].mean(0)), "means over the replicates"),
+        (
+            lambda a, b, d: tuple(x - y for x, y in zip(quantiles(a[d].mean(1)), quantiles(b[d].mean(1)), strict=True)),
+            "subtract quantiles",
+        ),
         (lambda a, b, d: (a - b).mean(), "two numbers"),
     ],
 )

@@ -83,10 +83,11 @@ def area(mask):
     return mask.sum((-2, -1), keepdim=True) + 5e-4
 
 
-def priors(query, support, masks, early=False, stretch=False, merge=False, similar=False):
+def priors(query, support, masks, early=False, stretch=False, merge=False, similar=False, mode="", raw=False):
     """The generator with one mistake in it."""
     size = masks.shape[-2:]
-    mask = resize(masks, support.shape[-2:]).unsqueeze(2)
+    grid = support.shape[-2:]
+    mask = (F.interpolate(masks, grid, mode=mode) if mode else resize(masks, grid)).unsqueeze(2)
     found = [prototype(support, region) for region in (mask, 1 - mask)]
     if merge:
         found = [p.mean(1, keepdim=True) for p in found]
@@ -95,6 +96,8 @@ def priors(query, support, masks, early=False, stretch=False, merge=False, simil
     if similar:
         maps = [x.mean(1, keepdim=True) for x in maps]
     d = prompts.discriminative_prior(*maps)
+    if raw:
+        d = prompts.discriminative_prior(*(resize(cosine_map(query.unsqueeze(1), p).squeeze(2), size) for p in found))
     fg, d = (resize(x, size).mean(1, keepdim=True) for x in (maps[0], d))
     return (min_max(fg), min_max(d)) if stretch else (fg, d)
 
@@ -116,7 +119,11 @@ WRONG = [
         lambda x, m: (x * m).sum((-2, -1), keepdim=True) / m.sum((-2, -1), keepdim=True),
         "empty mask must give the zero vector",
     ),
-    ("ex04-prototype", lambda x, m: (x * m).sum((-2, -1), keepdim=True) / (m.sum() + 5e-4), "each map alone"),
+    (
+        "ex04-prototype",
+        lambda x, m: (x * m).sum((-2, -1), keepdim=True) / (m.sum() + 5e-4),
+        "area of all masks together",
+    ),
     ("ex04-cosine-map", lambda x, p: (x * p).sum(-3, keepdim=True), "dot product"),
     ("ex04-cosine-map", lambda x, p: (x * p).sum(-3, keepdim=True) / x.norm(dim=-3, keepdim=True), "length of p"),
     ("ex04-cosine-map", lambda x, p: (x * p).sum(-3, keepdim=True) / p.norm(), "lengths ‖F‖ of the features"),
@@ -125,6 +132,11 @@ WRONG = [
         "ex04-cosine-map",
         lambda x, p: (x * p).sum(-3, keepdim=True) / (x.norm(dim=-3, keepdim=True) * p.norm(dim=-3, keepdim=True)),
         "not NaN: add 1e-7",
+    ),
+    (
+        "ex04-cosine-map",
+        lambda x, p: (x * p).sum(-3, keepdim=True) / (x.norm(dim=-3, keepdim=True) * p.norm() + 1e-7),
+        "one number for all prototypes",
     ),
     ("ex04-cosine-map", lambda x, p: cosine_map(x, p).clamp(min=0), "may be negative"),
     ("ex04-cosine-map", lambda x, p: cosine_map(x, p).squeeze(-3), r"must be \(1, 2, 2\)"),
@@ -141,6 +153,10 @@ WRONG = [
     ("ex04-discriminative-prior", lambda a, b: min_max((a - b).abs()), "size of the difference"),
     ("ex04-discriminative-prior", lambda a, b: min_max(a * (1 - b)), "leaves a rest"),
     ("ex04-discriminative-prior", lambda a, b: (a > b).float(), "must be soft"),
+    ("ex04-discriminative-prior", lambda a, b: (a - b).clamp(min=0) / (a - b).max(), "share one stretch"),
+    ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, mode="nearest"), 'F.interpolate\'s "nearest"'),
+    ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, mode="area"), "use `resize`"),
+    ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, raw=True), "compares raw cosines"),
     ("ex04-generate-priors", lambda q, s, m: prompts.generate_priors(q, s, m).foreground, "must return two tensors"),
     ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, early=True), "made on the small grid"),
     ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, stretch=True), "P_fg is stretched again"),

@@ -97,13 +97,24 @@ def like_the_guess(memory, prior, fg, _):
     return min_max(cosine_map(fg, prototype(memory, prior)))
 
 
+def largest(fg, support, masks):
+    shots = range(support.shape[1])
+    each = [refinement.support_similarity(fg, support[:, [i]], masks[:, [i]]) for i in shots]
+    return torch.stack(each).amax(0)
+
+
+def next_weight(memory, prior, *rest, variant="v1"):
+    memory, prior, _ = other_refine_once(memory, prior, *rest, variant=variant)
+    return memory, prior, other_refine_once(memory, prior, *rest, variant=variant)[2]
+
+
 def rounds_with(hand_on):
     """All rounds with a mistake in what each hands on."""
 
     def refine(memory, prior, fg, fg_prior, a, rounds=3):
-        done, state = [], {"memory": memory, "prior": prior, "fg": fg}
+        done, state = [], {"memory": memory, "prior": prior, "fg": fg, "a": a}
         for _ in range(rounds):
-            done.append(other_refine_once(state["memory"], state["prior"], state["fg"], fg_prior, a))
+            done.append(other_refine_once(state["memory"], state["prior"], state["fg"], fg_prior, state["a"]))
             state |= {name: done[-1][i] for name, i in hand_on.items()}
         return done
 
@@ -127,6 +138,7 @@ WRONG = [
     ),
     ("ex05-support-similarity", lambda f, s, m: refinement.support_similarity(f, s[:, :1], m[:, :1]), "first shot"),
     ("ex05-support-similarity", lambda *x: refinement.support_similarity(*x).detach(), "no gradient flows"),
+    ("ex05-support-similarity", largest, "largest over the shots"),
     ("ex05-agreement", lambda a, b, variant="v1": a * b, "is the product"),
     ("ex05-agreement", lambda a, b, variant="v1": torch.minimum(a, b), "smaller of the two"),
     ("ex05-agreement", lambda a, b, variant="v1": a + b - 1, "cut it at 0"),
@@ -150,11 +162,15 @@ WRONG = [
     ("ex05-refine-once", round_with(lambda m, p, f, g: min_max(cosine_map(f, prototype(m, g)))), "under P_fg"),
     ("ex05-refine-once", round_with(lambda m, p, f, g: cosine_map(f, prototype(m, p))), "B is not stretched"),
     ("ex05-refine-once", round_with(detach=True), "flows through your W"),
+    ("ex05-refine-once", lambda *x, variant="v1": other_refine_once(*x), "ignores `variant`"),
+    ("ex05-refine-once", lambda *x, **o: [other_refine_once(*x, **o)[i] for i in (0, 2, 1)], "the order is"),
+    ("ex05-refine-once", next_weight, "that of the next round"),
     ("ex05-refine-once", lambda *x, **o: other_refine_once(*x, **o)[:2], "three tensors"),
     ("ex05-refine", rounds_with({}), "starts from the Mem_d and P_d of the round before"),
     ("ex05-refine", rounds_with({"memory": 0}), "still uses the first P_d"),
     ("ex05-refine", rounds_with({"prior": 1}), "still uses the first Mem_d"),
     ("ex05-refine", rounds_with({"memory": 0, "prior": 1, "fg": 0}), "Mem_fg stays what it was"),
+    ("ex05-refine", rounds_with({"memory": 0, "prior": 1, "a": 2}), "A is overwritten"),
     ("ex05-refine", lambda *x, rounds=3: tuple(other_refine(*x, rounds=rounds)), "must return a list"),
     ("ex05-refine", lambda *x, rounds=3: other_refine(*x, rounds=rounds + 1), "yours has 4"),
     ("ex05-share", lambda w: torch.stack(w).sum(0), "can exceed 1"),

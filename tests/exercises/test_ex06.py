@@ -72,6 +72,31 @@ def attention(q, k, v, masks, where="query", average=True, scale=True, after=Fal
     return (weights.detach() if detach else weights) @ v
 
 
+def parts(q, k, v, masks):
+    """Logits and values of [mean support | query memory | pointers], and c as columns."""
+    n, shots = q.shape[2], masks.shape[1]
+    query = k[:, :, shots * n : (shots + 1) * n]
+    each = other_shot_similarity(query, k[:, :, : shots * n].unflatten(2, (shots, n)), masks)
+    k, v = (torch.cat([sum(x[:, :, : shots * n].split(n, 2)) / shots, x[:, :, shots * n :]], 2) for x in (k, v))
+    return q @ k.mT / math.sqrt(q.shape[-1]), v, other_calibration_term(each, masks).flatten(-2).unsqueeze(-2)
+
+
+def apart(q, k, v, masks):
+    logits, v, c = parts(q, k, v, masks)
+    n = q.shape[2]
+    sizes = [n, n, logits.shape[-1] - 2 * n]
+    bias = 10 * (rows(logits[..., n : 2 * n]) + c - 1).clamp(max=0)
+    logits = logits + torch.cat([torch.zeros_like(bias), bias, torch.zeros_like(logits[..., 2 * n :])], -1)
+    return sum(x.softmax(-1) @ y for x, y in zip(logits.split(sizes, -1), v.split(sizes, 2), strict=True))
+
+
+def whole_rows(q, k, v, masks):
+    logits, v, c = parts(q, k, v, masks)
+    n, wide = q.shape[2], torch.zeros_like(logits)
+    wide[..., n : 2 * n] = 10 * (rows(logits)[..., n : 2 * n] + c - 1).clamp(max=0)
+    return (logits + wide).softmax(-1) @ v
+
+
 OTHERS = {
     "ex06-attention-weights": other_attention_weights,
     "ex06-shot-similarity": other_shot_similarity,
@@ -145,8 +170,10 @@ WRONG = [
     (TERM, lambda c, m: c.amax(2), "is the largest"),
     (TERM, lambda c, m: c[:, :, 0], "first shot only"),
     (TERM, lambda c, m: c.mul(seen(m)).sum(2) / seen(m).sum(2), "NaN"),
-    (TERM, lambda c, m: c.mul(seen(m)).sum(2) / seen(m).sum(2).clamp(min=1), "silence the whole query memory"),
+    (TERM, lambda c, m: c.mul(seen(m)).sum(2) / seen(m).sum(2).clamp(min=1), "turn down the query memory everywhere"),
+    (TERM, lambda c, m: c.mul(m[:, None]).sum(2) / m[:, None].sum(2).clamp(min=1), "cut out by the masks"),
     (BIAS, bias_of(rows, lambda a, c: 10 * (a + c - 1)), "not cut at 0"),
+    (BIAS, bias_of(lambda x: x.softmax(-1)), "is a softmax"),
     (BIAS, bias_of(rows, lambda a, c: (a + c - 1).clamp(max=0)), "lacks the factor 10"),
     (BIAS, bias_of(rows, lambda a, c: 10 * (a * c - 1).clamp(max=0)), "multiplies"),
     (BIAS, bias_of(rows, lambda a, c: 10 * (a + c.mT - 1).clamp(max=0)), "added along the rows"),
@@ -161,6 +188,8 @@ WRONG = [
     (WHOLE, lambda *x: attention(*x, where="support"), "falls on the supports"),
     (WHOLE, lambda *x: attention(*x, after=True), "added after the softmax"),
     (WHOLE, lambda *x: attention(*x, scale=False), "not divided by √d"),
+    (WHOLE, apart, "a softmax of each part"),
+    (WHOLE, whole_rows, "supports and pointers too"),
     (WHOLE, lambda *x: attention(*x, detach=True), "only the bias is detached"),
     (WHOLE, lambda q, k, v, m: attention(q, k[:, :, : -(k.shape[2] % q.shape[2] or 1)], v, m), "stopped with"),
 ]

@@ -82,6 +82,7 @@ def test_a_vote_written_in_another_way():
         (lambda m: m.all(0), "intersection"),
         (lambda m: m.sum(0) == m.sum(0).max(), "half as many are enough"),
         (lambda m: 2 * m.sum(0) >= m.sum(0).max(), "Where nobody votes"),
+        (lambda m: (m.sum(0) >= m.sum(0).max() // 2) & m.any(0), "round the half down"),
         (lambda m: (2 * m.sum(0) >= m.sum(0).max()).float(), "type"),
     ],
 )
@@ -114,6 +115,7 @@ def _gain(formula):
         (_gain(lambda d, _: (d.mean(), d.std(correction=0) / len(d) ** 0.5)), "N − 1"),
         (_gain(lambda d, both: (d.mean(), (both.var(1).sum() / len(d)).sqrt())), "two separate samples"),
         (_gain(lambda d, _: (d.mean(), d.std() / len(d))), "where √N belongs"),
+        (_gain(lambda d, _: (d.mean(), d.var() / len(d) ** 0.5)), "take its root first"),
         (_gain(lambda d, _: d.mean()), "two numbers"),
     ],
 )
@@ -136,25 +138,43 @@ def test_origins_found_in_another_way():
     ex07.check_error_origin(error_origin)
 
 
-def _origin(p, m, t, background=None, guess=None):
+def _count(*kinds):
+    return [int(kind.sum()) for kind in kinds]
+
+
+def _origin(p, m, t, wanted=None, background=None):
+    wanted = t == 1 if wanted is None else wanted
     background = t == 0 if background is None else background
-    guess = p > 0.5 if guess is None else guess
-    missed, extra = (t == 1) & ~m, background & m
-    return [int(kind.sum()) for kind in (missed & ~guess, missed & guess, extra & guess, extra & ~guess)]
+    guess, missed, extra = p > 0.5, wanted & ~m, background & m
+    return _count(missed & ~guess, missed & guess, extra & guess, extra & ~guess)
 
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
-        (lambda p, m, t: _origin(p, m, t, background=t != 1), "255 are neither"),
+        (lambda p, m, t: _origin(p, m, t, background=t != 1), "counted as extra"),
+        (lambda p, m, t: _origin(p, m, t, wanted=t.bool()), "counted as missed"),
+        (
+            lambda p, m, t: _count((t == 1) & (p <= 0.5), (t == 1) & ~m, (t == 0) & (p > 0.5), (t == 0) & m),
+            "Every wrong pixel of the mask",
+        ),
+        (lambda p, m, t: [*_origin(p, m, t)[:3], int(((t == 0) & m).sum())], "all of its extras"),
+        (
+            lambda p, m, t: [(o := _origin(p, m, t))[0], int(((t == 1) & ~m).sum()), *o[2:]],
+            "all that the mask misses",
+        ),
+        (
+            lambda p, m, t: [(o := _origin(p, m, t))[0], int(((t == 1) & (p > 0.5)).sum()), *o[2:]],
+            "second kind is lost",
+        ),
         (
             lambda p, m, t: [
-                int((t == 1).logical_and(p <= 0.5).sum()),
-                int(((t == 1) & ~m).sum()),
+                int(((t == 1) & (p <= 0.5)).sum()),
+                _origin(p, m, t)[1],
                 int(((t == 0) & (p > 0.5)).sum()),
-                int(((t == 0) & m).sum()),
+                _origin(p, m, t)[3],
             ],
-            "Every wrong pixel of the mask",
+            "what the prior alone decides",
         ),
         (lambda p, m, t: [_origin(p, m, t)[i] for i in (1, 0, 3, 2)], "missed pixels are swapped"),
         (lambda p, m, t: [_origin(p, m, t)[i] for i in (2, 3, 0, 1)], "Missed and extra are swapped"),

@@ -24,6 +24,17 @@ def test_what_is_not_written_yet_is_called_so():
         call(iou, torch.ones(2))
 
 
+def test_an_earlier_stub_is_named():
+    def earlier(x):
+        raise NotImplementedError()
+
+    def answer(x):
+        return earlier(x)
+
+    with pytest.raises(ExerciseError, match="answer uses earlier, which is not written yet"):
+        call(answer, 1)
+
+
 def test_an_error_of_the_reader_names_its_line():
     def iou(mask):
         return mask / [1]

@@ -131,6 +131,8 @@ def test_what_does_not_fit_is_refused(model, episodes, traces):
         explore({})
     with pytest.raises(ValueError, match="either an episode or query"):
         explore(one, episodes[1], query=episodes[1].query_image)
+    with pytest.raises(ValueError, match="two traces are named '1'"):
+        explore({1: one, "1": one})
     with pytest.raises(ValueError, match=r"episodes are named \['x'\], the traces \['a'\]"):
         explore({"a": one}, {"x": episodes[1]})
     with pytest.raises(ValueError, match="trace 'b' has 1 layers"):
@@ -281,6 +283,16 @@ def test_page_cannot_be_broken_out_of(traces, episodes, tmp_path):
     assert page.count("<script") == page.count("</script") == 3
     assert "connect-src" not in page and "default-src 'none'" in page
     explorer.save_html(str(path))  # again, over the old one
+
+
+@pytest.mark.parametrize(
+    "name", ["costs $5 or $\\frac$", "file\udcff.jpg", "\ud800", "line\u2028end\x00", "${1 + 1}`'\"", "$script"]
+)
+def test_names_may_hold_anything(traces, episodes, tmp_path, name):
+    explorer = explore({name: traces["1 shots"]}, replace(episodes[1], class_name=name))
+    explorer._repr_mimebundle_()
+    explorer.save_html(tmp_path / "page.html")
+    json.dumps([explorer.view, explorer._description, explorer._alt], ensure_ascii=False).encode()
 
 
 def test_page_that_cannot_be_written_leaves_nothing(explorer, tmp_path):

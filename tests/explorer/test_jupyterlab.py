@@ -1,216 +1,239 @@
-"""The widget in a real JupyterLab: data arrive, clicks reach Python, Python reaches the panel, little is saved."""
+"""Notebook 08 in a real JupyterLab: the explorer shows the trace, obeys mouse and keys, and leaves little behind.
+
+All tests look at the same run of the notebook, in the order in which they stand here.
+"""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
-from browser import launched
+from jupyter_lab import open_lab, run_cell, visit
 
-pytest.importorskip("jupyterlab", reason="JupyterLab is not installed; `python lab.py install` brings it")
+from fss_lab import Pictograms, explore, load_model
+from fss_lab.course.notebooks import parameters, read, tidy
 
-TOKEN = "explorer-test"
 COURSE = Path(__file__).parents[2] / "notebooks" / "08_attention.ipynb"
-CELLS = [
+# Cells that stand below the notebook's explorer: what the kernel hears, a second explorer, and a change from Python.
+MORE = [
     """
 import json, pathlib
-import numpy as np
-import fss_lab
-
-model = fss_lab.load_model("toy", fold=0)
-episode = fss_lab.Pictograms(fold=0, split="novel", shots=1)[20]
-prediction = model.segment(episode, trace=True)
 
 def tell(change):
-    maps = first.attention()
-    np.savez("shown.npz", **maps)
-    pathlib.Path("told.json").write_text(json.dumps([first.selection, first.view, second.selection]))
+    heard = {"selection": explorer.selection, "view": explorer.view}
+    pathlib.Path("heard.json").write_text(json.dumps(heard))
 
-first = fss_lab.explore(prediction.trace, episode=episode)
-second = fss_lab.explore(prediction.trace, episode=episode)
-first.observe(tell, ["selection", "view"])
-first
+explorer.observe(tell, ["selection", "view"])
+five = Pictograms(fold, "novel", 5, seed)[episode]
+published = model.variant(calibration="as_published").segment(five, trace=True)
+fss_lab.explore({"1 shot": prediction, "5 shots": published}, {"1 shot": task, "5 shots": five})
 """,
-    "second",
-    'second.selection = {"cell": (1, 2), "layer": 0}',
+    'explorer.selection = {"map": "query", "cell": (1, 2), "layer": 0}',
 ]
+SAVE_STATE = {"@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True}}
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """A JupyterLab of its own on a free port: its address and its folder."""
-    folder = tmp_path_factory.mktemp("lab")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_SETTINGS_DIR": "settings"}
-    own |= {"JUPYTERLAB_WORKSPACES_DIR": "workspaces", "IPYTHONDIR": "ipython"}
-    environment = os.environ | {name: str(folder / "own" / value) for name, value in own.items()}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"]
-    options += [f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None", "--LabApp.expose_app_in_browser=True"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.append("--allow-root")
-    address = f"http://127.0.0.1:{port}"
-    with open(folder / "log.txt", "w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", *options],
-            cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            _wait_for(f"{address}/api?token={TOKEN}", server, folder / "log.txt")
-            yield address, folder
-        finally:
-            server.terminate()
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-
-
-def _wait_for(address, server, log):
-    for _ in range(240):
-        assert server.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.25)
-    pytest.fail(f"JupyterLab did not answer within a minute:\n{log.read_text()}")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("lab")
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with launched() as browser:
-        yield browser
+def place():
+    """The number of the notebook's cell that shows the explorer."""
+    return next(i for i, cell in enumerate(read(COURSE).cells) if cell.source.endswith("\nexplorer"))
 
 
-def command(page, name, arguments=None):
-    page.evaluate(
-        "([name, arguments]) => { window.jupyterapp.commands.execute(name, arguments); }", [name, arguments or {}]
-    )
+@pytest.fixture(scope="module")
+def page(folder, place):
+    """JupyterLab with the notebook, all of whose cells have run; no page may ask another machine for anything."""
+    notebook = read(COURSE)
+    settings = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    settings.source += "\nepisodes = 2"  # measured further down; here only time
+    notebook.cells[place + 1 : place + 1] = [nbformat.v4.new_code_cell(cell.strip()) for cell in MORE]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    nbformat.write(notebook, folder / "08.ipynb")
+    with open_lab(folder, SAVE_STATE) as page:
+        visit(page, "08.ipynb")
+        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")  # returns when all have run
+        page.wait_for_function("document.querySelectorAll('.fx .fx-rows').length === 2", timeout=60_000)
+        yield page
+        assert page.refused == []
 
 
-def opened(browser, lab, name):
-    """A page with a notebook open, all of whose cells run."""
-    address, _ = lab
-    page = browser.new_page(viewport={"width": 1300, "height": 1500})
-    page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-    kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
-    page.wait_for_function(f"{kernel}?.status === 'idle' && {kernel}.connectionStatus === 'connected'", timeout=60_000)
-    command(page, "notebook:run-all-cells")
-    return page
+@pytest.fixture(scope="module")
+def explorer():
+    """The notebook's explorer, made here again: what the page shows must be what its trace holds."""
+    given = parameters(read(COURSE))
+    task = Pictograms(given["fold"], "novel", given["shots"], given["seed"])[given["episode"]]
+    return explore(load_model("toy", fold=given["fold"]).segment(task, trace=True), task)
 
 
-def panel(page, at, expression):
+def panel(page, expression, at=0):
     return page.locator(".fx").nth(at).evaluate(f"(root) => {{ const {{ panel }} = root; return {expression}; }}")
 
 
-def middle(page, at, name, cell):
+def middle(page, name, cell, at=0, grid=(16, 16)):
     canvas = page.locator(".fx").nth(at).locator(f".fx-{name} canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
-    return box["x"] + (cell[1] + 0.5) * box["width"] / 16, box["y"] + (cell[0] + 0.5) * box["height"] / 16
+    return box["x"] + (cell[1] + 0.5) * box["width"] / grid[1], box["y"] + (cell[0] + 0.5) * box["height"] / grid[0]
 
 
-def told(page, folder, check):
-    """What the kernel wrote after a change, as soon as it satisfies a check."""
+def words(page, at=0):
+    return page.locator(".fx-words").nth(at).inner_text()
+
+
+def agree(page, explorer):
+    """What the panel draws is what the trace holds, for the panel's selection and view."""
+    explorer.selection, explorer.view = panel(page, "panel.preview ?? panel.selection"), panel(page, "panel.view")
+    names = {"support": "support[0]", "query": "memory", "pointers": "pointers", "readers": "query"}
+    for name, values in explorer.attention().items():
+        drawn = panel(page, f"[...panel.shown[0].{names[name]}]")
+        np.testing.assert_allclose(drawn, values.ravel(), rtol=0, atol=1e-3)
+
+
+def heard(page, folder, check):
+    """What the kernel heard last, as soon as it satisfies a check."""
     for _ in range(150):
         page.wait_for_timeout(100)
         try:
-            content = json.loads((folder / "told.json").read_text())
-            maps = dict(np.load(folder / "shown.npz"))
-        except (OSError, ValueError, EOFError):  # not written yet, or just being written
+            content = json.loads((folder / "heard.json").read_text())
+        except (OSError, ValueError):  # not written yet, or just being written
             continue
         if check(content):
-            return content, maps
+            return content
     pytest.fail("the kernel was not told")
 
 
-def test_widget_in_jupyterlab(browser, lab):
-    _, folder = lab
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, folder / "small.ipynb")
-    page = opened(browser, lab, "small.ipynb")
-    page.locator(".fx .fx-rows").nth(1).wait_for(timeout=90_000)
-    page.wait_for_function("document.querySelectorAll('.fx')[1].panel.selection.layer === 0", timeout=30_000)
-    assert panel(page, 1, "panel.selection.cell") == [1, 2]  # from Python
-    assert panel(page, 0, "panel.selection.cell") == [10, 7]
+def cells_of(page):
+    return page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length")
 
-    page.mouse.move(*middle(page, 0, "query", (4, 5)))
-    assert "Query cell (4, 5) reads" in page.locator(".fx-words").first.inner_text()
-    page.mouse.click(*middle(page, 0, "query", (4, 5)))
-    (selection, _, other), maps = told(page, folder, lambda told: told[0]["cell"] == [4, 5])
-    assert other["cell"] == [1, 2]  # two explorers do not disturb each other
-    drawn = panel(page, 0, "[...panel.shown[0].memory]")
-    np.testing.assert_allclose(drawn, maps["query"].ravel(), rtol=0, atol=1e-3)
 
-    cells = page.locator(".jp-Cell").count()
-    for key in ("ArrowDown", "ArrowRight", "a", "1"):  # JupyterLab's own keys rest: "a" inserts no cell
+def save(page):
+    page.evaluate("window.jupyterapp.shell.currentWidget.context.save()")
+
+
+def test_python_moves_the_panel(page, place, explorer):
+    run_cell(page, place + 2)
+    page.wait_for_function("document.querySelector('.fx').panel.selection.cell.join() === '1,2'")
+    assert panel(page, "panel.selection.layer") == 0
+    agree(page, explorer)
+
+
+def test_mouse_and_keys_tell_python(page, folder, explorer):
+    other = panel(page, "panel.selection", at=1)
+    page.mouse.move(*middle(page, "query", (4, 5)))
+    assert "Query cell (4, 5) reads" in words(page) and panel(page, "panel.selection.cell") == [1, 2]
+    agree(page, explorer)
+    page.mouse.click(*middle(page, "query", (4, 5)))
+    heard(page, folder, lambda told: told["selection"]["cell"] == [4, 5])
+    for key in ("ArrowDown", "ArrowRight", "Shift+ArrowRight", "2"):
         page.keyboard.press(key)
-    (selection, _, _), _ = told(page, folder, lambda told: told[0]["layer"] == 0)
-    assert selection["cell"] == [5, 6] and page.locator(".jp-Cell").count() == cells
-    first = page.locator(".fx").first
-    for label in (
-        "before",
-        "difference",
-        "linear",
-        "per map",
-        "truth",
-        "prediction",
-        "support mask",
-        "image under the map",
-    ):
-        first.get_by_label(label, exact=True).click()
-    (_, view, _), maps = told(page, folder, lambda told: told[1]["picture"] is False)
-    assert (view["show"], view["scale"], view["range"], view["outlines"]) == ("difference", "linear", "each", [])
-    np.testing.assert_allclose(panel(page, 0, "[...panel.shown[0].memory]"), maps["query"].ravel(), atol=1e-3)
+    told = heard(page, folder, lambda told: told["selection"]["layer"] == 1)["selection"]
+    assert (told["cell"], told["end"]) == ([5, 6], [5, 7])
+    page.mouse.move(*middle(page, "query", (3, 4)))
+    page.mouse.down()
+    page.mouse.move(*middle(page, "query", (5, 6)), steps=3)
+    page.mouse.up()
+    told = heard(page, folder, lambda told: told["selection"]["end"] == [5, 6])["selection"]
+    assert told["cell"] == [3, 4] and "mean of 9" in words(page)
+    agree(page, explorer)
+    page.mouse.click(*middle(page, "memory", (7, 3)))
+    heard(page, folder, lambda told: told["selection"]["map"] == "memory")
+    agree(page, explorer)
+    page.mouse.click(*middle(page, "pointers", (0, 6), grid=(1, 8)))
+    heard(page, folder, lambda told: told["selection"]["map"] == "pointers")
+    agree(page, explorer)
+    page.keyboard.press("Escape")
+    assert panel(page, "panel.selection.map") == "query"
+    assert panel(page, "panel.selection", at=1) == other  # two explorers do not disturb each other
 
-    command(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
+
+def test_every_toggle(page, folder, explorer):
+    first = page.locator(".fx").first
+    labels = ("before", "linear", "per map", "difference", "truth", "prediction", "support mask", "image under the map")
+    for label in labels:
+        first.get_by_label(label, exact=True).click()
+        page.mouse.move(2, 2)
+        agree(page, explorer)
+    view = heard(page, folder, lambda told: told["view"]["picture"] is False)["view"]
+    assert (view["show"], view["scale"], view["range"], view["outlines"]) == ("difference", "linear", "each", [])
+    first.get_by_label("all side by side").click()
+    assert first.locator(".fx-row").count() == 2
+    first.get_by_label("all side by side").click()
+    first.locator("input[type=range]").focus()
+    page.keyboard.press("Home")
+    heard(page, folder, lambda told: told["view"]["round"] == 0)
+    assert first.locator(".fx-refinement .fx-numbers").inner_text() == "before refinement"
+
+
+def test_comparison(page):
+    second = page.locator(".fx").nth(1)
+    assert second.locator(".fx-row-title").all_inner_texts() == ["1 shot · layer 2", "5 shots · layer 2"]
+    assert second.locator(".fx-support").count() == 1 + 5
+    page.mouse.click(*middle(page, "query", (9, 9), at=1))
+    assert words(page, at=1).count("support memory") >= 2
+    second.locator("select").nth(0).select_option("5 shots")
+    assert second.locator(".fx-row-title").all_inner_texts() == ["5 shots · layer 2", "1 shot · layer 2"]
+    second.locator("select").nth(1).select_option("nothing")
+    assert second.locator(".fx-row").count() == 1
+
+
+def test_jupyterlab_s_own_keys_rest(page, folder):
+    before = cells_of(page)
+    page.evaluate("document.querySelectorAll('.fx')[0].panel.change('show', 'after')")
+    stops = page.locator(".fx").nth(0).locator("canvas, input, button, select, summary")
+    for i in range(stops.count()):
+        stop = stops.nth(i)
+        if stop.is_disabled():
+            continue
+        stop.focus()
+        assert stop.get_attribute("data-lm-suppress-shortcuts") == "true", stop.evaluate("(node) => node.outerHTML")
+    for stop in (page.locator(".fx-query canvas").first, page.locator(".fx summary").first):
+        stop.focus()
+        for key in ("d", "d", "a", "b", "x"):
+            page.keyboard.press(key)
+    assert cells_of(page) == before
+    (folder / "08.ipynb").unlink()
+    page.keyboard.press("Control+s")  # those with Ctrl do not
+    for _ in range(100):
+        if (folder / "08.ipynb").exists():
+            return
+        page.wait_for_timeout(100)
+    pytest.fail("Ctrl+S does not save")
+
+
+def test_dark_theme(page):
+    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
     page.wait_for_selector('body[data-jp-theme-light="false"]', state="attached")
     page.wait_for_function("getComputedStyle(document.querySelector('.fx')).color.match(/\\d+/)[0] > 150")
 
-    command(page, "docmanager:save")
-    path = folder / "small.ipynb"
-    for _ in range(100):
-        saved = json.loads(path.read_text())
-        if saved["cells"][0]["outputs"]:
-            break
-        page.wait_for_timeout(100)
-    output = saved["cells"][0]["outputs"][0]
-    assert {"image/png", "text/plain", "application/vnd.jupyter.widget-view+json"} <= output["data"].keys()
-    assert output["metadata"]["image/png"]["alt"].startswith("Attention in layer 2 of 2")
-    assert path.stat().st_size < 500_000
 
-    page.reload()  # the page asks the kernel for the data again
+def test_what_is_saved_is_small_and_shows_a_picture(page, folder, place, explorer):
+    """With the kernel the panel comes back; without it, for strangers and in the course's own files, a picture."""
+    save(page)
+    saved = nbformat.read(folder / "08.ipynb", 4)
+    (output,) = saved.cells[place].outputs
+    assert {"image/png", "text/plain", "application/vnd.jupyter.widget-view+json"} <= output.data.keys()
+    assert output.metadata["image/png"]["alt"].startswith("Attention in layer")
+    state = saved.metadata.widgets["application/vnd.jupyter.widget-state+json"]
+    assert len(json.dumps(state)) < 500_000  # two explorers
+    chosen = panel(page, "panel.selection")
+    visit(page, "08.ipynb")  # the page asks the kernel for the data again
     page.locator(".fx .fx-rows").nth(1).wait_for(timeout=60_000)
-    assert panel(page, 0, "panel.selection.cell") == [5, 6]
-    page.close()
+    assert panel(page, "panel.selection") == chosen
+    agree(page, explorer)
 
-
-@pytest.mark.skipif(not COURSE.exists(), reason="the course has no notebook 08 yet")
-def test_notebook_of_the_course(browser, lab):
-    _, folder = lab
-    (folder / COURSE.name).write_bytes(COURSE.read_bytes())
-    page = opened(browser, lab, COURSE.name)
-    page.locator(".fx .fx-rows").first.wait_for(timeout=180_000)
-    for _ in range(100):  # while later cells run the page may still move under the pointer
-        page.mouse.move(*middle(page, 0, "query", (3, 3)))
-        if "Query cell (3, 3) reads" in page.locator(".fx-words").first.inner_text():
-            break
-        page.wait_for_timeout(200)
-    else:
-        pytest.fail("the explorer does not answer the pointer")
-    read = "Object.values(panel.shown[0]).flat().reduce((sum, map) => map.reduce((a, b) => a + b, sum), 0)"
-    assert panel(page, 0, read) == pytest.approx(1, abs=1e-3)
-    page.close()
+    save(page)
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    nbformat.write(tidy(saved), folder / "course.ipynb")
+    for name in ("08.ipynb", "course.ipynb"):
+        visit(page, name, kernel=False)
+        picture = page.locator(".jp-Notebook-cell").nth(place).locator("img")
+        picture.wait_for(timeout=30_000)
+        assert picture.evaluate("(image) => image.naturalWidth") > 800, name
+    assert page.locator(".fx").count() == 0

@@ -10,7 +10,26 @@ from browser import launched
 from fss_lab import explore
 
 LATENCY = {"toy": 16, "large": 50}  # milliseconds for a hover, drawing included
-SLACK = 5  # machines differ, and tests share them with other work; benchmarks/explorer.py measures
+FRAME = 17  # between two refreshes of the screen
+SLACK = 4  # machines differ, and tests share them with other work; benchmarks/explorer.py measures
+# Milliseconds from each of `count` hovers until the browser has painted what it changed.
+HOVERS = """async ({ count, frames }) => {
+  const { panel } = document.getElementById("explorer"), { tile } = panel.rows[0].query;
+  const box = tile.canvas.getBoundingClientRect(), [high, wide] = panel.data.grid, times = [];
+  for (let i = 0; i < count; i++) {
+    const clientX = box.left + ((i * 7) % wide + 0.5) * box.width / wide;
+    const clientY = box.top + ((i * 3) % high + 0.5) * box.height / high;
+    const start = performance.now();
+    tile.canvas.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
+    if (frames) await new Promise((done) => requestAnimationFrame(() => {
+      const channel = new MessageChannel(); // whose message comes when the frame is painted
+      channel.port1.onmessage = done;
+      channel.port2.postMessage(null);
+    }));
+    times.push(performance.now() - start);
+  }
+  return times;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +176,7 @@ def test_reverse_by_click_and_by_keys(show, traces, episodes):
     agree(page, explorer)
     assert "Query-memory cell (5, 6) is read" in words(page) and "Who reads it" in page.content()
     hover(page, "query", (5, 6))
-    assert re.search(r"Query cell \(5, 6\): gives [\d.]+ % before, [\d.]+ % after", words(page))
+    assert re.search(r"Query cell \(5, 6\): gives [\d.]+\s% before, [\d.]+\s% after", words(page))
     click(page, "support", (9, 2))
     agree(page, explorer)
     click(page, "pointers", (0, 6), grid=(1, 8))
@@ -263,6 +282,37 @@ def test_support_memory_heads_missing_images_and_numbers(show, traces):
     assert "prior not a number" in words(page)
 
 
+def test_a_run_chosen_for_both_sides_changes_places(show, traces):
+    page = show(explore({"a": traces["1 shots"], "b": traces["off"], "c": traces["support"]}))
+    page.locator("select").nth(0).select_option("b")
+    assert (view(page)["run"], view(page)["against"]) == ("b", "a")
+    assert page.locator("select").nth(1).input_value() == "a"
+
+
+def test_focus_and_notes_survive_a_change_and_other_panels_keep_theirs(show, traces, episodes):
+    page = show(explore(traces["1 shots"], episodes[1]))
+    page.locator("summary").click()
+    page.get_by_label("difference").click()
+    assert page.locator("details").get_attribute("open") is not None
+    assert page.evaluate("document.activeElement.value") == "difference"
+    focused = """() => {
+      const { panel } = document.getElementById("explorer"), other = document.createElement("button");
+      other.dataset.focus = "show:after";
+      document.body.append(other);
+      other.focus();
+      panel.change("scale", "linear");
+      return document.activeElement === other; }"""
+    assert page.evaluate(focused)
+
+
+def test_legend_says_what_the_chart_shows(show, traces):
+    page = show(explore(traces["1 shots"]))
+    assert page.locator(".fx-legend").inner_text().split("\n")[0] == "support memory"
+    click(page, "memory", (5, 6))
+    legend = [line for line in page.locator(".fx-legend").inner_text().split("\n") if line]
+    assert legend == ["query cells of the object", "query cells of the background"]
+
+
 def test_names_cannot_inject(show, traces, episodes):
     evil = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
     episode = replace(episodes[1], class_name=evil)
@@ -288,26 +338,16 @@ def test_two_thousand_hovers_leave_no_memory_behind(show, traces, episodes):
         counts = session.send("Memory.getDOMCounters")
         return page.evaluate("performance.memory.usedJSHeapSize"), counts["nodes"]
 
-    loop = """count => { const { panel } = document.getElementById("explorer"), { tile } = panel.rows[0].query;
-      const box = tile.canvas.getBoundingClientRect(), times = [];
-      for (let i = 0; i < count; i++) {
-        const clientX = box.left + ((i * 7) % 16 + 0.5) * box.width / 16;
-        const clientY = box.top + ((i * 3) % 16 + 0.5) * box.height / 16;
-        tile.canvas.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
-        times.push(panel.milliseconds);
-      }
-      return times.sort((a, b) => a - b)[count >> 1]; }"""
-    page.evaluate(loop, 200)
+    page.evaluate(HOVERS, {"count": 200})
     heap, nodes = used()
-    assert page.evaluate(loop, 2000) < SLACK * LATENCY["toy"]
+    page.evaluate(HOVERS, {"count": 2000})
     heap_after, nodes_after = used()
     assert heap_after - heap < 1e6 and nodes_after - nodes < 50
 
 
-def test_hover_is_quick_at_full_size(show, large):
-    page = show(explore(*large))
-    times = []
-    for column in range(8):
-        hover(page, "query", (9, column), grid=(32, 32))
-        times.append(page.evaluate("document.getElementById('explorer').panel.milliseconds"))
-    assert np.median(times) < SLACK * LATENCY["large"]
+@pytest.mark.parametrize("size", ["toy", "large"])
+def test_a_hover_is_painted_quickly(show, traces, episodes, large, size):
+    page = show(explore(*large) if size == "large" else explore(traces["1 shots"], episodes[1]))
+    page.evaluate("document.getElementById('explorer').panel.change('layers', 'all')")
+    times = page.evaluate(HOVERS, {"count": 25, "frames": True})[5:]
+    assert np.median(times) < SLACK * (LATENCY[size] + FRAME)

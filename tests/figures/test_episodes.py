@@ -59,7 +59,7 @@ def test_counts_are_those_of_iou():
 def test_prototypes_are_shown_for_any_number_of_shots(fold, shots):
     task = Pictograms(fold, shots=shots)[1]
     maps = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(0))
-    picture = prototype_figure(task, *maps, task.query_mask == 1)
+    picture = prototype_figure(task, *maps, task.query_mask == 1, margin=0.25)
     names = titles(picture)
     assert len(names) == 6 and ("support" if shots == 1 else "support 1 of 5") in names
-    assert "prediction, IoU 100 %" in names and task.class_name in picture.alt
+    assert "prediction, IoU 100 %" in names and task.class_name in picture.alt and "margin of 0.25" in picture.alt

@@ -32,6 +32,11 @@ def test_photos_without_truth_or_without_answers():
     assert "answers: none" in photos_figure([(WIDE, np.ones((30, 60)))], {}, "Marked").alt
 
 
+def test_supports_may_have_names():
+    picture = photos_figure({"exact": (WIDE, half(WIDE)), "box": (WIDE, half(WIDE))}, {}, "Two masks")
+    assert [axes.get_title() for axes in picture.axes] == ["exact", "box"] and "exact, box" in picture.alt
+
+
 def test_photos_refuses():
     with pytest.raises(ValueError, match="no photographs"):
         photos_figure([], {}, "Nothing")

@@ -43,9 +43,9 @@ def test_bootstrap():
 
 
 def test_intervals_mark_zero_only_where_it_is_in_sight():
-    rows = {"a − b": Interval(0.01, -0.02, 0.04), "c − d": Interval(0.05, 0.03, 0.08)}
+    rows = {"a − b": Interval(0.01, -0.02, 0.04), "c − d": Interval(0.05, -0.0001, 0.08)}
     picture = intervals_figure(rows, "Differences", "points", [PALE, PREDICTION])
-    assert picture.png() and "a − b 1.0 [-2.0, 4.0]; c − d 5.0 [3.0, 8.0]" in picture.alt
+    assert picture.png() and "a − b 1.0 [−2.0, 4.0]; c − d 5.0 [0.0, 8.0]" in picture.alt
 
     def zeros(drawn):
         return [line for line in drawn.axes[0].lines if list(line.get_xdata()) == [0, 0]]

@@ -1,20 +1,24 @@
 """The notebooks as they lie in git: every rule of the course, links, spelling, citations."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from fss_lab.course.execution import varied
-from fss_lab.course.notebooks import code_cells, exercises, output_problems, problems, read
+from fss_lab.course.execution import differences, expectations
+from fss_lab.course.notebooks import code_cells, exercises, grading, output_problems, problems, read, records
 from fss_lab.course.site import linked_files
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", FOLDER / "glossary.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXPECTED = expectations(FOLDER)
 EXERCISES = range(1, 9)  # the notebooks that have some
 NAMES = "vermillion"  # right words that codespell takes for mistakes
 
@@ -27,7 +31,7 @@ def prose(path):
 
 def test_the_course_is_complete():
     assert [path.stem[:3] for path in NOTEBOOKS] == [f"{number:02d}_" for number in range(13)]
-    assert set(varied(FOLDER)) == {path.stem for path in NOTEBOOKS}
+    assert set(EXPECTED) == {path.stem for path in NOTEBOOKS}
 
 
 @each_notebook
@@ -39,6 +43,13 @@ def test_it_keeps_the_rules(path):
 @each_notebook
 def test_it_is_kept_with_the_outputs_of_its_code(path):
     assert output_problems(read(path)) == []
+
+
+@each_notebook
+def test_its_outputs_record_the_expected_values(path):
+    """What `pytest --nbmake notebooks/` computes today is compared with them in conftest.py."""
+    assert EXPECTED[path.stem]["shipped"]
+    assert differences(records(read(path)), EXPECTED[path.stem]["shipped"], tolerance=0) == []
 
 
 @each_notebook
@@ -60,6 +71,18 @@ def test_there_are_enough_exercises():
     numbers = {int(path.stem[:2]): len(exercises(read(path))) for path in NOTEBOOKS}
     assert all((3 <= numbers[number] <= 6) == (number in EXERCISES) for number in numbers), numbers
     assert sum(numbers.values()) >= 30
+
+
+def test_the_teachers_plan_is_right():
+    """The table of docs/course.md: minutes to read, exercises with their minutes, points."""
+    plan = (ROOT / "docs" / "course.md").read_text(encoding="utf-8")
+    for path in NOTEBOOKS:
+        read_in = re.search(r"^(\d+) minutes to read", prose(path), re.MULTILINE)[1]
+        each = [int(minutes) for minutes in re.findall(r"^Difficulty .* · (\d+) minutes$", prose(path), re.MULTILINE)]
+        points = sum(grading(cell).get("points", 0) for cell in code_cells(read(path)))
+        title = read(path).cells[0].source.splitlines()[0].removeprefix("# ")
+        work = f"{len(each)} in {sum(each)} min | {points}" if each else "– | –"
+        assert f"| [{title}](../notebooks/{path.name}) | {read_in} min | {work} |\n" in plan
 
 
 @each_notebook
@@ -94,11 +117,48 @@ def test_citations_have_an_entry():
         assert cited or path.stem == "00_quickstart", f"{path.stem} cites nothing"
 
 
+def misspelt(folder, texts):
+    """What codespell finds in texts: prose and code of notebooks without their outputs, other files as they are."""
+    for path in texts:
+        cells = [cell.source for cell in read(path).cells] if path.suffix == ".ipynb" else [path.read_text("utf-8")]
+        (folder / f"{path.name}.txt").write_text("\n\n".join(cells), encoding="utf-8")
+    command = [sys.executable, "-m", "codespell_lib", "--ignore-words-list", NAMES, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True).stdout
+
+
 def test_spelling(tmp_path):
-    """Of the texts, and of prose and code of the notebooks without their outputs."""
-    for path in NOTEBOOKS:
-        text = "\n\n".join(cell.source for cell in read(path).cells)
-        (tmp_path / f"{path.stem}.txt").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "codespell_lib", "--ignore-words-list", NAMES, str(tmp_path), *map(str, TEXTS)]
-    checked = subprocess.run(command, capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert misspelt(tmp_path, [*NOTEBOOKS, *TEXTS]) == ""
+
+
+def test_a_misspelt_word_is_found(tmp_path):
+    (tmp_path / "page.md").write_text("Teh mask.")
+    assert "Teh ==> The" in misspelt(tmp_path, [tmp_path / "page.md"])
+
+
+def test_ruff_looks_at_the_notebooks():
+    """test_packaging.py runs it over all that it looks at."""
+    command = [sys.executable, "-m", "ruff", "check", "--show-files"]
+    looked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert {str(path) for path in NOTEBOOKS} <= set(looked.stdout.splitlines())
+
+
+def test_git_shows_differences_of_notebooks_by_cell(tmp_path, monkeypatch):
+    """With this repository's .gitattributes, after the command of docs/course.md."""
+    if shutil.which("git") is None:
+        pytest.skip("no git on this machine")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    git("init", "-q")
+    subprocess.run([sys.executable, "-m", "nbdime", "config-git", "--enable"], cwd=tmp_path, check=True)
+    shutil.copy(ROOT / ".gitattributes", tmp_path)
+    notebook = read(NOTEBOOKS[0])
+    page = tmp_path / "page.ipynb"
+    nbformat.write(notebook, page)
+    git("add", ".gitattributes", "page.ipynb")
+    code_cells(notebook)[0].source = "fold = 3"
+    nbformat.write(notebook, page)
+    shown = re.sub(r"\x1b\[\d*m", "", git("diff"))  # nbdime colours it for every reader
+    assert "## modified /cells/" in shown and "+fold = 3" in shown

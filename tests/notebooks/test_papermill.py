@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fss_lab.course.execution import differences, execute, varied
+from fss_lab.course.execution import TOLERANCE, differences, execute, expectations
 from fss_lab.course.notebooks import outputs, parameters, read, records
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
-ENTRIES = varied(FOLDER)
-TOLERANCE = 0.02  # other processors round differently, which may turn a pixel; see `differences`
+ENTRIES = expectations(FOLDER)
 
 
 @pytest.mark.parametrize("name", ENTRIES)
