@@ -10,8 +10,7 @@ from browser import launched
 from fss_lab import explore
 
 LATENCY = {"toy": 16, "large": 50}  # milliseconds for a hover, drawing included
-FRAME = 17  # between two refreshes of the screen
-SLACK = 4  # machines differ, and tests share them with other work; benchmarks/explorer.py measures
+SLACK = 3  # machines differ; benchmarks/explorer.py measures
 # Milliseconds from each of `count` hovers until the browser has painted what it changed.
 HOVERS = """async ({ count, frames }) => {
   const { panel } = document.getElementById("explorer"), { tile } = panel.rows[0].query;
@@ -349,5 +348,6 @@ def test_two_thousand_hovers_leave_no_memory_behind(show, traces, episodes):
 def test_a_hover_is_painted_quickly(show, traces, episodes, large, size):
     page = show(explore(*large) if size == "large" else explore(traces["1 shots"], episodes[1]))
     page.evaluate("document.getElementById('explorer').panel.change('layers', 'all')")
-    times = page.evaluate(HOVERS, {"count": 25, "frames": True})[5:]
-    assert np.median(times) < SLACK * (LATENCY[size] + FRAME)
+    times = page.evaluate(HOVERS, {"count": 40, "frames": True})[5:]
+    # the quick ones: other work on the machine, and waiting for the screen's next refresh, delay some but not all
+    assert np.percentile(times, 10) < SLACK * LATENCY[size]
