@@ -240,6 +240,7 @@ def environment_of(prefix: Path, here: bool) -> dict:
     env = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", SAM2_BUILD_CUDA="0")
     env["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel "python3" is this environment's, not one of the user's
     env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else every kernel prints a warning about its debugger
+    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads would spin, and starve a busy machine
     if not here:
         for name in ("PYTHONPATH", "PYTHONHOME", "PIP_CONSTRAINT", "PIP_TARGET", "PIP_PREFIX"):
             env.pop(name, None)

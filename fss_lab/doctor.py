@@ -25,6 +25,7 @@ REQUIRED = {
     "PIL.Image": "pillow",
     "matplotlib.pyplot": "matplotlib",
     "safetensors": "safetensors",
+    "anywidget": "anywidget",
     "hydra": "hydra-core",
     "omegaconf": "omegaconf",
     "lightning.fabric": "lightning",
@@ -38,7 +39,15 @@ REQUIRED = {
     "nbformat": "nbformat",
     "papermill": "papermill",
 }
-OPTIONAL = {"transformers": "only DINOv2 needs it", "jupyterlab": "only `python lab.py open` needs it"}
+OPTIONAL = {
+    "transformers": "only DINOv2 needs it",
+    "huggingface_hub": "only the published weights need it",
+    "scipy": "only SBD's label maps need it",
+    "pycocotools": "only COCO's label maps need it",
+    "nbgrader": "only `fss-lab course release` needs it",
+    "myst_nb": "only `python lab.py site` needs it",
+    "jupyterlab": "only `python lab.py open` needs it",
+}
 
 REINSTALL = "call `python lab.py install --here` in the folder of fss_lab"
 REINSTALL_SAM2 = f"{REINSTALL}, or: SAM2_BUILD_CUDA=0 pip install --no-deps --no-build-isolation sam2=={SAM2_VERSION}"

@@ -124,7 +124,8 @@ def run_loop(
     log = RunLog(directory, progress.step, progress.validated, tensorboard=tensorboard) if main else None
     source = (part for part in batches(progress.step))  # a generator: once closed, it lets go of the loader's workers
     bar = tqdm(total=steps, initial=progress.step, unit="step", disable=None if main else True)  # None: on a terminal
-    with StopRequest() as stop, bar, log or nullcontext(), explained_failures(), closing(source):
+    # Explained twice: torch may tell of a dead worker just while the inner one begins to look at another error.
+    with StopRequest() as stop, bar, log or nullcontext(), explained_failures(), explained_failures(), closing(source):
         while True:
             step = progress.step
             due = validate_every and (step % validate_every == 0 or step == steps)

@@ -84,7 +84,7 @@ def attention_figure(masses: Mapping[str, Sequence[Interval]], title: str) -> Pi
         estimates, lows, highs = 100 * np.array(values).T
         places = np.arange(len(values)) + width * (number - (len(masses) - 1) / 2)
         errors = np.maximum([estimates - lows, highs - estimates], 0)
-        colour = (PALE, "#F0B48F", PREDICTION, INK)[number % 4]
+        colour = ("#F0B48F", PREDICTION, "#888888", PALE, INK)[number % 5]
         axes.bar(places, estimates, 0.92 * width, yerr=errors, color=colour, ecolor=INK, label=name)
         told.append(f"{name}: {', '.join(f'{value:.1f}' for value in estimates)}")
     layers = len(values) - 1

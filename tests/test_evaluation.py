@@ -201,10 +201,10 @@ def test_weights_of_a_run_bring_its_options(tmp_path) -> None:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command on tiny images, with stand-ins for the toy's variants."""
 
-    def models(fold, weights=None):
+    def models(fold, weights=None, source=None):
         return {name: Threshold(level) for name, level in zip(STEPS, (3.0, 2.0, 1.0, 0.0), strict=True)}
 
-    def episodes(fold, shots, seed, number, protocol=None, images=400, lists=None):
+    def episodes(fold, shots, seed, number, protocol=None, images=400, lists=None, look_alikes=False):
         source = TinyImages()
         return ListedEpisodes(draw_episodes(BENCHMARKS[protocol or "fssam"], source, shots, number, seed), source)
 

@@ -120,7 +120,7 @@ class Dying(Dataset):
 
 def test_a_process_dies_while_it_hands_over_an_episode() -> None:
     for _ in range(5):  # torch tells it in one of four ways, by chance
-        with pytest.raises(RunError, match="prepares episodes died"), explained_failures():
+        with pytest.raises(RunError, match="prepares episodes died"), explained_failures(), explained_failures():
             list(DataLoader(Dying(), batch_size=1, num_workers=1))
 
 
