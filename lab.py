@@ -2,7 +2,7 @@
 
     python lab.py run               set up, execute notebooks/00_quickstart.ipynb and print its table
     python lab.py test [...]        set up and run the tests (further arguments go to pytest)
-    python lab.py open              set up and start JupyterLab in notebooks/
+    python lab.py open [FOLDER]     set up and start JupyterLab in notebooks/, or in another folder
     python lab.py notebooks [...]   set up and run the notebooks (all, or those named) as they are kept in git
     python lab.py site              set up and build the course as a web site in runs/site
     python lab.py install [--here]  only set up; --here: into the active environment (conda, Colab, Binder)
@@ -509,8 +509,11 @@ def run_tests(python: str, env: dict, arguments: list) -> int:
     return job([python, "-m", "pytest"] + arguments, ROOT, env)
 
 
-def open_jupyter(python: str, env: dict) -> int:
-    return job([python, "-m", "jupyterlab", "--ip=127.0.0.1"], ROOT / "notebooks", env)
+def open_jupyter(python: str, env: dict, arguments: list) -> int:
+    folder = Path(arguments[0]) if arguments else ROOT / "notebooks"
+    if not folder.is_dir():
+        raise Failure(f"there is no folder {folder}.", "name one that exists, or none for the course's notebooks.")
+    return job([python, "-m", "jupyterlab", "--ip=127.0.0.1"], folder, env)
 
 
 def make_course(python: str, env: dict, arguments: list) -> int:
@@ -535,11 +538,12 @@ def main(argv: list) -> int:
     parser.add_argument(
         "arguments",
         nargs=argparse.REMAINDER,
-        help="install: --here; test: arguments for pytest; notebooks: names such as 04_pseudo_prompts",
+        help="install: --here; open: a folder; test: arguments for pytest; notebooks: names such as 04_pseudo_prompts",
     )
     asked = parser.parse_args(argv)
     here = asked.command == "install" and asked.arguments == ["--here"]
-    if asked.arguments and not here and asked.command not in ("test", "notebooks"):
+    folder = asked.command == "open" and len(asked.arguments) == 1
+    if asked.arguments and not (here or folder or asked.command in ("test", "notebooks")):
         parser.error("{} does not take {}".format(asked.command, " ".join(asked.arguments)))
     sys.stdout.reconfigure(errors="replace")  # a Windows console cannot show every character of the table
     try:
@@ -552,7 +556,7 @@ def main(argv: list) -> int:
         if asked.command == "test":
             return run_tests(python, env, asked.arguments)
         if asked.command == "open":
-            return open_jupyter(python, env)
+            return open_jupyter(python, env, asked.arguments)
         if asked.command == "notebooks":
             return make_course(python, env, ["execute"] + asked.arguments)
         if asked.command == "site":

@@ -205,12 +205,14 @@ def training_times(model: FSSAM, rounds: int) -> Rows:
 
 
 def option_times(model: FSSAM, rounds: int) -> dict[str, Any]:
-    """What bfloat16 and channels-last give the encoders, and what they cost in relative error of the features."""
+    """What bfloat16, channels-last and inference mode give the encoders, and what they cost in relative error of the
+    features."""
     variants = {"float32": model, "bfloat16": model.variant(), "channels-last": copy.deepcopy(model)}
     variants["bfloat16"].precision = "bfloat16"
     variants["channels-last"].to(memory_format=torch.channels_last)
     images = list(Fold(1, 2, model.sam2.image_size).images)
     runs = {name: torch.no_grad()(lambda each=each: each._run_encoders(images)) for name, each in variants.items()}
+    runs["inference mode"] = torch.inference_mode()(lambda: model._run_encoders(images))
     features = {name: run() for name, run in runs.items()}
     times = in_turns({name: lambda _, run=run: run() for name, run in runs.items()}, rounds, model.device)
     return {
@@ -218,7 +220,7 @@ def option_times(model: FSSAM, rounds: int) -> dict[str, Any]:
             "seconds": statistics.median(times[name]),
             "relative error": relative_error(features[name], features["float32"]),
         }
-        for name in variants
+        for name in runs
     }
 
 
@@ -336,7 +338,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="times each thing is measured (default 5)")
     parser.add_argument("--episodes", type=int, default=50, help="of the fold that are really evaluated (default 50)")
     parser.add_argument("--toy-episodes", type=int, default=0, help="also the toy model's mIoU in bfloat16, on so many")
-    parser.add_argument("--no-options", action="store_true", help="leave out bfloat16 and channels-last")
+    parser.add_argument("--no-options", action="store_true", help="leave out bfloat16, channels-last, inference mode")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--batch", type=int, default=8, help="episodes in a batch on a card (default 8)")
     parser.add_argument("--throughput", action="store_true", help="the measurements of a card, on a CPU too")

@@ -18,6 +18,7 @@ from torch import Tensor
 from fss_lab.backbones.dinov2 import Dinov2Features
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.checkpoints import CheckpointError, load_into, load_state
+from fss_lab.frozen import note_origin
 from fss_lab.hub import fetch
 from fss_lab.method import FSSAM
 
@@ -110,18 +111,27 @@ def load_authors_checkpoint(
     whole = load_state(path)
     state = _part(whole, "sam2.")
     name = _sam2_name(state, path)
-    reference: str | Path | None = None
-    if compare:
-        reference = fetch(name) if sam2_checkpoint is None else sam2_checkpoint
+    reference = sam2_checkpoint if compare else None
+    if compare and reference is None:
+        try:
+            reference = fetch(name)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{path} cannot be compared with the SAM 2 that it was trained from, but compare=False imports it "
+                f"without that: {error}"
+            ) from error
     sam2 = Sam2Backbone.build(name, image_size, reference)
     before = {key: tensor.clone() for key, tensor in sam2.model.state_dict().items()}
     load_into(sam2.model, state, source=path)
 
     dino = _part(whole, "dino.")
     if dino:
-        features = Dinov2Features.from_state(dino, path)
+        source, features = path, Dinov2Features.from_state(dino, path)
     else:
-        features = Dinov2Features.load(fetch("dinov2-base") if features_checkpoint is None else features_checkpoint)
+        source = fetch("dinov2-base") if features_checkpoint is None else features_checkpoint
+        features = Dinov2Features.load(source)
+    note_origin(sam2, name, path)
+    note_origin(features, "dinov2", source)
     model = FSSAM(sam2, features, **options)
     layers = len(features.model.encoder.layer)
     report = AuthorsReport(

@@ -10,9 +10,10 @@ and without a cache; that costs no time. On a GPU it encodes whole batches, whic
 there if the last bit matters.
 
 In evaluation a cache pays whenever images come back: 1,000 episodes of fold 0 of PASCAL-5i show 364 images 2,000
-times. In training it pays only if images come back unchanged: with augmentation off, or with a fixed number of views of
-every image (augmentation seeded by image and view; each view then is an image of its own and needs an entry of its
-own). Fresh random augmentation never shows the same pixels twice, so a cache would only cost time and memory.
+times. In training it pays only if images come back unchanged: with augmentation off (`augment=False`), or with a fixed
+number of views (`pool=N`: N episodes, augmented once, are shown again and again; each view then is an image of its own
+and needs an entry of its own). Fresh random augmentation never shows the same pixels twice, so a cache would only cost
+time and memory. What a pool costs in mIoU: `benchmarks/cached_training.py`.
 
 The image encoders are frozen, today always, and what is cached carries no gradient. Whoever trains them must do
 without: an encoder in training mode is refused.

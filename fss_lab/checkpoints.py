@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import time
 import uuid
@@ -164,8 +165,18 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The metadata of a .safetensors file. Raises CheckpointError as `load_state`."""
+    """What a file says about itself: the metadata of a .safetensors file; of a run's checkpoint (last.pt, best.pt) its
+    configuration and fold, as the run's weights.safetensors has them; of other files nothing.
+
+    Raises CheckpointError as `load_state`.
+    """
     path = _existing(path)
+    if path.suffix != ".safetensors":
+        content = _read_pickle(path)
+        if not isinstance(content, dict) or content.get("format") != RUN_FORMAT:
+            return {}
+        facts = content["facts"]
+        return {"config": json.dumps(facts)} | ({"fold": str(facts["fold"])} if "fold" in facts else {})
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})

@@ -38,7 +38,7 @@ def _pretrain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["sam2", "features"], help="which of the two toy backbones")
     parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
     parser.add_argument("--steps", type=_positive, help="optimiser steps (default: those of the shipped weights)")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the data and the first weights (default 0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="chooses the data and the first weights (default 0)")
     parser.add_argument(
         "--accelerator", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CUDA where there is one (default)"
     )
@@ -78,8 +78,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     changes = ", ".join(f"{name} {value}" for name, value in PROFILES["paper"].items())
     parser.epilog = (
         f"The paper's profile changes: {changes}; the steps follow from its epochs. The defaults above are those of "
-        "the toy profile. Several devices: --devices 4; or `torchrun --nproc-per-node 4 -m fss_lab train ...`, which "
-        "then says how many processes there are."
+        "the toy profile, made for two CPU cores and a minute. Several devices: --devices 4; or `torchrun "
+        "--nproc-per-node 4 -m fss_lab train ...` or `fabric run --devices 4 -- $(which fss-lab) train ...`, which "
+        "then say how many processes there are."
     )
 
 
@@ -165,7 +166,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         "--episodes", type=_positive, help="novel-class episodes a fold (default 300; of photographs 1000)"
     )
     parser.add_argument(
-        "--seeds", "--seed", type=int, nargs="+", help="choose the episodes (default 0, or the protocol's own)"
+        "--seeds", "--seed", type=_seed, nargs="+", help="choose the episodes (default 0, or the protocol's own)"
     )
     parser.add_argument(
         "--protocol", choices=["fssam", "hsnet"],
@@ -229,6 +230,13 @@ def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict
             cache_directory=arguments.cache_directory,
         ),
     }
+
+
+def _seed(text: str) -> int:
+    """What NumPy takes: a whole number of at least 0."""
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
+    return int(text)
 
 
 def _weight_file(text: str) -> tuple[str, str]:

@@ -123,7 +123,7 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--data-root", type=Path, help="folder of the photographs (default: data/ of the clone)")
     group.add_argument("--skip-bad", action="store_true", help="leave bad files out and list them")
-    group.add_argument("--model", help="pair of networks (default: sam2-small+dinov2-base)")
+    group.add_argument("--model", help="pair of networks (default: sam2-small+dinov2-base; @COMMIT pins a half)")
     group.add_argument("--sam2-checkpoint", help="your own SAM 2 file instead of the published one")
     group.add_argument("--features-checkpoint", help="your own DINOv2 file instead of the published one")
     group.add_argument("--image-size", type=positive, help="side of the square input, in pixels (default 512)")

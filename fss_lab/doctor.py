@@ -128,11 +128,11 @@ def check_sam2() -> Check:
 
 
 def check_device() -> Check:
-    """Multiplies two matrices on the device that will be used by default."""
+    """Multiplies two matrices on the device that training takes by default (Apple's GPUs lack operations of SAM 2)."""
     try:
         import torch
 
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
         torch.ones(8, 8, device=name).matmul(torch.ones(8, 8, device=name)).sum().item()
     except Exception as error:  # drivers fail in many ways; see check_import
         return Check("device", False, f"{type(error).__name__}: {error}", "look at the GPU driver and at torch")
@@ -140,7 +140,7 @@ def check_device() -> Check:
         properties = torch.cuda.get_device_properties(0)
         return Check("device", True, f"cuda, {properties.name}, {properties.total_memory / 1e9:.0f} GB")
     found = f"{name}, {torch.get_num_threads()} threads"
-    if name == "cpu" and shutil.which("nvidia-smi"):
+    if shutil.which("nvidia-smi"):
         found += " (there is an NVIDIA GPU: with a CUDA build of torch and a recent driver it would be used)"
     return Check("device", True, found)
 

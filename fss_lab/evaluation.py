@@ -28,6 +28,7 @@ from fss_lab.datasets.look_alikes import LookAlikes
 from fss_lab.datasets.pictogram_images import PictogramImages
 from fss_lab.datasets.pictograms import FOLDS, Pictograms
 from fss_lab.episode import Episode, EpisodeBatch, collate
+from fss_lab.frozen import check_frozen
 from fss_lab.method import FSSAM
 from fss_lab.method.prompts import Priors, resize
 from fss_lab.method.records import Encoded, Options
@@ -156,13 +157,15 @@ def weights_digest(model: nn.Module) -> str:
 def load_weights(path: str | Path, fold: int, **options: Any) -> FSSAM:
     """The toy model with weights of a training run of yours instead of the shipped ones.
 
-    path: a weight file with any part of the toy SAM 2; the rest stays as it was when that run began. "{fold}" in it
-    stands for `fold`. options: see `fss_lab.method.Options`; by default those of the run.
+    path: a weight file with any part of the toy SAM 2, such as a run's weights.safetensors or best.pt; the rest stays
+    as it was when that run began. "{fold}" in it stands for `fold`. options: see `fss_lab.method.Options`; by default
+    those of the run.
     Raises CheckpointError for a file that is unreadable or holds other weights, ValueError for one of another model, or
-    one that was trained on another fold, whose base classes are novel here.
+    one that was trained on another fold, whose base classes are novel here, RunError for one that was trained with
+    other frozen networks.
     """
     path = Path(str(path).replace("{fold}", str(fold)))
-    trained, facts = load_state(path), load_metadata(path) if path.suffix == ".safetensors" else {}
+    trained, facts = load_state(path), load_metadata(path)
     run = json.loads(facts.get("config", "{}"))
     if run.get("model", "toy") != "toy":
         raise ValueError(f"{path} was trained for {run['model']}, but the toy world is for the toy model")
@@ -178,6 +181,7 @@ def load_weights(path: str | Path, fold: int, **options: Any) -> FSSAM:
     if unknown:
         raise CheckpointError(f"{path} holds weights the toy SAM 2 does not have: {', '.join(unknown[:5])}")
     load_into(model.sam2.model, own | trained, source=path)
+    check_frozen(run, model, trained, path)
     return model
 
 

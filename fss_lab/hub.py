@@ -6,6 +6,7 @@ Needs the optional dependency huggingface_hub where a file has to be fetched: pi
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ class Published:
     """One set of published weights.
 
     repo: on the hub. files: what is fetched of it. own: the file in Meta's own format, from Meta's download page.
-    revision: branch, tag or commit of the repo. "main" is whatever the repo holds on the day of the download; a commit
-        hash pins the weights for good. `commit_of` tells the one that you have.
+    revision: branch, tag or commit of the repo. "main" is whatever the repo holds on the day of the first download, and
+        stays that on this machine; a commit hash pins the weights on every machine. `commit_of` tells the one that you
+        have, and so does every run's `run.yaml`.
     """
 
     repo: str
@@ -60,8 +62,9 @@ def fetch(name: str, revision: str | None = None) -> Path:
     """Where the weights `name` lie on this machine; downloaded first if need be, once, with a progress bar.
 
     name: a key of `PUBLISHED`. revision: branch, tag or commit on the hub instead of the table's.
-    Without a revision, Meta's own file in `weights_folder()` comes first; then huggingface_hub's cache and the hub
-    (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE and its other variables hold).
+    Without a revision, Meta's own file in `weights_folder()` comes first; then huggingface_hub's cache, whatever the
+    hub holds by now; then the hub (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE and its other variables hold). With a branch
+    as revision the hub is always asked for its latest commit.
     Returns SAM 2's .pt file, or DINOv2's own .pth file or directory with config.json and model.safetensors.
     Raises ValueError for an unknown name, ImportError without huggingface_hub, CheckpointError that says which file to
     put where if it cannot be fetched.
@@ -74,6 +77,8 @@ def fetch(name: str, revision: str | None = None) -> Path:
         return own
     download, asked = _downloader(), revision or published.revision
     try:
+        if revision is None and (kept := _kept(published)):
+            return kept
         first = Path(download(published.repo, published.files[0], revision=asked))
         for file in published.files[1:]:  # of the same commit, even if the branch moves meanwhile
             download(published.repo, file, revision=commit_of(first))
@@ -87,6 +92,19 @@ def fetch(name: str, revision: str | None = None) -> Path:
             f"{'sam2_checkpoint' if name.startswith('sam') else 'features_checkpoint'}=...). "
             "weights=None builds the model with random weights"
         ) from error
+    return _where(published, first)
+
+
+def _kept(published: Published) -> Path | None:
+    """Where the weights lie that were fetched before, if all files are there; the hub is not asked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(published.repo, file, revision=published.revision) for file in published.files]
+    paths = [Path(path) for path in found if isinstance(path, str)]
+    return _where(published, paths[0]) if len(paths) == len(found) else None
+
+
+def _where(published: Published, first: Path) -> Path:
     return first if len(published.files) == 1 else first.parent
 
 
@@ -100,10 +118,10 @@ def commit_of(path: str | os.PathLike[str]) -> str:
 
     Raises ValueError for any other path, such as a file from Meta's download page.
     """
-    parts = Path(path).parts
-    if "snapshots" not in parts[:-1]:
+    found = re.search(r"/models--[^/]+/snapshots/([^/]+)", Path(path).as_posix())
+    if found is None:
         raise ValueError(f"{path} does not lie in huggingface_hub's cache, so nothing says which commit it is")
-    return parts[parts.index("snapshots") + 1]
+    return found[1]
 
 
 def _downloader() -> Any:

@@ -10,6 +10,7 @@ from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone
 from fss_lab.backbones.toy import WEIGHTS, ToyFeatures, build_toy_sam2
 from fss_lab.checkpoints import CheckpointError, load_into, load_state
 from fss_lab.datasets.pictograms import FOLDS
+from fss_lab.frozen import note_origin
 from fss_lab.hub import fetch
 from fss_lab.method import FSSAM
 
@@ -40,7 +41,8 @@ def load_model(
     sam2_checkpoint, features_checkpoint: for a pair, files of yours instead: Meta's .pt files, .safetensors, or for
         DINOv2 a directory as transformers saves it.
     image_size: side of the square input of a pair, in pixels.
-    options: see `fss_lab.method.Options`, e.g. rounds=0 or calibration="off".
+    options: see `fss_lab.method.Options`, e.g. rounds=0 or calibration="off"; and precision="bfloat16" for the frozen
+        encoders, see `FSSAM`.
 
     Raises ValueError for an unknown name, fold or kind of weights; CheckpointError, ValueError or FileNotFoundError
     that name the file for weights that are missing, cannot be fetched or do not fit.
@@ -68,7 +70,10 @@ def load_model(
     sam2_source = _source(*sam2[::2], sam2_checkpoint, weights)
     features_source = _source(*dinov2[::2], features_checkpoint, weights)
     features = Dinov2Features.build(size, features_source)
-    return FSSAM(Sam2Backbone.build(sam2[0], image_size, sam2_source), features, **options)
+    backbone = Sam2Backbone.build(sam2[0], image_size, sam2_source)
+    note_origin(features, dinov2[0], features_source)
+    note_origin(backbone, sam2[0], sam2_source)
+    return FSSAM(backbone, features, **options)
 
 
 def _source(name: str, revision: str, given: str | Path | None, weights: str | None) -> str | Path | None:
@@ -90,9 +95,11 @@ def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
         return FSSAM(sam2, features, **options)
     source = WEIGHTS / "toy_features.safetensors"
     load_into(features, load_state(source), source=source)
+    note_origin(features, "toy", source.name)
     source = WEIGHTS / "toy_sam2.safetensors"
     state = load_state(source)
     load_into(sam2.model, state, source=source)
+    note_origin(sam2, "toy", source.name)
     if weights == "baseline":
         options = {"memory": "support", **options}
     model = FSSAM(sam2, features, **options)

@@ -13,9 +13,11 @@ from fss_lab.checkpoints import CheckpointError, load_into, load_metadata, load_
 from fss_lab.datasets.episodes import ListedEpisodes
 from fss_lab.datasets.real import open_photos
 from fss_lab.evaluation import FULL, listed_episodes
+from fss_lab.frozen import check_frozen
 from fss_lab.method import FSSAM
 from fss_lab.method.records import Options
 from fss_lab.models import load_model
+from fss_lab.runs import without_commits
 
 
 @dataclass(frozen=True)
@@ -38,24 +40,27 @@ class Networks:
     def load_trained(self, path: str | Path, fold: int, dataset: str, **options: Any) -> FSSAM:
         """The pair with weights that were trained for few-shot segmentation.
 
-        path: `weights.safetensors` of a run of `fss-lab train`, or a checkpoint of the authors' program (.pt, .pth);
-        "{fold}" in it stands for `fold`. options: by default those of the run.
+        path: `weights.safetensors` or `best.pt` of a run of `fss-lab train`, or a checkpoint of the authors' program
+        (.pt, .pth); "{fold}" in it stands for `fold`. options: by default those of the run.
         Raises CheckpointError for an unreadable file, ValueError for one that was trained for another pair, input size,
-        data set or fold: base classes of one fold are novel in another.
+        data set or fold: base classes of one fold are novel in another. RunError for one of a run that had other frozen
+        networks: the commits in the pair's name may differ, what they hold may not.
         """
         path = Path(str(path).replace("{fold}", str(fold)))
-        if path.suffix != ".safetensors":
+        metadata = load_metadata(path)
+        if "config" not in metadata and path.suffix != ".safetensors":
             model, report = load_authors_checkpoint(
                 path, features_checkpoint=self.features_checkpoint, compare=False, image_size=self.image_size, **options
             )
-            if report.sam2 != self.model.partition("+")[0].partition("@")[0]:
+            if report.sam2 != without_commits(self.model).partition("+")[0]:
                 raise ValueError(
                     f"{path} holds {report.sam2}, not the SAM 2 of {self.model}; name its pair with --model"
                 )
             return model
-        run = json.loads(load_metadata(path).get("config", "{}"))
-        own = {"model": self.model, "image_size": self.image_size, "dataset": dataset, "fold": fold}
-        wrong = [f"{key} {run.get(key)!r}, not {value!r}" for key, value in own.items() if run.get(key) != value]
+        run = json.loads(metadata.get("config", "{}"))
+        own = {"model": without_commits(self.model), "image_size": self.image_size, "dataset": dataset, "fold": fold}
+        theirs = {**run, "model": without_commits(run.get("model", ""))}
+        wrong = [f"{key} {run.get(key)!r}, not {value!r}" for key, value in own.items() if theirs.get(key) != value]
         if wrong:
             raise ValueError(
                 f"{path} was trained with {'; '.join(wrong)}. Evaluate it with the options of its run.yaml"
@@ -67,6 +72,7 @@ class Networks:
         if unknown:
             raise CheckpointError(f"{path} holds weights that {self.model} does not have: {', '.join(unknown[:5])}")
         load_into(model.sam2.model, state | trained, source=path)
+        check_frozen(run, model, trained, path)
         return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import random
@@ -170,12 +171,18 @@ class StopRequest:
 
 @contextmanager
 def explained_failures() -> Iterator[None]:
-    """Say what to lower when the memory of a GPU or of the machine is full, or the system has killed a process that
-    prepares episodes, as RunError."""
+    """Say what to do when the memory of a GPU or of the machine or the disk of the log is full, or the system has
+    killed a process that prepares episodes, as RunError."""
     try:
         yield
-    except (MemoryError, RuntimeError, EOFError, ConnectionError) as error:
+    except RunError:
+        raise
+    except (MemoryError, RuntimeError, EOFError, OSError) as error:
         text = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"the disk is full: free some space and start the run again. The last checkpoint is intact. ({text})"
+            ) from error
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
             raise RunError(
                 "there is not enough memory. Raise accumulate (smaller parts of the same batch) or spread the run over "

@@ -6,14 +6,15 @@ Imports nothing heavy, because the command line makes its options from `TrainCon
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 HARMLESS = (
-    "accelerator", "devices", "nodes", "strategy", "accumulate", "workers", "save_every", "cache", "tensorboard",
-    "data_root",
+    "accelerator", "devices", "nodes", "strategy", "accumulate", "workers", "save_every", "cache", "cache_directory",
+    "tensorboard", "data_root",
 )  # fmt: skip
 """What may differ when a run is continued, because it changes neither the data nor the method. The numbers do change:
 devices, nodes and accumulate cut a step into other parts, with other draws of dropout; accelerator changes the rounding
@@ -21,6 +22,10 @@ and, with precision auto, the precision. The others change nothing."""
 
 PAPER_EPOCHS = {"pascal": 300, "coco": 75}
 TRAINING_IMAGES = {"pascal": (4208, 3726, 2752, 4510), "coco": (21917, 41809, 43045, 44614)}  # of folds 0 to 3
+
+
+Frozen = dict[str, dict[str, str]]
+"""Of the networks "sam2" and "features": "sha256" of their frozen weights, and where they came "from"."""
 
 
 class RunError(RuntimeError):
@@ -42,7 +47,9 @@ class TrainConfig:
     Raises ValueError for a value outside what its help allows.
     """
 
-    model: str = _option("toy", '"toy", or a pair such as "sam2-small+dinov2-base" with published weights')
+    model: str = _option(
+        "toy", '"toy", or a pair with published weights such as sam2-small+dinov2-base; @COMMIT after a half pins it'
+    )
     weights: str = _option("pretrained", "for toy: start from pretrained, fssam or baseline")
     sam2_checkpoint: str | None = _option(None, "for a pair: your own SAM 2 weights, .pt or .safetensors", type=str)
     features_checkpoint: str | None = _option(None, "for a pair: your own DINOv2 weights, file or directory", type=str)
@@ -91,7 +98,10 @@ class TrainConfig:
     validation_seed: int = _option(10_000, "chooses them; the same for all runs that are compared", least=0)
     patience: int = _option(0, "stop after this many validations without a better one; 0: never", least=0)
     save_every: int = _option(20, "steps between checkpoints", least=1)
-    cache: bool = _option(False, "remember the frozen features of images (worth it with a pool)")
+    cache: bool = _option(False, "remember the frozen features of images (worth it with a pool, or without augment)")
+    cache_directory: str | None = _option(
+        None, "remember them in this folder too, for other processes and runs: 9 MB an image at full size", type=str
+    )
     accelerator: str = _option("auto", "auto: CUDA where there is one, else the CPU", choices=("auto", "cpu", "cuda"))
     devices: str = _option(
         "1", "how many devices of a node; auto: all GPUs, or one CPU process; torchrun chooses itself"
@@ -199,22 +209,30 @@ def facts_of(config: TrainConfig) -> dict[str, Any]:
 
 
 def to_yaml(facts: Mapping[str, Any]) -> str:
-    """The text of a `run.yaml`."""
+    """The text of a `run.yaml`; the frozen networks, which are no option, as comments."""
     from omegaconf import OmegaConf
 
     from fss_lab import __version__
 
-    return f"# fss-lab {__version__}\n" + OmegaConf.to_yaml(OmegaConf.create(dict(facts)))
+    lines = [f"fss-lab {__version__}", *(f"{name} from {_told(it)}" for name, it in facts.get("frozen", {}).items())]
+    options = {name: value for name, value in facts.items() if name != "frozen"}
+    return "".join(f"# {line}\n" for line in lines) + OmegaConf.to_yaml(OmegaConf.create(options))
 
 
 def check_same_run(saved: Mapping[str, Any], facts: Mapping[str, Any], source: str | Path) -> None:
-    """Raise RunError that names every field in which two descriptions differ, `HARMLESS` ones apart.
+    """Raise RunError that names every field in which two descriptions differ, `HARMLESS` ones apart; and as
+    `check_same_networks` if both tell what their frozen networks hold.
 
-    An option that a run of an earlier version did not have counts as its default.
+    An option that a run of an earlier version did not have counts as its default. Once a run has told what its frozen
+    networks hold, their files may lie elsewhere, and `model` may name other commits.
     """
     options = TrainConfig.__dataclass_fields__
     saved = {**{name: options[name].default for name in facts if name in options}, **saved}
-    names = [name for name in {**saved, **facts} if name not in HARMLESS]
+    free: tuple[str, ...] = (*HARMLESS, "frozen")
+    if saved.get("frozen"):
+        free += "sam2_checkpoint", "features_checkpoint"
+        saved, facts = ({**each, "model": without_commits(each.get("model", ""))} for each in (saved, facts))
+    names = [name for name in {**saved, **facts} if name not in free]
     differing = [name for name in names if saved.get(name) != facts.get(name)]
     if differing:
         listed = "; ".join(f"{name} was {saved.get(name)!r}, now {facts.get(name)!r}" for name in differing)
@@ -222,3 +240,26 @@ def check_same_run(saved: Mapping[str, Any], facts: Mapping[str, Any], source: s
             f"{source} belongs to another run: {listed}. Use the same options (run.yaml has them) to continue it, or "
             "another directory for a new run"
         )
+    if saved.get("frozen") and facts.get("frozen"):
+        check_same_networks(saved["frozen"], facts["frozen"], source)
+
+
+def without_commits(model: str) -> str:
+    """The pair "sam2-small@<commit>+dinov2-base@<commit>" as "sam2-small+dinov2-base"."""
+    return re.sub(r"@[^+]*", "", model)
+
+
+def check_same_networks(saved: Frozen, own: Frozen, source: str | Path) -> None:
+    """Raise RunError if the frozen networks that `source` was trained with are not those that there are now."""
+    other = [name for name, it in saved.items() if it["sha256"] != own[name]["sha256"]]
+    if other:
+        listed = "; ".join(f"{name} from {_told(saved[name])}, now from {_told(own[name])}" for name in other)
+        raise RunError(
+            f"{source} was trained with other frozen networks, and fits no others: {listed}. Give those it was trained "
+            "with: a commit of the hub as in --model sam2-small@COMMIT+dinov2-base@COMMIT (`model:` in run.yaml), a "
+            "file with --sam2-checkpoint or --features-checkpoint. Those of the toy model come with fss_lab's version"
+        )
+
+
+def _told(network: Mapping[str, str]) -> str:
+    return f"{network['from']} (SHA-256 {network['sha256'][:12]})"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from fss_lab.augmentation import AUGMENTATIONS, Augmentation
+from fss_lab.backbones.toy import IMAGE_SIZE
 from fss_lab.batches import EpisodeBatches
 from fss_lab.cache import FeatureCache
 from fss_lab.checkpoints import (
@@ -22,6 +25,7 @@ from fss_lab.checkpoints import (
     load_state,
     load_tensors,
     save_safetensors,
+    write_atomically,
 )
 from fss_lab.curves import curves
 from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
@@ -30,6 +34,7 @@ from fss_lab.datasets.real import open_photos
 from fss_lab.datasets.training_episodes import TrainingEpisodes
 from fss_lab.episode import EpisodeBatch
 from fss_lab.evaluation import Episodes, Part, evaluate
+from fss_lab.frozen import check_frozen, frozen_networks
 from fss_lab.loop import SCHEDULES, Losses, Progress, run_loop
 from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM
@@ -50,8 +55,6 @@ __all__ = [
     "train",
     "trainable_table",
 ]
-
-TOY_SIZE = 256  # side of the toy model's input, in pixels
 
 
 @dataclass(frozen=True)
@@ -83,21 +86,22 @@ def train(config: TrainConfig, directory: str | Path) -> TrainResult:
     fabric.print(trainable_table(model))
     fabric.print(f"{fabric.world_size} process(es) on {fabric.device.type}, precision {precision_of(fabric)}")
     trained = dict(model.trainable_parameters(config.trainable))
-    cache = FeatureCache() if config.cache else None
+    facts = {**facts_of(config), "frozen": frozen_networks(model, trained)}
+    cache = FeatureCache(directory=config.cache_directory) if config.cache or config.cache_directory else None
     batches = EpisodeBatches(
         data, config.batch_size, config.steps, accumulate=config.accumulate, rank=fabric.global_rank,
         processes=fabric.world_size, workers=config.workers, seed=config.seed,
     )  # fmt: skip
     progress = run_loop(
         fabric, lambda batch: episode_losses(model, batch, cache), trained.values(), trained, batches, directory,
-        facts=facts_of(config), steps=config.steps, learning_rate=config.learning_rate,
+        facts=facts, steps=config.steps, learning_rate=config.learning_rate,
         schedule=SCHEDULES[config.schedule], weight_decay=config.weight_decay, seed=config.seed,
         accumulate=config.accumulate, save_every=config.save_every,
         validate=_validation(fabric, model, config, cache) if config.validate_every else dict,
         validate_every=config.validate_every,
         patience=config.patience, tensorboard=config.tensorboard,
     )  # fmt: skip
-    return _finish(fabric, model, trained, progress, config, directory)
+    return _finish(fabric, model, trained, progress, config, facts, directory)
 
 
 def episode_losses(model: FSSAM, batch: EpisodeBatch, cache: FeatureCache | None = None) -> Losses:
@@ -121,7 +125,7 @@ def base_episodes(config: TrainConfig, episodes: int, seed: int, held_out: bool 
         return Pictograms(config.fold, "base", config.shots, seed, episodes=episodes)
     part = "val" if held_out else "train"
     images = open_photos(config.dataset, config.data_root, config.fold, "base", part=part, skip_bad=config.skip_bad)
-    size = TOY_SIZE if config.model == "toy" else config.image_size
+    size = IMAGE_SIZE if config.model == "toy" else config.image_size
     if held_out:
         return ListedEpisodes(draw_episodes(BENCHMARKS["fssam"], images, config.shots, episodes, seed), images, size)
     augmentation = Augmentation(size, AUGMENTATIONS[config.dataset]) if config.augment else None
@@ -147,16 +151,20 @@ def trainable_table(model: FSSAM) -> str:
 def load_trained(directory: str | Path) -> FSSAM:
     """The model of a finished run, from its `run.yaml` and `weights.safetensors`, on the CPU in evaluation mode.
 
-    Raises RunError or CheckpointError for a directory without them, or whose files do not belong together.
+    Raises RunError or CheckpointError for a directory without them, or whose files do not belong together; RunError if
+    the frozen networks are not those that it was trained with.
     """
     directory = Path(directory)
     config, path = read_config(directory / "run.yaml"), directory / "weights.safetensors"
     metadata = load_metadata(path)
     if "config" not in metadata:
         raise CheckpointError(f"{path} was not written by `fss_lab.training.train`; `load_model` takes other weights")
-    check_same_run(json.loads(metadata["config"]), facts_of(config), path)
+    run = json.loads(metadata["config"])
+    check_same_run(run, facts_of(config), path)
     model = _build(config, torch.device("cpu")).requires_grad_(False).eval()
-    load_tensors(dict(model.trainable_parameters(config.trainable)), load_state(path), source=path)
+    trained = dict(model.trainable_parameters(config.trainable))
+    check_frozen(run, model, trained, path)
+    load_tensors(trained, load_state(path), source=path)
     return model
 
 
@@ -164,17 +172,18 @@ def replay(path: str | Path) -> list[float]:
     """Compute the losses of a step that was not finite once more, on one device of this machine, and print what is
     wrong. path: the `not_finite*.pt` of a run. Returns the loss of every accumulated part.
 
-    Raises CheckpointError for another file, RunError for one of pre-training.
+    Raises CheckpointError for another file, RunError for one of pre-training, or if the frozen networks have changed.
     """
     saved = load_run_file(path)
     if "parts" not in saved or any(part["batch"] is None for part in saved["parts"]):
         raise RunError(f"{path} holds no step of `fss-lab train` to replay; give the not_finite.pt of a training run")
-    config = TrainConfig(**saved["facts"])
+    config = TrainConfig(**{name: value for name, value in saved["facts"].items() if name != "frozen"})
     fabric = make_fabric(config, one_process=True)
     if precision_of(fabric) != saved["precision"]:
         print(f"the run computed in {saved['precision']}, this machine in {precision_of(fabric)}: numbers will differ")
     model = _build(config, fabric.device)
     trained = dict(model.trainable_parameters(config.trainable))
+    check_frozen(saved["facts"], model, trained, path)
     load_tensors(trained, saved["model"], source=path)
     losses = []
     for part in saved["parts"]:
@@ -237,6 +246,7 @@ def _finish(
     trained: Mapping[str, Tensor],
     progress: Progress,
     config: TrainConfig,
+    facts: Mapping[str, Any],
     directory: Path,
 ) -> TrainResult:
     """Give the model its best weights, and write what people want of a run."""
@@ -246,15 +256,19 @@ def _finish(
         load_tensors(trained, load_run_file(best)["model"], source=best)
     if fabric.is_global_zero:
         at = progress.best_step if progress.best_step >= 0 else progress.step
-        facts = {"config": json.dumps(facts_of(config)), "fold": str(config.fold), "step": str(at)}
+        told = {"config": json.dumps(facts), "fold": str(config.fold), "step": str(at)}
         if progress.best_step >= 0:
-            facts["validation_miou"] = f"{progress.best_score:.4f}"
-            fabric.print(
-                f"best after step {at}: {100 * progress.best_score:.1f} mIoU on {config.validation_episodes} held-out "
-                f"base-class episodes; see {directory / 'curves.png'}"
-            )
-        save_safetensors(weights, {name: tensor.half() for name, tensor in trained.items()}, facts)
+            told["validation_miou"] = f"{progress.best_score:.4f}"
+        save_safetensors(weights, {name: tensor.half() for name, tensor in trained.items()}, told)
         log, validation = (read_log(directory / f"{name}.csv") for name in ("log", "validation"))
-        curves(log, validation).savefig(directory / "curves.png", dpi=120)
+        picture = BytesIO()
+        curves(log, validation).savefig(picture, format="png", dpi=120)
+        write_atomically(directory / "curves.png", picture.getvalue())
+        if validation:
+            fabric.print(
+                f"mIoU on {config.validation_episodes} held-out base-class episodes: {100 * validation[0]['miou']:.1f} "
+                f"after step {validation[0]['step']:.0f}, best {100 * progress.best_score:.1f} after step {at}; see "
+                f"{directory / 'curves.png'}"
+            )
     fabric.barrier()
     return TrainResult(model.eval(), progress, weights)

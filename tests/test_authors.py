@@ -127,6 +127,17 @@ def test_the_reference_comes_from_the_hub_by_default(
     assert asked == ["sam2-tiny"] and report.compared_with == str(meta)
 
 
+def test_without_a_reference_the_message_says_how_to_do_without(
+    tmp_path: Path, sam2: State, dino: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(name: str) -> Path:
+        raise CheckpointError(f"{name} could not be fetched")
+
+    monkeypatch.setattr(authors, "fetch", gone)
+    with pytest.raises(CheckpointError, match=r"best\.pth cannot be compared .*compare=False.*sam2-tiny could not be"):
+        load_authors_checkpoint(write(tmp_path / "best.pth", sam2, dino), image_size=SIZE)
+
+
 def test_a_checkpoint_without_dinov2_takes_it_from_elsewhere(
     tmp_path: Path, sam2: State, dino: State, meta: Path
 ) -> None:

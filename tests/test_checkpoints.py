@@ -54,6 +54,13 @@ def test_saving_makes_the_folder_and_takes_views_and_parameters(tmp_path: Path) 
     assert load_metadata(path) == {}
 
 
+def test_a_runs_checkpoint_tells_where_it_is_from(tmp_path: Path) -> None:
+    save_run(tmp_path / "best.pt", {"facts": {"fold": 3, "rounds": 1}, "model": model().state_dict()})
+    assert load_metadata(tmp_path / "best.pt") == {"config": '{"fold": 3, "rounds": 1}', "fold": "3"}
+    torch.save({"facts": {"fold": 3}, "model": model().state_dict()}, tmp_path / "other.pt")
+    assert load_metadata(tmp_path / "other.pt") == {}
+
+
 def test_metadata_must_be_strings(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="strings to strings"):
         save_safetensors(tmp_path / "a.safetensors", {"a": torch.zeros(1)}, {"fold": 2})  # type: ignore[dict-item]

@@ -81,7 +81,6 @@ def test_a_device_that_does_not_compute_fails(monkeypatch):
 
 def test_an_unused_nvidia_gpu_is_mentioned(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     check = doctor.check_device()
     assert check.ok and "CUDA build of torch" in check.found

@@ -10,7 +10,7 @@ from tiny_images import Threshold, TinyImages
 
 from fss_lab import cli, evaluation, evaluation_runs, load_model
 from fss_lab.backbones.toy import WEIGHTS
-from fss_lab.checkpoints import CheckpointError, save_safetensors
+from fss_lab.checkpoints import CheckpointError, save_run, save_safetensors
 from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.episode import collate
@@ -189,6 +189,11 @@ def test_weights_of_a_run_bring_its_options(tmp_path) -> None:
     assert weights_digest(model) == weights_digest(load_model("toy", fold=1))  # the rest is what the run began with
     with pytest.raises(ValueError, match="was trained with memory='support'; give it as baseline="):
         toy_variants(1, {"fssam": path})
+    unfinished = {"facts": {**run, "fold": 1}, "model": {name: tensor.detach() for name, tensor in some.items()}}
+    save_run(tmp_path / "best.pt", unfinished)
+    assert load_weights(tmp_path / "best.pt", fold=1).options == model.options
+    with pytest.raises(ValueError, match="was trained on fold 1, so it has seen the novel classes of fold 0"):
+        load_weights(tmp_path / "best.pt", fold=0)
     save_safetensors(tmp_path / "fold1.safetensors", some, {"config": json.dumps({"model": "sam2-small"})})
     with pytest.raises(ValueError, match="was trained for sam2-small"):
         load_weights(path, fold=1)
@@ -274,7 +279,7 @@ def test_identity_on_the_toy(tmp_path, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--shard", "3/2"], ["--shard", "0/1"], ["--protocol", "pfenet"], ["--workers", "0"]]
+    "wrong", [["--shard", "3/2"], ["--shard", "0/1"], ["--protocol", "pfenet"], ["--workers", "0"], ["--seed", "-1"]]
 )
 def test_wrong_options_are_refused(wrong: list[str], capsys) -> None:
     with pytest.raises(SystemExit):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from local_hub import COMMIT, OTHER, Hub, serve
+from local_hub import COMMIT, OTHER, REVISIONS, Hub, serve
 from safetensors.torch import load_file
 
 from fss_lab import cli, load_model
@@ -59,8 +59,8 @@ def test_a_file_is_fetched_once(hub: Hub) -> None:
     path = fetch("sam2-tiny")
     assert path.name == "sam2_hiera_tiny.pt" and path.read_bytes() == b"weights"
     assert commit_of(path) == COMMIT
-    assert fetch("sam2-tiny") == path
-    assert [method for method, _ in hub.requests].count("GET") == 1
+    hub.requests.clear()
+    assert fetch("sam2-tiny") == path and hub.requests == []
 
 
 def test_dinov2_is_a_directory_with_both_files_of_one_commit(hub: Hub) -> None:
@@ -70,6 +70,22 @@ def test_dinov2_is_a_directory_with_both_files_of_one_commit(hub: Hub) -> None:
     assert commit_of(path) == COMMIT
     # the branch may have moved between the two: the second is asked for by the commit of the first
     assert f"/facebook/dinov2-base/resolve/{COMMIT}/model.safetensors" in {path for _, path in hub.requests}
+
+
+def test_what_was_fetched_stays_when_the_branch_moves(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(hub, "facebook/dinov2-base", config__json=b"{}", model__safetensors=b"weights")
+    path = fetch("dinov2-base")
+    monkeypatch.setitem(REVISIONS, "main", OTHER)
+    assert fetch("dinov2-base") == path and commit_of(path) == COMMIT
+    assert commit_of(fetch("dinov2-base", revision="main")) == OTHER  # asked for by name, the branch is looked up
+
+
+def test_half_fetched_weights_are_completed(hub: Hub) -> None:
+    put(hub, "facebook/dinov2-base", config__json=b"{}")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        fetch("dinov2-base")
+    (hub.root / "facebook/dinov2-base/model.safetensors").write_bytes(b"weights")
+    assert (fetch("dinov2-base") / "model.safetensors").read_bytes() == b"weights"
 
 
 def test_a_revision_pins(hub: Hub) -> None:
@@ -105,8 +121,9 @@ def test_a_file_of_ones_own_comes_before_the_hub(hub: Hub, tmp_path: Path) -> No
     own.parent.mkdir()
     own.write_bytes(b"own")
     assert fetch("sam2-large") == own and not hub.requests
-    with pytest.raises(ValueError, match="does not lie in huggingface_hub's cache"):
-        commit_of(own)
+    for path in (own, tmp_path / "snapshots" / "sam2_hiera_large.pt"):
+        with pytest.raises(ValueError, match="does not lie in huggingface_hub's cache"):
+            commit_of(path)
     with pytest.raises(CheckpointError, match="could not be fetched"):
         fetch("sam2-large", revision=COMMIT)  # a file of one's own is of no commit
 

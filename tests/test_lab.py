@@ -448,10 +448,19 @@ def test_the_exit_status_of_pytest_is_ours(lab, jobs, monkeypatch):
 
 
 def test_open_listens_on_this_machine_only(lab, jobs):
+    (lab.ROOT / "notebooks").mkdir()
     lab.main(["open"])
     command, folder, _ = jobs[0]
     assert command[1:] == ["-m", "jupyterlab", "--ip=127.0.0.1"]
     assert folder == lab.ROOT / "notebooks"
+
+
+def test_open_takes_another_folder(lab, jobs, tmp_path, capsys):
+    (tmp_path / "student").mkdir()
+    assert lab.main(["open", str(tmp_path / "student")]) == 0
+    assert jobs[0][1] == tmp_path / "student"
+    assert lab.main(["open", str(tmp_path / "nowhere")]) == 1
+    assert "there is no folder" in capsys.readouterr().err and len(jobs) == 1
 
 
 def test_notebooks_and_site_are_work_for_the_course_command(lab, jobs):
@@ -490,7 +499,7 @@ def test_a_failing_notebook_fails_the_run(lab, jobs, monkeypatch, capsys):
     assert "doctor" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["install", "--there"], ["run", "fast"], ["fly"], []])
+@pytest.mark.parametrize("arguments", [["install", "--there"], ["run", "fast"], ["open", "a", "b"], ["fly"], []])
 def test_unknown_arguments_are_refused(lab, jobs, arguments, capsys):
     with pytest.raises(SystemExit) as refused:
         lab.main(arguments)

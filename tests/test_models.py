@@ -1,5 +1,6 @@
 """Models by name, and the weights that ship with the package."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,10 @@ import torch
 from fss_lab import load_model
 from fss_lab.backbones import toy
 from fss_lab.backbones.sam2 import Sam2Backbone
-from fss_lab.checkpoints import CheckpointError
+from fss_lab.checkpoints import CheckpointError, load_metadata
 from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.episode import collate
-from fss_lab.evaluation import evaluate
+from fss_lab.evaluation import evaluate, load_weights
 
 
 @pytest.mark.parametrize("fold", range(4))
@@ -24,6 +25,17 @@ def test_the_shipped_weights_of_every_fold_load_and_differ(fold: int) -> None:
         model.sam2.model.state_dict()[key] for model in (fssam, baseline, load_model("toy", weights="pretrained"))
     ]
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("fold", range(4))
+def test_every_shipped_fold_was_trained_on_that_folds_base_classes(fold: int) -> None:
+    for kind, memory in (("fssam", "pseudo"), ("baseline", "support")):
+        facts = load_metadata(toy.WEIGHTS / f"toy_fold{fold}_{kind}.safetensors")
+        run = json.loads(facts["config"])
+        assert (facts["fold"], run["fold"], run["dataset"]) == (str(fold), fold, "pictograms")
+        assert (run["memory"], run["weights"]) == (memory, "pretrained")
+        # with the frozen networks that ship beside it, which this compares
+        assert load_weights(toy.WEIGHTS / f"toy_fold{fold}_{kind}.safetensors", fold).options.memory == memory
 
 
 def test_all_shipped_weights_together_stay_small() -> None:

@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from local_hub import COMMIT
 from local_server import LocalServer, serve
 from photo_trees import coco_tree, tar, voc_and_sbd, zipped
 
-from fss_lab import cli
+from fss_lab import cli, models
 from fss_lab.backbones.dinov2 import SIZES
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.datasets.coco import Coco20i
 from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.real import open_photos
 from fss_lab.evaluation import FULL, toy_variants
+from fss_lab.frozen import origins
 from fss_lab.real_evaluation import Networks, real_models
 from fss_lab.training import base_episodes, profile, train
 
@@ -116,6 +118,7 @@ def test_a_step_of_training_and_an_evaluation_with_a_full_size_architecture(
     assert "Protocol fssam (queries: images in order" in printed and "PASCAL-5i val, 10 images" in printed
     (result,) = json.loads((tmp_path / "out" / "results.json").read_text())
     assert result["seed"] == 321 and result["list"] and result["episodes"] == 1
+    assert result["networks"] == {"sam2": networks["sam2_checkpoint"], "features": networks["features_checkpoint"]}
     rows = ["support memory, not fine-tuned", "PPG", "PPG + IMR", "PPG + IMR + SCMA (FSSAM)",
             "true query mask (upper bound)"]  # fmt: skip
     assert list(result["scores"]) == rows
@@ -131,6 +134,36 @@ def test_weights_are_not_evaluated_on_what_they_were_trained_on(trained, network
         pair.load_trained(path, 0, "coco")
     model = pair.load_trained(path, 0, "pascal", rounds=1)
     assert model.options.rounds == 1 and not model.training
+
+
+def test_weights_go_with_the_networks_they_were_trained_with_wherever_these_lie(
+    pascal, trained, networks, tmp_path, monkeypatch, capsys
+) -> None:
+    path, sam2 = trained / "weights.safetensors", Path(networks["sam2_checkpoint"])
+    there = "# sam2 from " + str(sam2) + " (SHA-256 "
+    assert there in (trained / "run.yaml").read_text()
+    cached = tmp_path / "models--facebook--sam2-hiera-tiny" / "snapshots" / COMMIT / sam2.name
+    cached.parent.mkdir(parents=True)
+    cached.hardlink_to(sam2)
+    places = {"sam2-tiny": cached, "dinov2-small": Path(networks["features_checkpoint"])}
+    monkeypatch.setattr(models, "fetch", lambda name, revision: places[name])
+    pinned = Networks(f"sam2-tiny@{COMMIT}+dinov2-small", image_size=128)
+    model = pinned.load_trained(path, 0, "pascal")
+    assert origins(model) == {"sam2": f"sam2-tiny@{COMMIT}", "features": networks["features_checkpoint"]}
+    unpacked = pinned.load_trained(trained / "last.pt", 0, "pascal").sam2.model.state_dict()
+    assert all(torch.equal(t.half(), unpacked[name].half()) for name, t in model.sam2.model.state_dict().items())
+
+    content = torch.load(sam2, weights_only=True)
+    content["model"]["image_encoder.neck.convs.0.conv.bias"] += 1
+    torch.save(content, tmp_path / "moved.pt")
+    where = options(**networks | {"sam2_checkpoint": str(tmp_path / "moved.pt")}, dataset="pascal", folds="0")
+    command = ["evaluate", *where, "--data-root", str(pascal), "--episodes", "1", "--weights", str(path)]
+    assert cli.main(command) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"{path} was trained with other frozen networks, and fits no others: sam2 from {sam2} (" in message
+    assert (
+        f"now from {tmp_path / 'moved.pt'} (SHA-256" in message and "@COMMIT" in message and "features f" not in message
+    )
 
 
 def test_rows_without_training_and_with_the_authors_checkpoint(networks, tmp_path) -> None:

@@ -190,8 +190,10 @@ def test_bfloat16_trains_the_same_parameters(tmp_path) -> None:
 def test_cached_features_change_nothing(tmp_path) -> None:
     small = replace(QUICK, pool=2, validate_every=3)
     plain = train(small, tmp_path / "plain").model
-    cached = train(replace(small, cache=True), tmp_path / "cached").model
+    cached = train(replace(small, cache=True, cache_directory=str(tmp_path / "kept")), tmp_path / "cached").model
     assert all(map(torch.equal, plain.parameters(), cached.parameters()))
+    # two images of each of the two training and the three held-out episodes
+    assert len(list((tmp_path / "kept").rglob("*.safetensors"))) == 10
 
 
 def test_dropout_can_be_set(tmp_path) -> None:

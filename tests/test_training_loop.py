@@ -232,6 +232,25 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch) -> N
     assert same(fit(tmp_path / "full")[0], fit(tmp_path / "whole")[0])
 
 
+def test_a_disk_that_is_full_for_the_log_says_so_and_the_run_goes_on(tmp_path, monkeypatch) -> None:
+    real = running.RunLog.add
+
+    def full(log, name, step, values):
+        if step == 40:
+            with (tmp_path / "full/log.csv").open("a") as file:
+                file.write("40,0.")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(log, name, step, values)
+
+    monkeypatch.setattr(running.RunLog, "add", full)
+    with pytest.raises(RunError, match="the disk is full: free some space .* last checkpoint is intact"):
+        fit(tmp_path / "full", 60)
+    assert load_run_file(tmp_path / "full/last.pt")["progress"]["step"] == 30
+    monkeypatch.undo()
+    assert same(fit(tmp_path / "full", 60)[0], fit(tmp_path / "whole", 60)[0])
+    assert without_time(tmp_path / "full/log.csv") == without_time(tmp_path / "whole/log.csv")
+
+
 def test_the_best_weights_are_kept(tmp_path) -> None:
     _, progress = fit(tmp_path, 30, scores=scores_of(0.1, 0.5, 0.4, 0.5), validate_every=10)
     assert progress == Progress(step=30, validated=30, best_score=0.5, best_step=10)
@@ -303,8 +322,9 @@ def test_full_memory_says_what_to_lower(tmp_path, memory, where) -> None:
         "validation": {"scores": scores(), "validate_every": 10},
         "optimiser": {"optimiser": optimiser},
     }[where]
-    with pytest.raises(RunError, match=r"Raise accumulate .* lower batch_size, shots .*last checkpoint is intact"):
+    with pytest.raises(RunError, match=r"Raise accumulate .* lower batch_size, shots .*last checkpoint is intact") as e:
         fit(tmp_path, 30, **options)
+    assert str(e.value).count("there is not enough memory") == 1
     assert load_run_file(tmp_path / "last.pt")["progress"]["step"] == 10
 
 

@@ -88,12 +88,19 @@ def test_two_processes_train_to_the_weights_of_one(tmp_path) -> None:
     assert validations[0][0] == validations[1][0]  # before the first step, every episode counted once
 
 
+LAUNCHERS = {
+    "torchrun": "-m torch.distributed.run --nproc-per-node 2 --master-addr 127.0.0.1 --master-port {port} -m fss_lab",
+    "fabric run": "-m lightning.fabric.cli --accelerator cpu --devices 2 --main-port {port} -- fss-lab",
+}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="torch for Windows is built without what torchrun needs")
-def test_torchrun_is_honoured(tmp_path) -> None:
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_launchers_are_honoured(tmp_path, launcher) -> None:
     """Two processes that share the run, not two that each train the whole of it into the same files."""
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    (tmp_path / "fss-lab").write_text("import sys, fss_lab.cli; sys.exit(fss_lab.cli.main())")  # as pip installs it
     short = [*COMMAND.split(), "--steps", "1", "--validate-every", "0", "--output", "run"]
-    ended = run([*launcher, "--master-port", str(free_port()), "-m", "fss_lab", *short], tmp_path)
+    ended = run([*LAUNCHERS[launcher].format(port=free_port()).split(), *short], tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("2 process(es) on cpu, precision 32-true") == 1
     assert load_run_file(tmp_path / "run/last.pt")["progress"]["step"] == 1

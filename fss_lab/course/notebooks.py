@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import base64
 import hashlib
+import io
 import re
 import statistics
 from collections import Counter
@@ -13,11 +15,12 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 from fss_lab.notebook import RECORD
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-LONGEST_CELL, MEDIAN_CELL, BYTES = 25, 8, 600_000
+LONGEST_CELL, MEDIAN_CELL, BYTES, DPI = 25, 8, 600_000, 110
 LANGUAGE = {  # without the version of Python, which differs between machines
     "name": "python",
     "file_extension": ".py",
@@ -29,7 +32,9 @@ LANGUAGE = {  # without the version of Python, which differs between machines
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 # folders that only some machines have, at the beginning of a path
-MACHINE_PATH = re.compile(r"(?<![\w.)\]])(/(home|root|tmp|work|opt|usr|mnt|Users)/\w|[A-Z]:\\\\?\w)")
+MACHINE_PATH = re.compile(
+    r"(?<![\w.)\]])(/(home|root|tmp|work|opt|usr|mnt|var|private|content|Users|Volumes)/\w|[A-Z]:\\\\?\w)"
+)
 
 
 class CourseError(ValueError):
@@ -164,13 +169,18 @@ def _wrong_text(notebook: NotebookNode) -> Iterator[str]:
     first = notebook.cells[0].source if notebook.cells else ""
     if not re.match(r"# \d\d · \S", first):
         yield "the first cell must begin with a title such as `# 04 · The pseudo prompt generator`"
-    if not re.search(r"^\*\*\S[\s\S]+?\*\*", first, re.MULTILINE):
+    if not re.match(r".+\n\n\*\*\S[\s\S]+?\*\*\n", first):
         yield "the title needs the notebook's claim below it, one sentence in bold"
     if not re.search(r"minutes? to read.* · .*to run", first):
         yield "the title cell must say `N minutes to read · about N seconds to run on two CPU cores`"
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    if "After this" not in prose:
-        yield "the objectives are missing: a cell with `After this you can ...`"
+    objectives = re.search(r"^After this you can\n\n((?:[-*] .+\n?(?: +\S.*\n?)*)+)", prose, re.MULTILINE)
+    if not objectives:
+        yield "the objectives are missing: `After this you can` with a list below it"
+    elif not 3 <= (count := len(re.findall(r"^[-*] ", objectives[1], re.MULTILINE))) <= 5:
+        yield f"{count} objectives; 3 to 5 can be kept in mind"
+    if not re.search(r"^\*\*.*[Kk]now before:?\*\*", prose, re.MULTILINE):
+        yield "it does not say what to `**know before:**`"
     if len(re.findall(r"^## ", prose, re.MULTILINE)) < 3:
         yield "fewer than three sections (`## `)"
 
@@ -209,8 +219,10 @@ def output_problems(notebook: NotebookNode) -> list[str]:
             found.append(f"cell {cell.id} ended with {output.ename}: {output.evalue}")
         if output.get("name") == "stderr":
             found.append(f"cell {cell.id} wrote to stderr: {output.text.strip()[:200]}")
-        if "image/png" in data and not output.metadata.get("image/png", {}).get("alt"):
+        if any(kind.startswith("image/") and not output.metadata.get(kind, {}).get("alt") for kind in data):
             found.append(f"cell {cell.id} shows an image without alternative text")
+        if "image/png" in data and (dpi := _dots_per_inch(data["image/png"])) > DPI:
+            found.append(f"cell {cell.id} shows an image of {dpi} dpi, at most {DPI}")
         if WIDGET in data:
             found.append(f"cell {cell.id} holds a widget, which shows nothing without a kernel")
         written = output.get("text", "") + "".join(str(value) for kind, value in data.items() if kind != "image/png")
@@ -219,3 +231,9 @@ def output_problems(notebook: NotebookNode) -> list[str]:
     if (size := len(text(notebook).encode())) > BYTES:
         found.append(f"{size / 1000:.0f} KB, at most {BYTES // 1000}")
     return found
+
+
+def _dots_per_inch(png: str) -> int:
+    """As matplotlib writes it into a PNG (here in base64); 0 without an entry, as in a Picture, which has 100."""
+    with Image.open(io.BytesIO(base64.b64decode(png))) as image:
+        return round(image.info.get("dpi", (0, 0))[0])

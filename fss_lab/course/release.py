@@ -55,20 +55,19 @@ def release(paths: Iterable[Path], output: str | Path) -> list[Path]:
         raise CourseError("nothing was released:\n    " + "\n    ".join(wrong))
     beside = [extra for extra in {path.with_name(name) for path in paths for name in BESIDE} if extra.exists()]
     names = {path.name for path in [*paths, *beside]}
-    editions = {path.name: text(_linked(_converted(path.name, each), names)) for path, each in notebooks.items()}
+    files = {path.name: text(_converted(path.name, each, names)) for path, each in notebooks.items()}
+    files |= {extra.name: _linked(extra.read_text(encoding="utf-8"), names) for extra in beside}
     aside = output.with_name(f".{output.name}.{uuid.uuid4().hex}.tmp")
     try:
         aside.mkdir(parents=True)
-        for name, content in editions.items():
+        for name, content in files.items():
             (aside / name).write_text(content, encoding="utf-8", newline="\n")
-        for extra in beside:
-            shutil.copy(extra, aside)
         if output.exists():
             output.rmdir()
         aside.rename(output)
     finally:
         shutil.rmtree(aside, ignore_errors=True)  # gone already after the renaming
-    return [output / name for name in editions]
+    return [output / path.name for path in notebooks]
 
 
 def solution_lines(notebook: NotebookNode) -> list[str]:
@@ -80,22 +79,24 @@ def solution_lines(notebook: NotebookNode) -> list[str]:
     return lines
 
 
-def _converted(name: str, notebook: NotebookNode) -> NotebookNode:
+def _converted(name: str, notebook: NotebookNode, names: set[str]) -> NotebookNode:
+    """The student edition of a notebook that is released together with files of these names."""
     try:
-        return student_edition(notebook)
+        edition = student_edition(notebook)
     except CourseError:
         raise
     except Exception as error:  # nbgrader's converters raise several kinds
         raise CourseError(f"nothing was released: nbgrader refuses {name}: {error}") from error
+    for cell in edition.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _linked(cell.source, names)
+    return edition
 
 
-def _linked(notebook: NotebookNode, names: set[str]) -> NotebookNode:
+def _linked(markdown: str, names: set[str]) -> str:
     """With links to files of these names, and to the web; of other links the words alone stay."""
     link = re.compile(r"(?<!!)\[([^\]]+)\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)")
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = link.sub(lambda found: found[0] if found[2] in names else found[1], cell.source)
-    return notebook
+    return link.sub(lambda found: found[0] if found[2] in names else found[1], markdown)
 
 
 def _unsolved(notebook: NotebookNode) -> set[str]:

@@ -2,7 +2,7 @@
 
 An archive lands in `downloads/NAME`, unfinished as `NAME.part`. It is checked before every use, after the download and
 when it was there already. Only regular files of an archive are unpacked, into a folder aside that is renamed when all
-of it is there: the folder exists whole or not at all.
+of it is there: the folder exists whole or not at all. A process that wants a file which another one is getting waits.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from fss_lab import __version__
 from fss_lab.datasets.archives import check_space, unpack
+from fss_lab.datasets.locking import alone
 from fss_lab.datasets.scanning import DataError
 
 FORMAT = 1
@@ -95,19 +96,24 @@ def get(
     """
     root, found = Path(root), []
     for download in downloads:
-        archive = root / "downloads" / download.name
-        target = archive if download.folder is None else root / download.into / download.folder
-        if archive.exists():
-            verify(archive, download, progress)
-        elif not target.exists():
-            fetch(download, archive.parent, patience or Patience(), progress)
-        if download.folder is not None:
-            if not target.exists():
-                unpack(archive, download.folder, root / download.into, progress)
-            if remove_archives:
-                archive.unlink(missing_ok=True)
-        found.append(target)
+        with alone(root, download.name):
+            found.append(_get_one(download, root, patience or Patience(), remove_archives, progress))
     return found
+
+
+def _get_one(download: Download, root: Path, patience: Patience, remove_archives: bool, progress: bool) -> Path:
+    archive = root / "downloads" / download.name
+    target = archive if download.folder is None else root / download.into / download.folder
+    if archive.exists():
+        verify(archive, download, progress)
+    elif not target.exists():
+        fetch(download, archive.parent, patience, progress)
+    if download.folder is not None:
+        if not target.exists():
+            unpack(archive, download.folder, root / download.into, progress)
+        if remove_archives:
+            archive.unlink(missing_ok=True)
+    return target
 
 
 def verify(path: Path, download: Download, progress: bool = False) -> None:

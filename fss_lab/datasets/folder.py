@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from fss_lab.datasets.episodes import ListedEpisodes, benchmark, draw_episodes
+from fss_lab.episode import IGNORE
 from fss_lab.images import ImageError, load_image, load_mask, upright_size
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -37,7 +39,8 @@ class Folder:
     """The photos of a folder as an image set (`fss_lab.datasets.episodes.ImageSet`), each of one class.
 
     photos: the `Photo`s of every class, by its name. skipped: what `skip_bad` left out, in words.
-    classes: 0, 1, ... in the order of the class names. names: of all photos, "<class>/<file>".
+    classes: 0, 1, ... in the order of the class names (without 254, whose label would be that of ignored pixels).
+    names: of all photos, "<class>/<file>".
     """
 
     fold, split, class_uniform = 0, "novel", False
@@ -72,7 +75,8 @@ class Folder:
     def _take(self, photos: Sequence[Photo]) -> None:
         class_names = sorted({photo.class_name for photo in photos})
         self.photos = {name: tuple(p for p in photos if p.class_name == name) for name in class_names}
-        self.classes = tuple(range(len(class_names)))
+        self.classes = tuple(n for n in range(len(class_names) + 1) if n + 1 != IGNORE)[: len(class_names)]
+        self._ids = dict(zip(class_names, self.classes, strict=True))
         self._by_name = {f"{photo.class_name}/{photo.image.name}": photo for photo in photos}
 
     def __repr__(self) -> str:
@@ -88,24 +92,24 @@ class Folder:
 
     def class_name(self, class_id: int) -> str:
         """The name of a class, that of its folder."""
-        return list(self.photos)[class_id]
+        return list(self.photos)[self.classes.index(class_id)]
 
     def counts_for(self, name: str) -> tuple[int, ...]:
         """The one class of a photo; it counts however small its object is."""
-        return (list(self.photos).index(self._by_name[name].class_name),)
+        return (self._ids[self._by_name[name].class_name],)
 
     def image(self, name: str) -> Tensor:
         """RGB, (3, H, W) uint8. Raises ImageError or FileNotFoundError that name the file."""
         return load_image(self._by_name[name].image)
 
     def label(self, name: str) -> Tensor:
-        """(H, W) uint8: 0 = background, class id + 1, 255 = ignore.
+        """(H, W) uint8, int16 for the classes from 255 on: 0 = background, class id + 1, 255 = ignore.
 
         Raises ImageError that names the file for a mask without foreground, of another size than its photo, or as
         `load_mask`.
         """
-        mask = _read_mask(self._by_name[name])
-        return mask.masked_fill(mask == 1, self.counts_for(name)[0] + 1)
+        mask, label = _read_mask(self._by_name[name]), self.counts_for(name)[0] + 1
+        return mask.to(torch.uint8 if label < IGNORE else torch.int16).masked_fill(mask == 1, label)
 
     def check(self) -> list[str]:
         """Read every photo and mask; what is wrong with them, in words."""

@@ -1,7 +1,8 @@
 """Making label maps: SegmentationClassAug from VOC and SBD, and COCO's from its instances.
 
 Each map is written in one step and made only once, so that an interrupted run goes on where it was. None is flushed to
-the disk, for 123,000 flushes take long: after a power cut a new map may be empty, and an empty one is made again.
+the disk, for 123,000 flushes take long: after a power cut a new map may be empty, and an empty one is made again. One
+process at a time makes the maps of a data set (with `workers` of its own); a second one waits.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tqdm.auto import tqdm
 
 from fss_lab.checkpoints import write_atomically
 from fss_lab.datasets import coco, pascal
+from fss_lab.datasets.locking import alone
 from fss_lab.datasets.painting import coco_map, voc_map, write_map
 from fss_lab.datasets.pictograms import voc_palette
 from fss_lab.datasets.scanning import Bad, DataError, refuse
@@ -62,11 +64,12 @@ def prepare_pascal(
     for found, where, source in ((own, voc / "SegmentationClass", "voc"), (others, sbd, "sbd")):
         if not found:
             raise DataError(f"{where} holds no label maps; run `fss-lab data get {source} --root {root}` first")
-    _place_list(root, voc)
-    _need("scipy.io", "reading SBD's MATLAB files")
     folder = voc / "SegmentationClassAug"
     tasks = [(folder / f"{name}.png", source) for name, source in {**others, **own}.items()]
-    return _make(tasks, voc_map, folder, workers, skip_bad, progress)
+    with alone(voc, "prepare"):
+        _place_list(root, voc)
+        _need("scipy.io", "reading SBD's MATLAB files")
+        return _make(tasks, voc_map, folder, workers, skip_bad, progress)
 
 
 def prepare_coco(
@@ -87,12 +90,13 @@ def prepare_coco(
         raise ValueError(f"rule must be one of {RULES}, got {rule!r}")
     root = coco.coco_root(root)
     _need("pycocotools.mask", "painting COCO's instances")
-    _keep_rule(root / "labels" / "rule.json", rule)
     done = []
-    for part in ("train", "val"):
-        content = _read_instances(root / "annotations" / f"instances_{part}2014.json")
-        folder = root / "labels" / f"{part}2014"
-        done.append(_make(_coco_tasks(content, folder, rule), coco_map, folder, workers, skip_bad, progress))
+    with alone(root, "prepare"):
+        _keep_rule(root / "labels" / "rule.json", rule)
+        for part in ("train", "val"):
+            content = _read_instances(root / "annotations" / f"instances_{part}2014.json")
+            folder = root / "labels" / f"{part}2014"
+            done.append(_make(_coco_tasks(content, folder, rule), coco_map, folder, workers, skip_bad, progress))
     return done
 
 

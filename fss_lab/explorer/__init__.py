@@ -33,7 +33,7 @@ def explore(
     episode: Episode | Mapping[str, Episode] | None = None,
     *,
     query: Source | None = None,
-    supports: Sequence[Source] | None = None,
+    supports: Source | Sequence[Source] | None = None,
     truth: Source | None = None,
 ) -> Explorer:
     """Explore the attention of one traced forward pass, or compare several, in a notebook or as an HTML file.
@@ -43,13 +43,13 @@ def explore(
         first and lets one choose another to stand beside it. They must share memory grid and number of layers.
     episode: whose images, truth and class name are drawn. With several runs either one for all, or a dictionary with
         the same names (1 shot against 5 shots).
-    query, supports, truth: instead of an episode, the query image, the K support images and the query's true mask,
-        as `FSSAM.segment` takes them. Without episode and images the maps are drawn on a plain ground. Each may have
-        a size of its own; the model saw all of them stretched to its square input.
+    query, supports, truth: instead of an episode, the query image, the K support images (or the only one) and the
+        query's true mask, as `FSSAM.segment` takes them. Without episode and images the maps are drawn on a plain
+        ground. Each may have a size of its own; the model saw all of them stretched to its square input.
 
     Returns a widget. See `Explorer` for `selection`, `view`, `attention`, `figure` and `save_html`.
     Raises TypeError for something that is no trace; ValueError for a prediction without one, a batch of several
-    queries, images that do not belong to the trace (another number of shots), runs that cannot be compared, and
-    traces that hold NaN or infinite numbers.
+    queries, images that do not belong to the trace (another number of shots, other support masks), runs that cannot
+    be compared, and traces that hold NaN or infinite numbers.
     """
     return Explorer(collect(traced, episode, query, supports, truth))

@@ -31,7 +31,7 @@ from fss_lab.figures import (
     heat,
     overlay,
 )  # fmt: skip
-from fss_lab.figures.style import colour_bar, legend, name_panel
+from fss_lab.figures.style import DEEP_PRIOR, colour_bar, legend, name_panel
 
 DECADES = 4  # of the logarithmic scale
 
@@ -83,10 +83,10 @@ def _memory(
         axes = picture.add_subplot(grid[2])
         shown = heat(axes, maps["query"], _colours(view), norm, _size(run.query, run))
         _query_outlines(axes, run, view)
-        name_panel(axes, "query memory", TRUTH)
+        name_panel(axes, "query memory", DEEP_PRIOR)
     _scale_bar(picture, shown, axes, view)
     _bars(picture, grid[-1], maps["pointers"], run)
-    _outline_legend(picture, run, view)
+    _outline_legend(picture, run, view, support=True)
 
     sums = {"the support memory": maps["support"].sum(), "the object pointers": maps["pointers"].sum()}
     if "query" in maps:
@@ -118,13 +118,13 @@ def _readers(
         elif "support" in view["outlines"]:
             contour(left, run.trace.support_masks[0, shot], SUPPORT, _size(image, run))
         _mark(left, selection, run, _size(image, run))
-        name_panel(left, f"the {name}", SUPPORT if selection["map"] == "support" else TRUTH)
+        name_panel(left, f"the {name}", SUPPORT if selection["map"] == "support" else DEEP_PRIOR)
     readers = maps["readers"]
     shown = heat(right, readers, _colours(view), _norm(float(readers.abs().max()), view), _size(run.query, run))
     _query_outlines(right, run, view)
     name_panel(right, "the query cells that read it", INK)
     _scale_bar(picture, shown, right, view)
-    _outline_legend(picture, run, view)
+    _outline_legend(picture, run, view, support=selection["map"] == "support")
     best = divmod(int(readers.abs().argmax()), run.grid[1])
     picture.alt = (
         f"{title}. The {name} {_cell(selection)} is read most by query cell {best}: {float(readers[best]):.2g} %. "
@@ -180,15 +180,16 @@ def _bars(picture: Picture, place: SubplotSpec, pointers: Tensor, run: Run) -> N
     name_panel(axes, "object pointers", INK)
 
 
-def _outline_legend(picture: Picture, run: Run, view: Mapping[str, Any]) -> None:
+def _outline_legend(picture: Picture, run: Run, view: Mapping[str, Any], support: bool) -> None:
+    """Names the outlines that can be seen; support: whether a support is drawn."""
     words = {
-        "support": ("support's object", SUPPORT),
-        "truth": ("truth", TRUTH),
-        "prediction": ("prediction", PREDICTION),
+        "support": ("support's object", SUPPORT, support),
+        "truth": ("truth", TRUTH, run.truth is not None and bool((run.truth == 1).any())),
+        "prediction": ("prediction", PREDICTION, bool(run.prediction.any())),
     }
-    drawn = [words[name] for name in words if name in view["outlines"] and (name != "truth" or run.truth is not None)]
+    drawn = [(word, colour) for name, (word, colour, seen) in words.items() if seen and name in view["outlines"]]
     if drawn:
-        legend(picture, *(Line2D([], [], color=colour, linewidth=2, label=label) for label, colour in drawn))
+        legend(picture, *(Line2D([], [], color=colour, linewidth=2, label=word) for word, colour in drawn))
 
 
 def _norm(top: float, view: Mapping[str, Any]) -> Normalize:

@@ -144,7 +144,7 @@ function option(panel, type, name, value, text, checked, onchange, disabled = fa
   return make(
     "label",
     { class: `fx-option fx-${type}` },
-    make("input", { type, name: `${panel.data.id}-${name}`, value, checked, disabled, onchange, "data-focus": key }),
+    make("input", { type, name: `${panel.name}-${name}`, value, checked, disabled, onchange, "data-focus": key }),
     make("span", {}, text),
   );
 }
@@ -317,6 +317,7 @@ function chartOf(panel) {
 function refinementOf(panel) {
   const [run] = panel.runs;
   const last = run.priors.length - 1;
+  panel.prior = null; // the run that was shown before may have had one
   if (last < 0) return [];
   const step = Math.min(panel.view.round, last);
   const slider = make("input", {
@@ -348,7 +349,7 @@ function refinementOf(panel) {
 function notesOf(panel) {
   const deviation = Math.max(...panel.runs.map((run) => run.deviation));
   const bare = panel.runs.every((run) => run.layers.every((layer) => !layer.biased));
-  const exact = powerOfTen(Math.max(deviation, 1e-7), 0);
+  const exact = deviation < 0.1 ? powerOfTen(Math.max(deviation, 1e-7), 0) : deviation.toFixed(1);
   const notes = [
     "Point to preview, click to keep, drag for the mean of a region, click a memory cell or a pointer for those who read it, Esc to come back.",
     "Keys: arrows move (Shift: a region), Enter asks the cell that is read, 1 to 9 choose the layer.",

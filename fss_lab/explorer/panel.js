@@ -17,8 +17,11 @@ function restShortcuts({ type, key, target }) {
 const within = (value, low, high) => Math.min(Math.max(value, low), high);
 
 export class Panel {
+  static count = 0;
+
   constructor(root, data, pictures, store) {
     Object.assign(this, { root, data, pictures, store, preview: null, reading: null, drag: null, milliseconds: 0 });
+    this.name = `${data.id}-${Panel.count++}`; // also of two views of one explorer on a page
     this.outlines = new Map();
     this.notesOpen = false;
     this.root.classList.add("fx");
@@ -46,6 +49,7 @@ export class Panel {
 
   /** Make all elements anew, for the present view; the focus stays where it was. */
   build() {
+    this.preview = this.reading = this.drag = this.at = null; // they belong to the old elements
     const active = this.root.getRootNode().activeElement;
     const focus = this.root.contains(active) && active.dataset.focus; // another panel keeps its own
     layOut(this);

@@ -101,7 +101,6 @@ def _pack_run(run: Run, block: Block) -> dict[str, Any]:
     trace = run.trace
     inside_name, inside = run.foreground
     layers = [_pack_layer(run, layer, block) for layer in trace.layers]
-    pointers = trace.layers[0].columns.pointers
     rounds = [
         {"similarity": block.floats(done.similarity), "weight": block.floats(done.weight)} for done in trace.rounds
     ]
@@ -110,7 +109,6 @@ def _pack_run(run: Run, block: Block) -> dict[str, Any]:
         "shots": run.shots,
         "blocks": run.blocks,
         "queryMemory": run.has_query_memory,
-        "tokensPerPointer": (pointers.stop - pointers.start) // (run.shots + run.has_query_memory),
         "query": None if run.query is None else block.image(run.query),
         "supports": [None] * run.shots if run.supports is None else [block.image(image) for image in run.supports],
         "supportMasks": [block.mask(mask == 1) for mask in trace.support_masks[0]],

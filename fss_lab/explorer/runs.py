@@ -13,8 +13,11 @@ from torch import Tensor
 from fss_lab.episode import Episode
 from fss_lab.images import Source, load_image, load_mask
 from fss_lab.method import Prediction
+from fss_lab.method.fssam import as_list
 from fss_lab.method.prompts import resize
 from fss_lab.method.trace import LayerTrace, Trace
+
+SAME = 0.7  # IoU of two masks from which on they are taken for one, however it was resized
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def collect(
     traced: Trace | Prediction | Mapping[str, Trace | Prediction],
     episode: Episode | Mapping[str, Episode] | None,
     query: Source | None,
-    supports: Sequence[Source] | None,
+    supports: Source | Sequence[Source] | None,
     truth: Source | None,
 ) -> list[Run]:
     """The runs that `explore` is asked for. Arguments and errors: `fss_lab.explorer.explore`."""
@@ -107,7 +110,7 @@ def collect(
         raise ValueError(f"the episodes are named {list(episode)}, the traces {list(named)}; give both the same names")
 
     image = None if query is None else load_image(query)
-    shown = None if supports is None else [load_image(support) for support in supports]
+    shown = None if supports is None else [load_image(support) for support in as_list(supports, dims=3)]
     mask = None if truth is None else load_mask(truth)
     runs = []
     for name, each in named.items():
@@ -121,6 +124,8 @@ def collect(
         else:
             raise TypeError(f"expected episode to be an Episode, got {type(own).__name__}")
         _check(run)
+        if own is not None:
+            _check_supports(run, own.support_masks)
         runs.append(run)
     for number, run in enumerate(runs[1:], start=1):
         if run.name in [other.name for other in runs[:number]]:
@@ -176,6 +181,19 @@ def _check(run: Run) -> None:
                     f"layer {number} of {_of(run)} holds NaN or infinite numbers in `{name}`, so its attention means "
                     "nothing; look for the first step of the trace that has them, often weights that diverged"
                 )
+
+
+def _check_supports(run: Run, masks: Tensor) -> None:
+    """Refuse an episode with other supports than the trace's. masks: its support masks (K, H, W). Raises ValueError."""
+    used = run.trace.support_masks[0].cpu() == 1  # K, S, S
+    given = F.interpolate((masks == 1).float().cpu().unsqueeze(0), used.shape[-2:], mode="nearest")[0] == 1
+    common, either = (found.flatten(1).sum(1) for found in (used & given, used | given))
+    others = (common < SAME * either).nonzero().flatten().tolist()
+    if others:
+        raise ValueError(
+            f"{_of(run)} was made with another mask for support {others[0]} than the episode has; give the episode "
+            "that was segmented, or the images: query=..., supports=[...]"
+        )
 
 
 def _of(run: Run) -> str:

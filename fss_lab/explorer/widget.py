@@ -7,7 +7,7 @@ import os
 import re
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -52,7 +52,8 @@ class Explorer(anywidget.AnyWidget):
         "cell": (row, column) on the memory grid; for pointers (0, token)
         "end": the opposite corner of a region, whose mean is shown; the same as "cell" for a single cell
         "shot": which support, where each has its own memory; "layer": counted from 0
-        An assignment may leave out what shall stay; "cell" alone selects one cell.
+        An assignment may leave out what shall stay; "cell" alone selects one cell. Changing the dictionary in place
+        raises TypeError: nothing would notice.
     view: how it is shown, a dictionary, observable too: "show" ("before", "after" or "difference" of the calibration),
         "scale" ("linear", "log"), "range" ("shared", "each"), "layers" ("one", "all"), "head" (None: mean),
         "outlines" (of "truth", "prediction", "support"), "picture" (images under the maps), "round" (of the prior),
@@ -123,13 +124,18 @@ class Explorer(anywidget.AnyWidget):
         "readers" (h, w), what every query cell gives to it. Regions and heads are averaged.
         Raises ValueError if this run has no such memory cell (of a shot that another run has).
         """
-        run, selection, view = self.run, self.selection, self.view
+        maps = self._maps(self.selection)
+        if maps is None:
+            run = self.run
+            raise ValueError(f"the run {run.name!r} has no such memory cell; its support memories: {run.blocks}")
+        return maps
+
+    def _maps(self, selection: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+        """As `attention`, for any selection; None if the run that is shown has no such memory cell."""
+        run, head = self.run, self.view["head"]
         layer = run.trace.layers[selection["layer"]]
-        chosen = (
-            self._weights(layer, view["show"]).mean(0)
-            if view["head"] is None
-            else self._weights(layer, view["show"])[view["head"]]
-        )
+        weights = self._weights(layer, self.view["show"])  # heads, N, L
+        weights = weights.mean(0) if head is None else weights[head]
         (top, left), (bottom, right) = selection["cell"], selection["end"]
         if selection["map"] == "pointers":
             cells = torch.arange(min(left, right), max(left, right) + 1)
@@ -138,17 +144,17 @@ class Explorer(anywidget.AnyWidget):
             cells = numbers[min(top, bottom) : max(top, bottom) + 1, min(left, right) : max(left, right) + 1].flatten()
         columns = layer.columns
         if selection["map"] == "query":
-            weights = chosen[cells].mean(0)  # L
-            found = {"support": weights[columns.support].unflatten(0, (-1, *run.grid))}
+            row = weights[cells].mean(0)  # L
+            found = {"support": row[columns.support].unflatten(0, (-1, *run.grid))}
             if run.has_query_memory:
-                found["query"] = weights[columns.query].unflatten(0, run.grid)
-            found["pointers"] = weights[columns.pointers]
+                found["query"] = row[columns.query].unflatten(0, run.grid)
+            found["pointers"] = row[columns.pointers]
         else:
             part = getattr(columns, {"memory": "query"}.get(selection["map"], selection["map"]))
             first = part.start + (selection["shot"] * run.grid[0] * run.grid[1] if selection["map"] == "support" else 0)
             if first + int(cells.max()) >= part.stop:
-                raise ValueError(f"the run {run.name!r} has no such memory cell; its support memories: {run.blocks}")
-            found = {"readers": chosen[:, first + cells].mean(1).unflatten(0, run.grid)}
+                return None
+            found = {"readers": weights[:, first + cells].mean(1).unflatten(0, run.grid)}
         return {name: values.numpy() for name, values in found.items()}
 
     @property
@@ -175,7 +181,13 @@ class Explorer(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The widget; where none can live (GitHub, exports, untrusted notebooks) a picture with a description."""
-        picture = self.figure()
+        selection, maps = self.selection, self._maps(self.selection)
+        if maps is None:  # the selected memory cell belongs to another run: what the first query cell reads
+            start = start_cell(self.run)
+            selection = {**selection, "map": "query", "cell": start, "end": start}
+            maps = self._maps(selection)
+            assert maps is not None  # every run has query cells
+        picture = explorer_figure(self.run, maps, selection, self.view)
         png = picture.png()
         self._picture, self._alt = png, picture.alt
         shown, metadata = super()._repr_mimebundle_() or ({}, {})

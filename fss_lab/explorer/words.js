@@ -77,7 +77,8 @@ function describe(panel, { map, shot, cell, row }, answers, chosen) {
     }
   }
   const name = `${CELL[map]} ${map === "pointers" ? cell[1] + 1 : place(cell)}`;
-  return `${row && panel.rows.length > 1 ? `${row.title}, ` : ""}${name}: ${words.join(" · ")}`;
+  const what = words.length ? `: ${words.join(" · ")}` : ""; // in the reverse some cells have no number of their own
+  return `${row && panel.rows.length > 1 ? `${row.title}, ` : ""}${name}${what}`;
 }
 
 /** The calibration term c and the similarity c_i to each shot, of the head that is shown or as mean of all. */

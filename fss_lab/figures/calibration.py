@@ -46,7 +46,7 @@ def bias_figure() -> Picture:
     axes.text(0.68, 0.75, "no bias", ha="center", fontsize=TEXT, color=INK)
     axes.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     axes.set_xlabel("ā: how much this cell wants to look there", fontsize=TEXT, color=INK)
-    axes.set_ylabel("c: how much the support's object\nresembles what is there", fontsize=TEXT, color=INK)
+    axes.set_ylabel("c: how much the key resembles\nthe support's object", fontsize=TEXT, color=INK)
     axes.tick_params(labelsize=SMALL, length=2)
     colour_bar(picture, shown, [axes], "bias in nats", (-10, 0))
     picture.alt = (

@@ -56,7 +56,7 @@ def supports_figure(episodes: Mapping[str, Episode], masks: Mapping[str, Tensor]
         told.append(f"{name}: {100 * score:.0f} percent")
     legend(picture, patch(SUPPORT, "support mask"), patch(TRUTH, "truth"), patch(PREDICTION, "prediction"))
     picture.alt = (
-        f"A query that shows a {task.class_name}, and what SAM 2 segments in it with different supports in memory. "
+        f"A query that shows the class {task.class_name}, and what SAM 2 segments in it with different supports. "
         f"IoU by support: {', '.join(told)}."
     )
     return picture

@@ -202,7 +202,7 @@ def background_figure(shares: Sequence[tuple[float, float]], title: str) -> Pict
     axes = picture.subplots()
     axes.plot([0, 1], [before, after], "-o", color=PALE, markersize=4, linewidth=1)
     axes.plot([0, 1], [before.mean(), after.mean()], "-o", color=PREDICTION, markersize=9, linewidth=3)
-    axes.set_xticks([0, 1], ["before its bias", "after it"], fontsize=TEXT, color=INK)
+    axes.set_xticks([0, 1], ["before the bias", "after it"], fontsize=TEXT, color=INK)
     axes.set(xlim=(-0.3, 1.3), ylim=(0, 1.1 * max(before.max(), after.max(), 1e-6)))
     axes.set_ylabel("attention on background in percent", fontsize=TEXT, color=INK)
     axes.spines[["top", "right"]].set_visible(False)

@@ -76,7 +76,7 @@ def clip_figure(
 
 
 def mask_code_figure(scale: float = 20.0, bias: float = -10.0) -> Picture:
-    """What the memory encoder is given for a mask value m in 0..1: 20 sigmoid(20 m - 10) - 10, nearly a step."""
+    """What the memory encoder is given for a mask value M in 0..1: 20 sigmoid(20 M - 10) - 10, nearly a step."""
     picture = Picture(6.5, 3.3, "A soft mask is almost cut at 0.5")
     axes = picture.subplots()
     m = torch.linspace(0, 1, 201)
@@ -85,7 +85,7 @@ def mask_code_figure(scale: float = 20.0, bias: float = -10.0) -> Picture:
         code = float(scale * torch.sigmoid(torch.tensor(20 * value - 10)) + bias)
         axes.plot(value, code, "o", color=SUPPORT, markersize=7)
         axes.annotate(f"{value:g} → {code:.1f}", (value, code), (8, -4), textcoords="offset points", fontsize=TEXT)
-    axes.set_xlabel("mask value m", fontsize=TEXT, color=INK)
+    axes.set_xlabel("mask value M", fontsize=TEXT, color=INK)
     axes.set_ylabel("what the encoder is given", fontsize=TEXT, color=INK)
     axes.set(xlim=(0, 1), yticks=[-10, 0, 10])
     _plain(axes)

@@ -13,6 +13,7 @@ from fss_lab.figures.style import PREDICTION, SUPPORT, TRUTH, Picture, contour, 
 
 HEIGHT = 2.3  # of a panel, in inches
 WIDEST, GAP = 9.9, 0.15  # of the whole figure, and beside each panel
+DRAWN = 1000  # pixels of a photo's longer side: panels are smaller, and a telephone's 4,000 would take gigabytes
 Marked = tuple[Tensor, Tensor | np.ndarray]  # a photo and its mask
 
 
@@ -43,13 +44,13 @@ def photos_figure(
     told = []
     for name, (image, mask) in supports.items():
         axes = next(panels)
-        overlay(axes, image, torch.as_tensor(mask), SUPPORT)
+        overlay(axes, _small(image), _small(torch.as_tensor(mask)), SUPPORT)
         name_panel(axes, name, SUPPORT)
     for number, (name, (image, found)) in enumerate(answers.items()):
         axes = next(panels)
-        overlay(axes, image, found, PREDICTION)
+        overlay(axes, _small(image), _small(found), PREDICTION)
         if truths is not None:
-            contour(axes, truths[number], TRUTH)
+            contour(axes, _small(truths[number]), TRUTH)
             name = f"{name}: {100 * iou(found, truths[number]):.0f} %"
         name_panel(axes, name, PREDICTION)
         told.append(f"{name}, {100 * float((found == 1).float().mean()):.0f} % of the picture marked")
@@ -57,3 +58,9 @@ def photos_figure(
     legend(picture, *entries, *([patch(TRUTH, "truth; the number is the IoU")] if truths is not None else []))
     picture.alt = f"{title}. Masks drawn on: {', '.join(supports) or 'none'}; answers: {'; '.join(told) or 'none'}."
     return picture
+
+
+def _small(pixels: Tensor) -> Tensor:
+    """Every n-th pixel of (..., H, W), at most `DRAWN` a side."""
+    step = -(-max(pixels.shape[-2:]) // DRAWN)
+    return pixels[..., ::step, ::step]

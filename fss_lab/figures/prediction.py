@@ -90,9 +90,7 @@ def episode_figure(episode: Episode, prediction: Prediction | Tensor | None = No
         _answer(axes, episode, mask)
         name_panel(axes, f"prediction, IoU {100 * score:.0f} %", PREDICTION)
         entries.append(patch(PREDICTION, "prediction"))
-        picture.alt += (
-            f" Beside it the prediction in vermilion; it overlaps the truth with an IoU of {100 * score:.0f} %."
-        )
+        picture.alt += f" Beside it the prediction in orange; it overlaps the truth with an IoU of {100 * score:.0f} %."
     legend(picture, *entries)
     return picture
 
@@ -178,8 +176,8 @@ def attention_figure(
     shares = torch.stack([weights[:, part].sum(1) for part in (parts.support, parts.query, parts.pointers)], 1)  # 2, 3
 
     number = layer % len(trace.layers) + 1
-    heads = "mean over heads" if head is None else f"head {head}"
-    picture = Picture(9.5, 5.3, f"Where one cell of the query looks (layer {number} of {len(trace.layers)}, {heads})")
+    heads = f", head {head}" if head is not None else ", mean over heads" * (found.attention.shape[1] > 1)
+    picture = Picture(9.5, 5.3, f"Where one cell of the query looks (layer {number} of {len(trace.layers)}{heads})")
     axes = picture.subplots(2, 4)
     overlay(axes[0, 0], episode.query_image, episode.query_mask, TRUTH, width=1)
     mark_cell(axes[0, 0], cell, grid, episode.query_mask.shape)
@@ -197,7 +195,7 @@ def attention_figure(
         heat(axes[i, 2], query[i], ATTENTION_MAP, norm, (height, width))
         contour(axes[i, 2], episode.query_mask, TRUTH, (height, width), width=1)
         mark_cell(axes[i, 2], cell, grid, (height, width))
-        name_panel(axes[i, 2], f"query memory\n{when}", TRUTH)
+        name_panel(axes[i, 2], f"query memory\n{when}", DEEP_PRIOR)
     change = query[1] - query[0]
     limit = max(float(change.abs().max()), 1e-6)
     changed = heat(axes[0, 3], change, DIFFERENCE_MAP, Normalize(-limit, limit), (height, width))

@@ -78,8 +78,8 @@ def features_figure(task: Episode, support: Tensor, query: Tensor, name: str = "
         name_panel(panel, f"its {name}", INK)
     legend(picture, patch(SUPPORT, "support mask"), patch(TRUTH, "truth (hidden from the model)"))
     picture.alt = (
-        f"The support and the query of a {task.class_name}, each beside a map of its {name} in three colours that "
-        "stand for the three strongest principal components; the outlines of the object are drawn on all four."
+        f"The support and the query of the class {task.class_name}, each beside a map of its {name} in three colours "
+        "that stand for the three strongest principal components; the outlines of the object are drawn on all four."
     )
     return picture
 
@@ -140,8 +140,8 @@ def similarity_figure(task: Episode, like_object: Tensor, like_background: Tenso
     legend(picture, Line2D([], [], color=TRUTH, linewidth=2, label="outline of the truth, for comparison"))
     middle = [float(values[part].median()) if part.any() else 0.0 for part in (inside, ~inside)]
     picture.alt = (
-        f"Two maps of cosines over the query of a {task.class_name}, and the distribution of its cosine with the "
-        f"object's prototype: the median is {middle[0]:.2f} inside the object and {middle[1]:.2f} outside."
+        f"Two maps of cosines over the query of the class {task.class_name}, and the distribution of its cosine with "
+        f"the object's prototype: the median is {middle[0]:.2f} inside the object and {middle[1]:.2f} outside."
     )
     return picture
 

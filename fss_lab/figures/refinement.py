@@ -69,7 +69,7 @@ def memories_figure(task: Episode, memories: Sequence[Tensor], priors: Sequence[
     for panel, prior in zip(axes[0, 1:3], priors, strict=True):
         shown = heat(panel, prior, PRIOR_MAP, Normalize(0, 1), size)
         contour(panel, task.query_mask, TRUTH, size, width=1)
-    names = ("support and mask", "query with P_fg", "query with P_d")
+    names = ("support and mask", "P_fg", "P_d")
     for panel, name, colour in zip(axes[0, :3], names, (SUPPORT, DEEP_PRIOR, DEEP_PRIOR), strict=True):
         name_panel(panel, name, colour)
     overlay(axes[0, 3], task.query_image, task.query_mask, TRUTH, width=1)

@@ -28,8 +28,8 @@ from fss_lab.figures.style import (
 )  # fmt: skip
 from fss_lab.method.trace import LayerTrace
 
-LINES = (PREDICTION, SUPPORT, PRIOR, INK)
-MARKERS = "os^D"
+LINES = (PREDICTION, INK, PALE)
+MARKERS = "os^"
 
 
 def columns_figure(layers: Mapping[str, LayerTrace]) -> Picture:

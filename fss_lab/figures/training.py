@@ -15,7 +15,6 @@ from fss_lab.figures.style import (
     PALE,
     PREDICTION,
     SMALL,
-    SUPPORT,
     TEXT,
     TRUTH,
     Picture,
@@ -40,7 +39,7 @@ def small_objects_figure(shares: Sequence[float], losses: Mapping[str, Sequence[
     picture = Picture(7, 3.9, "One answer for all pixels, and what it costs")
     axes = picture.subplots()
     percent, told = 100 * np.asarray(shares, dtype=float), []
-    for (name, values), colour, marker in zip(losses.items(), (PREDICTION, SUPPORT, INK), "osD", strict=False):
+    for (name, values), colour, marker in zip(losses.items(), (PREDICTION, INK, PALE), "osD", strict=False):
         axes.plot(percent, [float(value) for value in values], f"-{marker}", color=colour, label=name)
         told.append(f"{name} from {float(values[0]):.2f} to {float(values[-1]):.2f}")
     axes.set_xscale("log")
@@ -91,7 +90,7 @@ def schedule_figure(rates: Mapping[str, Sequence[float]]) -> Picture:
         raise ValueError("there is no schedule to draw")
     picture = Picture(6.5, 3.4, "The learning rate over a run")
     axes = picture.subplots()
-    for (name, values), colour, style in zip(rates.items(), (PREDICTION, SUPPORT, INK), ("-", "--", ":"), strict=False):
+    for (name, values), colour, style in zip(rates.items(), (PREDICTION, INK, PALE), ("-", "--", ":"), strict=False):
         axes.plot(range(len(values)), values, style, color=colour, linewidth=2, label=name)
     axes.set_xlabel("step", fontsize=TEXT, color=INK)
     axes.set_ylabel("learning rate", fontsize=TEXT, color=INK)

@@ -91,9 +91,9 @@ def gains_figure(gains: Mapping[str, Mapping[str, Interval]], title: str) -> Pic
             if name not in own:
                 continue
             estimate, low, high = (100 * value for value in own[name])
-            colour = PREDICTION if low > 0 else SUPPORT if high < 0 else INK
+            colour, marker = (PREDICTION, "o") if low > 0 else (INK, "X") if high < 0 else (PALE, "D")
             axes.hlines(row, low, high, color=colour, linewidth=3.5, alpha=0.45)
-            axes.plot(estimate, row, "o" if low > 0 or high < 0 else "D", color=colour, markersize=8)
+            axes.plot(estimate, row, marker, color=colour, markersize=8)
             axes.annotate(
                 f"{estimate:+.1f}", (estimate, row), (0, 9), textcoords="offset points", ha="center", fontsize=SMALL,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
@@ -110,8 +110,8 @@ def gains_figure(gains: Mapping[str, Mapping[str, Interval]], title: str) -> Pic
     legend(
         picture,
         Line2D([], [], color=PREDICTION, marker="o", linewidth=3, label="helps"),
-        Line2D([], [], color=SUPPORT, marker="o", linewidth=3, label="hurts"),
-        Line2D([], [], color=INK, marker="D", linewidth=3, label="not told apart from 0"),
+        Line2D([], [], color=INK, marker="X", linewidth=3, label="hurts"),
+        Line2D([], [], color=PALE, marker="D", linewidth=3, label="not told apart from 0"),
     )
     picture.alt = f"{title}. Points of mIoU: {'; '.join(told)}."
     return picture

@@ -261,7 +261,7 @@ class FSSAM(nn.Module):
         Raises ValueError for no support, unequal numbers, unequal sizes, or a mask without any foreground;
         and whatever `load_image` and `load_mask` raise.
         """
-        image_list, mask_list = _as_list(images, dims=3), _as_list(masks, dims=2)
+        image_list, mask_list = as_list(images, dims=3), as_list(masks, dims=2)
         if len(image_list) != len(mask_list) or not image_list:
             raise ValueError(
                 f"expected as many support masks as images, at least one, got {len(image_list)} images and "
@@ -432,7 +432,7 @@ def _in_chunks(images: list[Tensor], size: int) -> Iterator[Tensor]:
         yield torch.cat(images[start : start + size])
 
 
-def _as_list(sources: Source | Sequence[Source], dims: int) -> list[Source]:
+def as_list(sources: Source | Sequence[Source], dims: int) -> list[Source]:
     """One source or several -> several; arrays and tensors of more than `dims` axes are several."""
     if isinstance(sources, str | os.PathLike | Image.Image):
         return [sources]

@@ -12,7 +12,12 @@ TITLE = """# 99 · Circles
 
 After this you can
 
-- compute an area."""
+- compute an area,
+- say what a radius is, and
+  what it is not,
+- draw a circle.
+
+**To know before:** multiplication."""
 EXERCISE = """\
 import math
 

@@ -90,9 +90,11 @@ def test_a_slow_notebook_and_a_failing_one_are_told(file, cell, capsys, monkeypa
         ("import sys\nprint('careful', file=sys.stderr)", "cell use wrote to stderr: careful"),
         ("print('/home/somebody/data')", "cell use shows a path of this machine: /home/s"),
         ("print('x' * 600_000)", "KB, at most 600"),
+        ("from PIL import Image\n\nImage.new('1', (8, 8))", "cell use shows an image without alternative text"),
         (
-            "from IPython.display import display\n\ndisplay({'image/png': 'iVBORw0KGgo='}, raw=True)",
-            "cell use shows an image without alternative text",
+            "import io\n\nfrom IPython.display import Image\nfrom matplotlib.figure import Figure\n\n"
+            "file = io.BytesIO()\nFigure().savefig(file, dpi=150)\nImage(file.getvalue())",
+            "cell use shows an image of 150 dpi, at most 110",
         ),
     ],
 )

@@ -1,12 +1,16 @@
 """The student edition: nothing of a solution in it, all else as it was, and it says what is to be written."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
+from nbgrader.api import Gradebook
 
 from fss_lab.cli import main
 from fss_lab.course.notebooks import CourseError, code_cells, exercises, grading, problems, read
@@ -68,8 +72,11 @@ def test_links_to_what_a_student_does_not_get_become_words(file, cell, tmp_path)
         "[all](../docs/results.md), [top](#summary), [web](https://example.org)"
     )
     path = file()
-    path.with_name("glossary.md").write_text("# Glossary")
+    path.with_name("glossary.md").write_text(
+        "# Glossary\n\nCircle ([99](99_circles.ipynb)), square ([98](98_good.ipynb))"
+    )
     (copy,) = release([path], tmp_path / "student")
+    assert copy.with_name("glossary.md").read_text().endswith("Circle ([99](99_circles.ipynb)), square (98)")
     assert (
         read(copy)
         .cells[-1]
@@ -107,12 +114,12 @@ def test_what_nbgrader_refuses_is_not_released(file, cell, tmp_path):
 
 def test_a_failure_while_writing_leaves_nothing(file, tmp_path, monkeypatch):
     path = file()
-    path.with_name("glossary.md").write_text("# Glossary")
 
-    def full(*_):
+    def full(aside, output):
+        assert aside.is_dir()
         raise OSError("no space left")
 
-    monkeypatch.setattr("fss_lab.course.release.shutil.copy", full)
+    monkeypatch.setattr("fss_lab.course.release.Path.rename", full)
     with pytest.raises(OSError, match="no space"):
         release([path], tmp_path / "student")
     assert [each.name for each in tmp_path.iterdir()] == ["notebooks"]
@@ -124,6 +131,31 @@ def test_a_folder_that_holds_something_is_left_alone(file, tmp_path):
     assert release([file()], out)
     with pytest.raises(CourseError, match="student exists already"):
         release([file()], out)
+
+
+def test_nbgrader_hands_out_and_grades(circles, tmp_path, monkeypatch):
+    """As docs/course.md says: in the active environment, the notebook in source/; ann solves it, bob does not."""
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+
+    def nbgrader(*words):
+        subprocess.run([sys.executable, "-m", "nbgrader", *words], cwd=tmp_path, check=True, capture_output=True)
+
+    def put(notebook, *folders):
+        (tmp_path.joinpath(*folders)).mkdir(parents=True)
+        nbformat.write(notebook, tmp_path.joinpath(*folders, "99_circles.ipynb"))
+
+    (tmp_path / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.course_id = 'course'\n")
+    put(circles, "source", "week1")
+    nbgrader("generate_assignment", "week1", "--create")
+    answer = read(tmp_path / "release" / "week1" / "99_circles.ipynb")
+    assert not lines(answer) & set(solution_lines(circles))
+    put(answer, "submitted", "bob", "week1")
+    (stub,) = exercises(answer)
+    stub.source = stub.source.replace(STUB, "return math.pi * r**2")
+    put(answer, "submitted", "ann", "week1")
+    nbgrader("autograde", "week1", "--create")
+    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
+        assert [book.find_submission("week1", student).score for student in ("ann", "bob")] == [2, 0]
 
 
 @pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)

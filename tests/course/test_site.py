@@ -89,6 +89,16 @@ def test_pages_are_complete_and_fit(address, browser, width, scheme):
         assert (sum(shade) > 600) == (scheme == "light")
 
 
+def test_every_notebook_fits_a_phone(address, browser):
+    for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        page, wrong = visit(browser, f"{address}/notebooks/{path.stem}.html", viewport={"width": 390, "height": 800})
+        assert wrong == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path.stem
+        page.wait_for_selector("mjx-container") if path.stem != "00_quickstart" else None
+        assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0, path.stem
+        page.context.close()
+
+
 def test_mathematics_is_set_even_from_the_disk(site, browser):
     page, wrong = visit(browser, (site / "notebooks/04_pseudo_prompts.html").as_uri())
     assert wrong == []

@@ -7,6 +7,7 @@ import json
 import re
 import ssl
 import tarfile
+import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,28 @@ def described(server: LocalServer, name: str = "file.bin", folder: str | None = 
     sums = {"md5": hashlib.md5(content).hexdigest(), "sha256": hashlib.sha256(content).hexdigest()}
     found = Download(name, (f"{server.url}/{name}",), len(content), **sums, folder=folder, into="")
     return replace(found, **changes)
+
+
+@pytest.mark.parametrize("folder", [None, "top"])
+def test_two_processes_that_want_a_file_get_it_once(server, tmp_path, folder) -> None:
+    archive(server.folder / "a.tar", {f"top/{n}.bin": CONTENT[n:] for n in range(5)})
+    server.faults["a.tar"] = ["slow"]
+    download, found = described(server, "a.tar", folder=folder), []
+    threads = [
+        threading.Thread(target=lambda: found.extend(get([download], tmp_path, patience=QUICK))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    target = tmp_path / (folder or "downloads/a.tar")
+    assert found == [target] * 2 and target.exists() and server.requests == [("a.tar", "")]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "served",
+        ".locks",
+        "downloads",
+        *([folder] if folder else []),
+    }
 
 
 def test_a_file_is_downloaded_checked_and_not_downloaded_again(server, tmp_path) -> None:

@@ -84,6 +84,22 @@ def test_episodes_query_every_photo_once(root: Path) -> None:
     assert len(Folder(root).episodes(count=12)) == 12
 
 
+def test_hundreds_of_classes_are_told_apart(tmp_path: Path) -> None:
+    """255 is the label of ignored pixels, and more does not go into eight bits."""
+    for number in range(300):
+        for name in "ab":
+            mask(photo(tmp_path / f"{number:03d}" / f"{name}.jpg", 8, 8).with_name(f"{name}.png"), 8, 8)
+    folder = Folder(tmp_path)
+    episodes = folder.episodes(size=8)
+    assert len(folder.classes) == 300 and 254 not in folder.classes and folder.classes[-1] == 300
+    for index in (0, 2 * 253, 2 * 254, 599):
+        episode = episodes[index]
+        assert episode.class_name == f"{index // 2:03d}" and episode.class_id == folder.classes[index // 2]
+        assert episode.query_mask.dtype == torch.uint8 and episode.query_mask.unique().tolist() == [0, 1]
+        assert torch.equal(episodes.target(index), episode.query_mask)
+    assert folder.label("299/a.jpg").unique().tolist() == [0, 301]
+
+
 def test_other_seeds_choose_other_supports(root: Path) -> None:
     lists = [Folder(root).episodes(count=20, seed=seed).list for seed in (0, 0, 1)]
     assert lists[0].digest == lists[1].digest

@@ -1,27 +1,10 @@
-"""Notebook 01: its solutions pass, other right answers pass, and wrong ones are told what is wrong."""
+"""Notebook 01: right answers unlike the solutions pass, and wrong ones are told what is wrong."""
 
 import pytest
 import torch
-from harness import solution
 from torch.nn import functional as F
 
 from fss_lab.exercises import ExerciseError, ex01
-
-
-@pytest.mark.parametrize(
-    ("name", "check"),
-    [
-        ("ex01-training-classes", ex01.check_training_classes),
-        ("ex01-intersection-union", ex01.check_intersection_union),
-        ("ex01-miou", ex01.check_mean_iou),
-        ("ex01-fb-iou", ex01.check_fb_iou),
-        ("ex01-nearest-prototype", ex01.check_nearest_prototype),
-    ],
-)
-def test_the_notebooks_solution_passes(name, check, capsys):
-    check(solution("01", name))
-    assert capsys.readouterr().out.startswith("✓")
-
 
 # ---- 1.1
 

@@ -1,26 +1,10 @@
-"""Notebook 02: its solutions pass, other right answers pass, and wrong ones are told what is wrong."""
+"""Notebook 02: right answers unlike the solutions pass, and wrong ones are told what is wrong."""
 
 import pytest
 import torch
-from harness import solution
 from torch.nn import functional as F
 
 from fss_lab.exercises import ExerciseError, ex02
-
-
-@pytest.mark.parametrize(
-    ("name", "check"),
-    [
-        ("ex02-loud-mask", ex02.check_loud_mask),
-        ("ex02-attention", ex02.check_attention),
-        ("ex02-pointer-tokens", ex02.check_pointer_tokens),
-        ("ex02-frames-to-read", ex02.check_frames_to_read),
-    ],
-)
-def test_the_notebooks_solution_passes(name, check, capsys):
-    check(solution("02", name))
-    assert capsys.readouterr().out.startswith("✓")
-
 
 # ---- 2.1
 

@@ -1,27 +1,11 @@
-"""Notebook 03: its solutions pass, other right answers pass, and wrong ones are told what is wrong."""
+"""Notebook 03: right answers unlike the solutions pass, and wrong ones are told what is wrong."""
 
 import random
 
 import pytest
 import torch
-from harness import solution
 
 from fss_lab.exercises import ExerciseError, ex03
-
-
-@pytest.mark.parametrize(
-    ("name", "check"),
-    [
-        ("ex03-separation", ex03.check_separation),
-        ("ex03-mass", ex03.check_mass_on_object),
-        ("ex03-paired-interval", ex03.check_paired_interval),
-        ("ex03-control", ex03.check_lend_supports),
-    ],
-)
-def test_the_notebooks_solution_passes(name, check, capsys):
-    check(solution("03", name))
-    assert capsys.readouterr().out.startswith("✓")
-
 
 # ---- 3.1
 

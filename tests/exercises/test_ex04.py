@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import solution
 
 from fss_lab.exercises import ExerciseError, ex04
 from fss_lab.method import prompts
@@ -16,10 +15,6 @@ CHECKS = {
     "ex04-discriminative-prior": ex04.check_discriminative_prior,
     "ex04-generate-priors": ex04.check_generate_priors,
 }
-
-
-def not_written(*_):
-    raise NotImplementedError()
 
 
 def other_prototype(features, mask):
@@ -67,16 +62,9 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_the_notebooks_solution_and_another_one_pass(name, capsys):
-    CHECKS[name](solution("04", name))
+def test_another_right_answer_passes(name, capsys):
     CHECKS[name](OTHERS[name])
-    assert capsys.readouterr().out.count("✓") == 2
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_an_unwritten_answer_is_called_so(name):
-    with pytest.raises(ExerciseError, match="not written yet"):
-        CHECKS[name](not_written)
+    assert capsys.readouterr().out.startswith("✓")
 
 
 def area(mask):

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from harness import solution
 
 from fss_lab.exercises import ExerciseError, ex05
 from fss_lab.method import refinement
@@ -15,10 +14,6 @@ CHECKS = {
     "ex05-refine": ex05.check_refine,
     "ex05-share": ex05.check_share,
 }
-
-
-def not_written(*_, **__):
-    raise NotImplementedError()
 
 
 def other_support_similarity(fg, support, masks):
@@ -60,16 +55,9 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_the_notebooks_solution_and_another_one_pass(name, capsys):
-    CHECKS[name](solution("05", name))
+def test_another_right_answer_passes(name, capsys):
     CHECKS[name](OTHERS[name])
-    assert capsys.readouterr().out.count("✓") == 2
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_an_unwritten_answer_is_called_so(name):
-    with pytest.raises(ExerciseError, match="not written yet"):
-        CHECKS[name](not_written)
+    assert capsys.readouterr().out.startswith("✓")
 
 
 def merged(fg, support, masks):

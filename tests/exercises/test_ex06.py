@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from harness import solution
 
 from fss_lab.exercises import ExerciseError, ex06
 from fss_lab.method.prompts import cosine_map, min_max, prototype
@@ -16,10 +15,6 @@ CHECKS = {
     "ex06-calibration-bias": ex06.check_calibration_bias,
     "ex06-calibrated-attention": ex06.check_calibrated_attention,
 }
-
-
-def not_written(*_):
-    raise NotImplementedError()
 
 
 def other_attention_weights(q, k):
@@ -107,16 +102,9 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_the_notebooks_solution_and_another_one_pass(name, capsys):
-    CHECKS[name](solution("06", name))
+def test_another_right_answer_passes(name, capsys):
     CHECKS[name](OTHERS[name])
-    assert capsys.readouterr().out.count("✓") == 2
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_an_unwritten_answer_is_called_so(name):
-    with pytest.raises(ExerciseError, match="not written yet"):
-        CHECKS[name](not_written)
+    assert capsys.readouterr().out.startswith("✓")
 
 
 def torn(k_query, k_support, masks):

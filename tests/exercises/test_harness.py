@@ -98,12 +98,15 @@ def test_a_solution_comes_with_the_imports_of_its_notebook_only(tmp_path, monkey
         nbformat.v4.new_code_cell("import math\nvalue = 1 / 0"),
         exercise("ex99-square", "def square(r):\n    return r * r"),
         exercise("ex99-area", "def area(r):\n    return math.pi * square(r)"),
+        nbformat.v4.new_code_cell("area(2)"),
         exercise("ex99-value", "def double():\n    return 2 * value"),
+        nbformat.v4.new_code_cell("double()"),
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "99_circles.ipynb")
     monkeypatch.setattr(harness, "NOTEBOOKS", tmp_path)
-    assert harness.solution("99", "ex99-area")(1) == pytest.approx(3.14159, abs=1e-5)
+    names, check = harness.solved("ex99-area")
+    assert names["area"](1) == pytest.approx(3.14159, abs=1e-5) and check == "area(2)"
     with pytest.raises(NameError, match="value"):
-        harness.solution("99", "ex99-value")()
+        harness.solved("ex99-value")[0]["double"]()
     with pytest.raises(KeyError, match="no exercise ex99-volume"):
-        harness.solution("99", "ex99-volume")
+        harness.solved("ex99-volume")

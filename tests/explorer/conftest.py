@@ -36,6 +36,20 @@ def traces(model, episodes):
 
 
 @pytest.fixture(scope="session")
+def wide(episodes):
+    """An episode of 120 x 200 pixels."""
+
+    def stretch(x, mode):
+        return F.interpolate(x.float(), (120, 200), mode=mode).to(torch.uint8)
+
+    square = episodes[1]
+    return Episode(
+        stretch(square.query_image[None], "bilinear")[0], stretch(square.query_mask[None, None], "nearest")[0, 0],
+        stretch(square.support_images, "bilinear"), stretch(square.support_masks[None], "nearest")[0], 0, "key",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def large():
     """A trace of SAM 2 small at 512 x 512 pixels (4 layers, grid 32 x 32; random weights), and its episode."""
     torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """The explorer in Python: what it takes, what it refuses, what it gives."""
 
 import base64
+import copy
 import html
 import io
 import json
@@ -11,12 +12,11 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from nbconvert import HTMLExporter
 from PIL import Image
 from traitlets import TraitError
 
-from fss_lab import Episode, Pictograms, explore
+from fss_lab import Pictograms, explore
 from fss_lab.checkpoints import CheckpointError
 from fss_lab.explorer.widget import SCRIPTS, script, style
 from fss_lab.method.trace import map_tensors
@@ -49,6 +49,8 @@ def test_images_instead_of_an_episode(traces, episodes, tmp_path):
         truth=episodes[1].query_mask[:200],
     ).run  # fmt: skip
     assert run.query.shape == (3, 200, 256) and run.foreground[0] == "truth"
+    single = explore(traces["1 shots"], query=tmp_path / "query.png", supports=str(tmp_path / "query.png")).run
+    assert single.supports[0].shape == (3, 200, 256)
     bare = explore(traces["1 shots"])
     assert bare.run.query is None and bare.run.foreground[0] == "prediction" and bare.figure().alt
 
@@ -71,17 +73,8 @@ def test_size_of_real_sam2(large):
     assert explorer.attention()["query"].shape == (32, 32)
 
 
-def test_images_that_are_not_square(model):
-    square = Pictograms(fold=0, split="novel")[20]
-
-    def wide(x, mode):
-        return F.interpolate(x[None].float(), (120, 200), mode=mode)[0].to(torch.uint8)
-
-    episode = Episode(
-        wide(square.query_image, "bilinear"), wide(square.query_mask[None], "nearest")[0],
-        wide(square.support_images[0], "bilinear")[None], wide(square.support_masks, "nearest"), 0, "key",
-    )  # fmt: skip
-    explorer = explore(model.segment(episode, trace=True), episode)
+def test_images_that_are_not_square(model, wide):
+    explorer = explore(model.segment(wide, trace=True), wide)
     run = explorer._description["runs"][0]
     assert (run["query"]["height"], run["query"]["width"]) == (120, 200)
     assert (run["truth"]["height"], run["truth"]["width"]) == (120, 200)
@@ -141,11 +134,22 @@ def test_what_does_not_fit_is_refused(model, episodes, traces):
         explore(replace(one, attended=one.attended.repeat(2, 1, 1, 1)))
     with pytest.raises(ValueError, match="the truth has"):
         explore(one, query=episodes[1].query_image, truth=episodes[1].query_mask[:100])
+    with pytest.raises(ValueError, match="made with another mask for support 0 than the episode has"):
+        explore(one, replace(episodes[1], support_masks=episodes[1].support_masks.flip(-1)))
+    with pytest.raises(TypeError, match="expected an image or mask, or a list of them"):
+        explore(one, supports=3)
 
 
-def test_a_trace_on_another_device_or_in_bfloat16_is_read(traces):
-    explorer = explore(map_tensors(lambda x: x.clone().requires_grad_(x.is_floating_point()), traces["1 shots"]))
-    assert explorer.attention()["query"].dtype == np.float32
+def test_a_trace_with_gradients_or_in_bfloat16_is_read(traces, episodes):
+    def changed(change):
+        return map_tensors(lambda x: change(x) if x.is_floating_point() else x, traces["1 shots"])
+
+    explorer = explore(changed(lambda x: x.clone().requires_grad_()), episodes[1])
+    assert explorer.attention()["query"].dtype == np.float32 and explorer.deviation < 1e-3
+    with pytest.warns(UserWarning, match="computed in low precision"):  # bfloat16 has 8 bits
+        rough = explore(changed(lambda x: x.bfloat16()), episodes[1])
+    assert rough.deviation < 0.1 and rough.figure().alt
+    np.testing.assert_allclose(rough.attention()["query"], explorer.attention()["query"], atol=0.02)
 
 
 # -- what it gives --
@@ -189,6 +193,8 @@ def test_head_and_compared_run(traces, episodes):
     both.view = {"run": "1 shot"}
     with pytest.raises(ValueError, match="has no such memory cell; its support memories: 1"):
         both.attention()
+    bundle, _ = both._repr_mimebundle_()  # is shown all the same, with a picture of the run's first cell
+    assert "Query cell" in bundle["text/plain"] and both.selection["map"] == "support"
 
 
 def test_selection_is_observable_and_checked(explorer):
@@ -216,12 +222,39 @@ def test_selection_is_observable_and_checked(explorer):
         assert explorer.selection == known
 
 
+def test_numbers_of_numpy_and_torch_travel_as_plain_ones(traces, episodes, tmp_path):
+    explorer = explore(traces["3 heads"], episodes[1])
+    explorer.selection = {"cell": torch.tensor([2, 3]), "layer": np.int64(0)}
+    explorer.view = {"head": np.int64(1), "round": np.uint8(2), "picture": np.True_}
+    json.dumps([explorer.selection, explorer.view])
+    assert explorer.view["head"] == 1 and explorer.selection["cell"] == (2, 3)
+    explorer.save_html(tmp_path / "page.html")
+    for wrong in ({"layer": 0.5}, {"layer": True}, {"cell": (1.5, 2)}):
+        with pytest.raises(TraitError, match="whole number"):
+            explorer.selection = wrong
+
+
+def test_a_change_in_place_that_nobody_would_notice_is_refused(explorer):
+    seen = []
+    explorer.observe(lambda change: seen.append(change["new"]["layer"]), "selection")
+    with pytest.raises(TypeError, match="changing 'layer' in place would go unnoticed"):
+        explorer.selection["layer"] = 0
+    with pytest.raises(TypeError, match="changing 'show' in place"):
+        explorer.view.update(show="before")
+    assert explorer.selection["layer"] == 1 and explorer.view["show"] == "after" and seen == []
+    explorer.selection |= {"layer": 0}
+    assert seen == [0]
+    copied = copy.deepcopy(explorer.selection)
+    copied["layer"] = 1
+    assert explorer.selection["layer"] == 0
+
+
 def test_view_is_checked(explorer):
     explorer.view = {"scale": "linear", "outlines": ["truth"]}
     assert explorer.view["outlines"] == ("truth",) and explorer.view["show"] == "after"
     for wrong, message in [
         ({"show": "both"}, "must be one of"), ({"head": 1}, "must be one of"), ({"run": "x"}, "must be one of"),
-        ({"outlines": ["mask"]}, "some of"), ({"outlines": "truth"}, "some of"),
+        ({"outlines": ["mask"]}, "some of"), ({"outlines": "truth"}, "some of"), ({"outlines": None}, "some of"),
         ({"round": 4}, "from 0 to 3"), ({"colour": 1}, "has no"),
     ]:  # fmt: skip
         with pytest.raises(TraitError, match=message):

@@ -5,26 +5,31 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from browser import launched
+from matplotlib import colormaps
 
-from fss_lab import explore
+from fss_lab import Pictograms, explore
+from fss_lab.figures import ATTENTION_MAP
 
 LATENCY = {"toy": 16, "large": 50}  # milliseconds for a hover, drawing included
 SLACK = 3  # machines differ; benchmarks/explorer.py measures
-# Milliseconds from each of `count` hovers until the browser has painted what it changed.
+# Milliseconds from each of `count` hovers until the browser has painted what it changed; frames: one in each frame, at
+# whose start browsers hand over the pointer's moves.
 HOVERS = """async ({ count, frames }) => {
   const { panel } = document.getElementById("explorer"), { tile } = panel.rows[0].query;
   const box = tile.canvas.getBoundingClientRect(), [high, wide] = panel.data.grid, times = [];
   for (let i = 0; i < count; i++) {
     const clientX = box.left + ((i * 7) % wide + 0.5) * box.width / wide;
     const clientY = box.top + ((i * 3) % high + 0.5) * box.height / high;
+    if (frames) await new Promise(requestAnimationFrame);
     const start = performance.now();
     tile.canvas.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
-    if (frames) await new Promise((done) => requestAnimationFrame(() => {
+    if (frames) await new Promise((done) => {
       const channel = new MessageChannel(); // whose message comes when the frame is painted
       channel.port1.onmessage = done;
       channel.port2.postMessage(null);
-    }));
+    });
     times.push(performance.now() - start);
   }
   return times;
@@ -100,13 +105,17 @@ def shown(page, row=0):
     return {name: np.array(values) for name, values in found.items()}
 
 
-def agree(page, explorer, row=0):
-    """What the page draws is what `Explorer.attention` says for the page's selection and view."""
-    explorer.selection, explorer.view = selection(page), view(page)
-    drawn = shown(page, row)
+def agree(page, explorer):
+    """What each row of the page draws is what `Explorer.attention` says for its run, layer, selection and view."""
+    rows = page.evaluate(
+        "document.getElementById('explorer').panel.rows.map(({ run, layer }) => [run.name, run.layers.indexOf(layer)])"
+    )
     names = {"support": "support", "query": "memory", "pointers": "pointers", "readers": "query"}
-    for name, values in explorer.attention().items():
-        np.testing.assert_allclose(drawn[names[name]], values.ravel(), rtol=0, atol=1e-3)
+    for row, (run, layer) in enumerate(rows):
+        explorer.selection, explorer.view = {**selection(page), "layer": layer}, {**view(page), "run": run}
+        drawn = shown(page, row)
+        for name, values in explorer.attention().items():
+            np.testing.assert_allclose(drawn[names[name]], values.ravel(), rtol=0, atol=1e-3)
 
 
 def words(page):
@@ -234,6 +243,7 @@ def test_every_toggle(show, traces, episodes):
     assert "after minus before" in page.locator(".fx-scale").inner_text()
     page.get_by_label("all side by side").click()
     assert page.locator(".fx-row").count() == 2
+    agree(page, explorer)
     assert page.evaluate("document.activeElement.value") == "all"  # the focus stays
     slider = page.locator("input[type=range]")
     slider.focus()
@@ -279,6 +289,70 @@ def test_support_memory_heads_missing_images_and_numbers(show, traces):
     page = show(explore(replace(traces["1 shots"], rounds=rounds)))
     hover(page, "prior", (2, 3))
     assert "prior not a number" in words(page)
+
+
+def test_colours_stand_for_the_numbers(show, traces, episodes):
+    explorer = explore(traces["1 shots"], episodes[1])
+    explorer.view = {"scale": "linear", "range": "each", "picture": False, "outlines": []}
+    page, maps = show(explorer), explorer.attention()
+    centres = """name => {
+      const canvas = document.querySelector(`.fx-${name} canvas`), context = canvas.getContext("2d");
+      const at = (i, size) => Math.floor((i + 0.5) * size / 16);
+      return [...Array(256).keys()].map((i) =>
+        [...context.getImageData(at(i % 16, canvas.width), at(i >> 4, canvas.height), 1, 1).data.slice(0, 3)]); }"""
+    for name, values in (("memory", maps["query"]), ("support", maps["support"][0])):
+        expected = colormaps[ATTENTION_MAP](values.ravel() / values.max(), bytes=True)[:, :3].astype(int)
+        np.testing.assert_allclose(page.evaluate(centres, name), expected, atol=8)  # a step of the palette
+
+
+def test_odd_episodes(show, model, traces, wide, episodes):
+    page = show(explore(model.segment(wide, trace=True), wide))
+    boxes = [tile(page, name).bounding_box() for name in ("query", "support", "memory", "prior")]
+    assert [box["width"] / box["height"] for box in boxes] == pytest.approx([200 / 120] * 4, rel=0.02)
+    click(page, "query", (15, 0))
+    assert selection(page)["cell"] == [15, 0]
+
+    ten = Pictograms(fold=0, split="novel", shots=10)[3]
+    apart = explore(model.variant(calibration="off").segment(ten, trace=True), ten)
+    page = show(apart, width=360)
+    assert page.locator(".fx-support").count() == 10 and page.evaluate("document.body.scrollWidth") <= 360
+    click(page, "support", (3, 4), at=9)
+    assert selection(page)["shot"] == 9
+    agree(page, apart)
+
+    empty = replace(episodes[1], query_mask=torch.zeros_like(episodes[1].query_mask))
+    page = show(explore(traces["1 shots"], empty))
+    assert "no cell belongs to the object: the truth is empty" in page.locator(".fx-chart").inner_text()
+    changed = [replace(traces["1 shots"].layers[0], attention=1 - traces["1 shots"].layers[0].attention)]
+    with pytest.warns(UserWarning, match="differ from the model's own"):
+        page = show(explore(replace(traces["1 shots"], layers=changed)))
+    assert "farthest from the model's own attention weights: 1.0" in page.content()
+
+
+def test_two_views_of_one_explorer(show, traces, episodes):
+    page = show(explore({"a": traces["1 shots"], "b": traces["support"]}, episodes[1]))
+    checked = page.evaluate(
+        """() => {
+      const { panel } = document.getElementById("explorer"), root = document.createElement("div");
+      document.body.append(root);
+      const other = new panel.constructor(root, panel.data, panel.pictures, panel.store);
+      panel.change("show", "before");
+      other.receive();
+      return [...document.querySelectorAll("input[value=before]")].map((input) => input.checked); }"""
+    )
+    assert checked == [True, True]
+
+
+def test_a_change_from_outside_while_a_cell_is_read(show, traces, episodes):
+    page = show(explore({"a": traces["1 shots"], "b": traces["support"]}, episodes[1]))
+    hover(page, "memory", (3, 4))
+    assert "Query-memory cell (3, 4)" in words(page)
+    outside = """view => {
+      const { panel } = document.getElementById("explorer");
+      panel.store.set("view", { ...panel.view, run: "b", against: null });
+      panel.receive(); }"""
+    page.evaluate(outside)
+    assert page.locator(".fx-memory").count() == 0 and "Query-memory cell" not in words(page)
 
 
 def test_a_run_chosen_for_both_sides_changes_places(show, traces):
@@ -349,5 +423,5 @@ def test_a_hover_is_painted_quickly(show, traces, episodes, large, size):
     page = show(explore(*large) if size == "large" else explore(traces["1 shots"], episodes[1]))
     page.evaluate("document.getElementById('explorer').panel.change('layers', 'all')")
     times = page.evaluate(HOVERS, {"count": 40, "frames": True})[5:]
-    # the quick ones: other work on the machine, and waiting for the screen's next refresh, delay some but not all
+    # the quick ones: other work on the machine delays some but not all
     assert np.percentile(times, 10) < SLACK * LATENCY[size]

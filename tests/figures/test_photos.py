@@ -32,6 +32,13 @@ def test_photos_without_truth_or_without_answers():
     assert "answers: none" in photos_figure([(WIDE, np.ones((30, 60)))], {}, "Marked").alt
 
 
+def test_a_large_photo_is_drawn_small():
+    large = torch.full((3, 300, 4000), 100)
+    picture = photos_figure([(large, half(large))], {"a.jpg": (large, half(large) == 1)}, "Large", [half(large)])
+    drawn = [shown.get_array().shape[:2] for axes in picture.axes for shown in axes.images]
+    assert drawn == [(75, 1000)] * 4 and picture.axes[1].get_title() == "a.jpg: 100 %"
+
+
 def test_supports_may_have_names():
     picture = photos_figure({"exact": (WIDE, half(WIDE)), "box": (WIDE, half(WIDE))}, {}, "Two masks")
     assert [axes.get_title() for axes in picture.axes] == ["exact", "box"] and "exact, box" in picture.alt

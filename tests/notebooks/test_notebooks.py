@@ -20,6 +20,7 @@ NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", FOLDER / "glossary.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXPECTED = expectations(FOLDER)
 EXERCISES = range(1, 9)  # the notebooks that have some
+TOLD = [*(ROOT / "fss_lab" / "exercises").glob("*.py"), *(ROOT / "fss_lab" / "figures").glob("*.py")]  # and shown
 NAMES = "vermillion"  # right words that codespell takes for mistakes
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -67,6 +68,22 @@ def test_it_shows_figures_and_controls(path):
         assert "Browse(" in "".join(cell.source for cell in code_cells(read(path)))
 
 
+@each_notebook
+def test_it_works_by_hand_and_by_formula_and_asks_for_changes(path):
+    if path.stem != "00_quickstart":
+        text = prose(path)
+        assert re.search(r"\bby hand\b", text, re.IGNORECASE)
+        assert "$$" in text and "**Change this and see" in text
+
+
+@pytest.mark.parametrize("number", ["04", "05", "06"])
+def test_what_the_reader_builds_is_compared_with_the_library(number):
+    """Values and gradients; the comparison itself runs with the notebook."""
+    (path,) = FOLDER.glob(f"{number}_*.ipynb")
+    code = "".join(cell.source for cell in code_cells(read(path)))
+    assert "torch.testing.assert_close(" in code and "torch.autograd.grad(" in code
+
+
 def test_there_are_enough_exercises():
     numbers = {int(path.stem[:2]): len(exercises(read(path))) for path in NOTEBOOKS}
     assert all((3 <= numbers[number] <= 6) == (number in EXERCISES) for number in numbers), numbers
@@ -103,6 +120,14 @@ def test_links_lead_somewhere(path):
     assert [link for link in linked_files(path) if not link.exists()] == []
 
 
+def test_the_glossary_leads_to_the_notebooks():
+    glossary = FOLDER / "glossary.md"
+    assert set(linked_files(glossary)) >= {
+        path for path in NOTEBOOKS if path.stem[:2] in ("01", "02", "04", "05", "06")
+    }
+    assert not re.search(r"\[\d\d\](?!\()", glossary.read_text(encoding="utf-8"))
+
+
 def test_citations_have_an_entry():
     entries = (FOLDER / "references.bib").read_text(encoding="utf-8")
     bibliography = set(
@@ -127,7 +152,7 @@ def misspelt(folder, texts):
 
 
 def test_spelling(tmp_path):
-    assert misspelt(tmp_path, [*NOTEBOOKS, *TEXTS]) == ""
+    assert misspelt(tmp_path, [*NOTEBOOKS, *TEXTS, *TOLD]) == ""
 
 
 def test_a_misspelt_word_is_found(tmp_path):

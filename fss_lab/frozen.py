@@ -1,0 +1,67 @@
+"""Which frozen networks weights were trained with: written down with the run, compared when its weights are used.
+
+A run trains some modules of SAM 2. All else comes from the published files again when its weights are loaded, and must
+hold the same numbers as then. A branch of the hub may have moved, or a file of one's own been replaced: both load
+without a complaint, and then give worse masks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from fss_lab.cache import hash_tensors
+from fss_lab.hub import commit_of
+from fss_lab.method import FSSAM
+from fss_lab.runs import Frozen, check_same_networks
+
+_ORIGINS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+def note_origin(network: nn.Module, name: str, source: str | os.PathLike[str] | None) -> None:
+    """Remember where a network's weights came from. name: as in `fss_lab.hub.PUBLISHED`; source: the file or directory,
+    None for random weights. In huggingface_hub's cache that makes "name@commit", with which `load_model` pins it."""
+    try:
+        _ORIGINS[network] = "random numbers" if source is None else f"{name}@{commit_of(source)}"
+    except ValueError:  # a file that lies elsewhere
+        _ORIGINS[network] = str(source)
+
+
+def origins(model: FSSAM) -> dict[str, str]:
+    """Where the weights of "sam2" and "features" came from, as far as `note_origin` was told."""
+    networks = {"sam2": model.sam2, "features": model.features}
+    return {
+        name: _ORIGINS[network] for name, network in networks.items() if network is not None and network in _ORIGINS
+    }
+
+
+def frozen_networks(model: FSSAM, trained: Collection[str]) -> Frozen:
+    """What "sam2" and "features" hold besides the parameters `trained` (names of the SAM 2 state dict), and whence.
+
+    DINOv2's position grid does not count: it is resized after loading, which rounds in its own way on every machine.
+    """
+    features = {} if model.features is None else model.features.state_dict()
+    states = {
+        "sam2": {name: tensor for name, tensor in model.sam2.model.state_dict().items() if name not in trained},
+        "features": {name: tensor for name, tensor in features.items() if not name.endswith("position_embeddings")},
+    }
+    told = origins(model)
+    return {
+        name: {"sha256": hash_tensors("", state), "from": told.get(name, "unknown files")}
+        for name, state in states.items()
+    }
+
+
+def check_frozen(run: Mapping[str, Any], model: FSSAM, trained: Collection[str], source: str | Path) -> None:
+    """Raise RunError if weights were trained with other frozen networks than the model's.
+
+    run: what the weights' file says of its run; without the entry "frozen" (of an earlier version) nothing is compared.
+    trained: names of the weights; source: their file.
+    """
+    if run.get("frozen"):
+        check_same_networks(run["frozen"], frozen_networks(model, trained), source)
