@@ -24,6 +24,7 @@ REQUIRED = {
     "numpy": "numpy",
     "PIL.Image": "pillow",
     "matplotlib.pyplot": "matplotlib",
+    "filelock": "filelock",
     "safetensors": "safetensors",
     "anywidget": "anywidget",
     "hydra": "hydra-core",

@@ -82,10 +82,10 @@ def test_two_preparations_do_not_mix_two_rules(tmp_path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EROFS])
 def test_where_nothing_can_be_locked_a_warning_says_so(tmp_path, monkeypatch, number) -> None:
-    def refuse(file: object) -> None:
+    def refuse(lock: object, **options: object) -> None:
         raise OSError(number, "not here")
 
-    monkeypatch.setattr(locking, "_lock", refuse)
+    monkeypatch.setattr(locking.FileLock, "acquire", refuse)
     entered = []
     warned = pytest.warns(UserWarning, match="task cannot be locked .*not here.* run no other `fss-lab data`")
     with warned, alone(tmp_path, "task"):
