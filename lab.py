@@ -502,10 +502,11 @@ def run_quickstart(python: str, env: dict) -> int:
 
 
 def run_tests(python: str, env: dict, arguments: list) -> int:
-    workers = min(3, (os.cpu_count() or 1) + 1)  # one more than two cores: many tests wait for processes and browsers
+    workers = min(2, os.cpu_count() or 1)
     env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     if not any(re.match(r"-n|--numprocesses|--pdb", argument) for argument in arguments):
-        arguments = ["-n", str(workers)] + arguments
+        # a module stays with one worker, or each would start the module's JupyterLab and build its site
+        arguments = ["-n", str(workers), "--dist", "loadscope"] + arguments
     return job([python, "-m", "pytest"] + arguments, ROOT, env)
 
 
