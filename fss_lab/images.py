@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,20 @@ ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: values for which width and
 
 class ImageError(ValueError):
     """An image or mask that cannot be read, or cannot be read in one way only."""
+
+
+def as_list(sources: Source | Sequence[Source], dims: int) -> list[Source]:
+    """One source or several -> several; arrays and tensors of more than `dims` axes are several.
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(sources, str | os.PathLike | Image.Image):
+        return [sources]
+    if isinstance(sources, np.ndarray | Tensor) and sources.ndim <= dims:
+        return [sources]
+    if not isinstance(sources, np.ndarray | Tensor | list | tuple):
+        raise TypeError(f"expected an image or mask, or a list of them, got {type(sources).__name__}")
+    return list(sources)
 
 
 def load_image(source: Source) -> Tensor:

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fss_lab.episode import Episode
-from fss_lab.images import Source, load_image, load_mask
+from fss_lab.images import Source, as_list, load_image, load_mask
 from fss_lab.method import Prediction
-from fss_lab.method.fssam import as_list
 from fss_lab.method.prompts import resize
 from fss_lab.method.trace import LayerTrace, Trace
 

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import copy
 import fnmatch
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from fss_lab.backbones.sam2 import ImageFeatures, Memory, Sam2Backbone
 from fss_lab.cache import FeatureCache, Features
 from fss_lab.episode import Episode, EpisodeBatch
-from fss_lab.images import Source, load_image, load_mask
+from fss_lab.images import Source, as_list, load_image, load_mask
 from fss_lab.method import calibration, refinement
 from fss_lab.method.prompts import Priors, generate_priors, resize
 from fss_lab.method.records import Encoded, Options, Output, Prediction, Support
@@ -430,14 +427,3 @@ def _in_chunks(images: list[Tensor], size: int) -> Iterator[Tensor]:
     """images: N of (1, 3, S, S) -> batches of at most `size`."""
     for start in range(0, len(images), size):
         yield torch.cat(images[start : start + size])
-
-
-def as_list(sources: Source | Sequence[Source], dims: int) -> list[Source]:
-    """One source or several -> several; arrays and tensors of more than `dims` axes are several."""
-    if isinstance(sources, str | os.PathLike | Image.Image):
-        return [sources]
-    if isinstance(sources, np.ndarray | Tensor) and sources.ndim <= dims:
-        return [sources]
-    if not isinstance(sources, np.ndarray | Tensor | list | tuple):
-        raise TypeError(f"expected an image or mask, or a list of them, got {type(sources).__name__}")
-    return list(sources)
