@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fss_lab.datasets.pictograms import Pictograms
+from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms, as_episode
 from fss_lab.datasets.random_classes import RandomScenes
 from fss_lab.datasets.scenes import IGNORE, Scene
 from fss_lab.episode import Episode, collate
+from fss_lab.figures.prediction import iou
 from fss_lab.method import FSSAM
 from fss_lab.models import load_model
 
@@ -50,8 +51,8 @@ class Case:
 
 def pictograms(fold: int, count: int, seed: int) -> list[Case]:
     """Base-class episodes of a fold."""
-    episodes = Pictograms(fold, "base", 1, seed, episodes=count)
-    return [Case(episodes[i], episodes.scenes(i)[1][0]) for i in range(count)]
+    drawn = map(Pictograms(fold, "base", 1, seed, episodes=count).scenes, range(count))
+    return [Case(as_episode(scenes, class_id, CLASS_NAMES[class_id]), scenes[0]) for class_id, scenes in drawn]
 
 
 def random_classes(count: int, seed: int) -> list[Case]:
@@ -65,11 +66,8 @@ def random_classes(count: int, seed: int) -> list[Case]:
         for _ in range(2):
             extra = rng.choice(others, int(rng.integers(1, 4)), replace=False).tolist()
             scenes.append(corpus.scene(rng, rng.permutation([*extra, target]).tolist()))
-        images = [torch.from_numpy(scene.image).permute(2, 0, 1) for scene in scenes]
-        masks = [torch.from_numpy(scene.mask(target)) for scene in scenes]
-        if all((mask == 1).any() for mask in masks):
-            episode = Episode(images[0], masks[0], images[1][None], masks[1][None], target, f"random {target}")
-            cases.append(Case(episode, scenes[0]))
+        if all(scene.area(target) for scene in scenes):
+            cases.append(Case(as_episode(scenes, target, f"random {target}"), scenes[0]))
     return cases
 
 
@@ -87,14 +85,9 @@ def predict(
         if change is not None:
             made_up = torch.stack([change(c, p) for c, p in zip(part, guess.discriminative, strict=True)])
             encoded = replace(encoded, priors=replace(guess, foreground=made_up, discriminative=made_up))
-        masks.append(model.predict(encoded).logits.flatten(0, -3) > 0)
+        masks.append(model.predict(encoded).logits > 0)
         priors.append(guess.discriminative[:, 0])
     return torch.cat(masks), torch.cat(priors)
-
-
-def iou(predicted: Tensor, case: Case) -> float:
-    known, target = case.episode.query_mask != IGNORE, case.area("target")
-    return float((predicted & target).sum() / ((predicted & known) | target).sum())
 
 
 def right_about_objects(target: float, others: float) -> Callable[[Case, Tensor], Tensor]:
@@ -113,7 +106,7 @@ def print_coverage(cases: list[Case], masks: Tensor) -> None:
     order = np.argsort([int(case.area("target").sum()) for case in cases])
     small, middle, large = np.array_split(order, 3)
     for name, part in (("all sizes", order), ("small", small), ("middle", middle), ("large", large)):
-        cells = [np.mean([iou(masks[i], cases[i]) for i in part])]
+        cells = [np.mean([iou(masks[i], cases[i].episode.query_mask) for i in part])]
         for which in ("target", "others", "background"):
             covered = [(masks[i] & cases[i].area(which)).sum() / cases[i].area("target").sum() for i in part]
             cells.append(np.mean([float(x) for x in covered]))
@@ -145,7 +138,7 @@ def print_made_up_priors(model: FSSAM, cases: list[Case]) -> None:
         cells = []
         for others in levels:
             masks = predict(model, cases, right_about_objects(target, others))[0]
-            cells.append(np.mean([iou(mask, case) for mask, case in zip(masks, cases, strict=True)]))
+            cells.append(np.mean([iou(mask, case.episode.query_mask) for mask, case in zip(masks, cases, strict=True)]))
         print(f"| {target} | {' | '.join(f'{100 * x:.0f}' for x in cells)} |")
 
 

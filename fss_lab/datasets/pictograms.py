@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,16 +105,7 @@ class Pictograms:
     def __getitem__(self, index: int) -> Episode:
         """Episode number `index`. Raises IndexError outside 0 .. len - 1."""
         class_id, scenes = self.scenes(index)
-        images = [torch.from_numpy(scene.image).permute(2, 0, 1).contiguous() for scene in scenes]
-        masks = [torch.from_numpy(scene.mask(class_id)) for scene in scenes]
-        return Episode(
-            query_image=images[0],
-            query_mask=masks[0],
-            support_images=torch.stack(images[1:]),
-            support_masks=torch.stack(masks[1:]),
-            class_id=class_id,
-            class_name=CLASS_NAMES[class_id],
-        )
+        return as_episode(scenes, class_id, CLASS_NAMES[class_id])
 
     def scenes(self, index: int) -> tuple[int, list[Scene]]:
         """The class of episode `index` and its scenes: the query's, then the supports'."""
@@ -202,6 +193,20 @@ class Pictograms:
         chosen = [class_id] * count + [int(c) for c in extra]
         cast = [dress(rng, c, draw(CLASS_NAMES[c], rng)) for c in chosen]
         return cast if individual is None else [individual] * count + cast[count:]
+
+
+def as_episode(scenes: Sequence[Scene], class_id: int, class_name: str) -> Episode:
+    """The episode of scenes of one size that all show the class: the query's, then the supports'."""
+    images = [torch.from_numpy(scene.image).permute(2, 0, 1).contiguous() for scene in scenes]
+    masks = [torch.from_numpy(scene.mask(class_id)) for scene in scenes]
+    return Episode(
+        query_image=images[0],
+        query_mask=masks[0],
+        support_images=torch.stack(images[1:]),
+        support_masks=torch.stack(masks[1:]),
+        class_id=class_id,
+        class_name=class_name,
+    )
 
 
 def voc_palette() -> list[int]:
