@@ -103,7 +103,8 @@ def score_batch(
     protocol = getattr(episodes, "protocol", BENCHMARKS["fssam"])
     batch = collate([episodes[index] for index in indices])
     first = next(iter(models.values()))
-    encoded = first.encode(batch, cache=cache)
+    guess = any(model.options.memory == "pseudo" for model in models.values())
+    encoded = first.encode(batch, cache, priors=guess)
     targets = _targets(episodes, batch, indices, protocol.resolution, encoded.support_masks.shape[-1])
     for name, model in models.items():
         voters = [encoded]

@@ -56,7 +56,7 @@ class Threshold(nn.Module):
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         yield "level", self.level
 
-    def encode(self, batch: EpisodeBatch, cache: object = None) -> Encoded:
+    def encode(self, batch: EpisodeBatch, cache: object = None, priors: bool = True) -> Encoded:
         return Encoded(
             query=batch.query_images.float(),
             support=batch.support_images.float(),

@@ -12,6 +12,7 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -141,26 +142,28 @@ class FSSAM(nn.Module):
         return self.predict(self.encode(batch), trace=trace)
 
     @torch.no_grad()
-    def encode(self, batch: EpisodeBatch, cache: FeatureCache | None = None) -> Encoded:
+    def encode(self, batch: EpisodeBatch, cache: FeatureCache | None = None, *, priors: bool = True) -> Encoded:
         """Run the frozen networks on queries and supports, without gradient.
 
-        cache: where features of images seen before are looked up; on a CPU the result is the same to the last bit with
-        and without one (`fss_lab.cache` says more).
+        priors: False saves the dense features where nothing needs a prior (memory="support"). cache: where features of
+        images seen before are looked up; on a CPU the result is the same to the last bit with and without one
+        (`fss_lab.cache` says more).
         Images and masks of another size are stretched to the model's. An empty support mask is no error here
         (it gives an empty prior); `segment` and `remember` refuse it.
         Raises ValueError with a cache if an encoder is in training mode.
         """
         b, k = batch.support_images.shape[:2]
-        encoded, dense = self._encode_images([*batch.query_images, *batch.support_images.flatten(0, 1)], cache)
+        images = [*batch.query_images, *batch.support_images.flatten(0, 1)]
+        encoded, dense = self._encode_images(images, cache, self.features if priors else None)
         support_masks = self._fit_masks(batch.support_masks)
-        priors = None
+        guess = None
         if dense is not None:
-            priors = generate_priors(dense[:b], dense[b:].unflatten(0, (b, k)), support_masks)
+            guess = generate_priors(dense[:b], dense[b:].unflatten(0, (b, k)), support_masks)
         return Encoded(
             query=encoded[:b],
             support=map_tensors(lambda x: x.unflatten(0, (b, k)), encoded[b:]),
             support_masks=support_masks,
-            priors=priors,
+            priors=guess,
             query_masks=self._fit_masks(batch.query_masks.unsqueeze(1)),
         )
 
@@ -303,7 +306,7 @@ class FSSAM(nn.Module):
             )
         if support.sam2 is not self.sam2:
             raise ValueError("this Support was remembered by another model; call remember() of the model that segments")
-        encoded, dense = self._encode_images([image], cache)
+        encoded, dense = self._encode_images([image], cache, self.features)
         priors = None
         if dense is not None and support.features is not None:
             priors = generate_priors(dense, support.features.unsqueeze(0), support.masks.unsqueeze(0))
@@ -349,35 +352,37 @@ class FSSAM(nn.Module):
                     f"support {shot}: the object is so small that it vanishes when the image is resized to "
                     f"{self.sam2.image_size} pixels; crop the support closer to the object"
                 )
-        encoded, dense = self._encode_images(images, cache)
+        encoded, dense = self._encode_images(images, cache, self.features)
         return Support(self.sam2.remember(encoded, torch.stack(fitted)), torch.cat(fitted), dense, self.sam2)
 
     def _encode_images(
-        self, images: Sequence[Tensor], cache: FeatureCache | None = None
+        self, images: Sequence[Tensor], cache: FeatureCache | None, features: nn.Module | None
     ) -> tuple[ImageFeatures, Tensor | None]:
-        """images: N of (3, H, W) in 0..255. Returns SAM 2's features and PPG's dense ones, batch N."""
+        """images: N of (3, H, W) in 0..255. Returns SAM 2's features and, with a network for them, PPG's dense ones,
+        batch N."""
+        run = partial(self._run_encoders, features=features)
         if cache is None:
-            found = self._run_encoders(images)
+            found = run(images)
         else:
-            networks = [*self.sam2.encoder_modules(), *([] if self.features is None else [self.features])]
+            networks = [*self.sam2.encoder_modules(), *([] if features is None else [features])]
             settings = {"image size": self.sam2.image_size, "precision": self.precision, "chunk": self.chunk}
-            found = cache.fetch(images, networks, settings, self.device, self._run_encoders)
+            found = cache.fetch(images, networks, settings, self.device, run)
         top = found["top"]
         return ImageFeatures(top, self.sam2.position_code(top), (found["finer"], found["fine"])), found.get("dense")
 
-    def _run_encoders(self, images: Sequence[Tensor]) -> Features:
+    def _run_encoders(self, images: Sequence[Tensor], features: nn.Module | None) -> Features:
         """What a `FeatureCache` keeps of N images: "top", "finer", "fine" and, with a feature extractor, "dense"."""
         fitted = [self._fit_images(image.unsqueeze(0)) for image in images]
         chunk = self.chunk or (1 if self.device.type == "cpu" else len(fitted))
         with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
             encoded = [self.sam2.encode(part) for part in _in_chunks(fitted, chunk)]
-            if self.features is not None:
+            if features is not None:
                 # without weights it is no network but, say, a table of stored features that wants all images
-                learned = any(True for _ in self.features.parameters())
-                dense = [self.features(part) for part in _in_chunks(fitted, chunk if learned else len(fitted))]
+                learned = any(True for _ in features.parameters())
+                dense = [features(part) for part in _in_chunks(fitted, chunk if learned else len(fitted))]
         parts = {"top": [each.top for each in encoded]}
         parts |= {name: [each.high_res[i] for each in encoded] for i, name in enumerate(("finer", "fine"))}
-        if self.features is not None:
+        if features is not None:
             parts["dense"] = dense
         # of one layout, for a sum in another order would round differently
         found = {name: torch.cat(tensors).contiguous() for name, tensors in parts.items()}

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from fss_lab.backbones.sam2 import Sam2Backbone, merge_heads
+from fss_lab.cache import FeatureCache
 from fss_lab.episode import Episode, EpisodeBatch
 from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM, Encoded, Trace
@@ -268,6 +269,17 @@ def test_without_a_feature_extractor(backbone: Sam2Backbone, batch: EpisodeBatch
 
 
 @torch.no_grad()
+def test_the_baseline_needs_no_dense_features(model: FSSAM, batch: EpisodeBatch) -> None:
+    baseline, cache = model.variant(memory="support"), FeatureCache()
+    bare = baseline.encode(batch, cache, priors=False)
+    assert bare.priors is None
+    assert torch.equal(baseline.predict(bare).logits, baseline(batch).logits)
+    with pytest.raises(ValueError, match="these options need priors"):
+        model.predict(bare)
+    # what was cached without them does not stand in for what has them
+    torch.testing.assert_close(model.predict(model.encode(batch, cache)).logits, model(batch).logits)
+
+
 def test_segment_equals_forward(model: FSSAM, batch: EpisodeBatch) -> None:
     logits = model(batch).logits
     for index in range(2):
