@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fss_lab.cache import FeatureCache
 from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms, as_episode
 from fss_lab.datasets.random_classes import RandomScenes
 from fss_lab.datasets.scenes import IGNORE, Scene
@@ -73,13 +74,16 @@ def random_classes(count: int, seed: int) -> list[Case]:
 
 @torch.inference_mode()
 def predict(
-    model: FSSAM, cases: list[Case], change: Callable[[Case, Tensor], Tensor] | None = None
+    model: FSSAM,
+    cases: list[Case],
+    cache: FeatureCache | None = None,
+    change: Callable[[Case, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Predicted masks and discriminative priors, each (N, H, W). change: (case, prior) -> another prior for FSSAM."""
     masks, priors = [], []
     for start in range(0, len(cases), 8):
         part = cases[start : start + 8]
-        encoded = model.encode(collate([case.episode for case in part]))
+        encoded = model.encode(collate([case.episode for case in part]), cache)
         guess = encoded.priors
         assert guess is not None
         if change is not None:
@@ -134,10 +138,11 @@ def print_made_up_priors(model: FSSAM, cases: list[Case]) -> None:
     )
     levels = (0.0, 0.3, 0.4, 0.5, 0.6)
     print(f"| | {' | '.join(map(str, levels))} |\n|---|{'---|' * len(levels)}")
+    cache = FeatureCache()
     for target in (1.0, 0.7):
         cells = []
         for others in levels:
-            masks = predict(model, cases, right_about_objects(target, others))[0]
+            masks = predict(model, cases, cache, right_about_objects(target, others))[0]
             cells.append(np.mean([iou(mask, case.episode.query_mask) for mask, case in zip(masks, cases, strict=True)]))
         print(f"| {target} | {' | '.join(f'{100 * x:.0f}' for x in cells)} |")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fss_lab.backbones.dinov2 import SIZES, Dinov2Features
 from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone
-from fss_lab.backbones.toy import WEIGHTS, ToyFeatures, build_toy_sam2
+from fss_lab.backbones.toy import WEIGHTS, ToyFeatures, build_toy_sam2, unpack
 from fss_lab.checkpoints import CheckpointError, load_into, load_state
 from fss_lab.datasets.pictograms import FOLDS
 from fss_lab.frozen import note_origin
@@ -94,7 +94,7 @@ def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
     if weights is None:
         return FSSAM(sam2, features, **options)
     source = WEIGHTS / "toy_features.safetensors"
-    load_into(features, load_state(source), source=source)
+    load_into(features, unpack(load_state(source)), source=source)
     note_origin(features, "toy", source.name)
     source = WEIGHTS / "toy_sam2.safetensors"
     state = load_state(source)

@@ -5,10 +5,10 @@ Both learn from randomly composed classes only (`fss_lab.datasets.random_classes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from fss_lab.backbones.sam2 import Sam2Backbone
-from fss_lab.backbones.toy import FEATURE_INPUT, IMAGE_SIZE, ToyFeatures, build_toy_sam2
+from fss_lab.backbones.toy import FEATURE_INPUT, IMAGE_SIZE, FeaturePyramid, ToyFeatures, build_toy_sam2, pack
 from fss_lab.batches import ignore_signals
 from fss_lab.checkpoints import save_safetensors
 from fss_lab.datasets.random_classes import RandomScenes
@@ -55,7 +55,8 @@ def pretrain_sam2(
         backbone, hidden, partial(_clips, corpus, clips, seed), lambda pairs: sam2_losses(backbone, pairs), directory,
         accelerator=accelerator, steps=steps, learning_rate=8e-4, seed=seed, clips=clips,
     )  # fmt: skip
-    _save(directory, backbone.model, corpus, steps, seed)
+    state = backbone.model.state_dict()
+    _save(directory, {k: t.half() if t.is_floating_point() else t for k, t in state.items()}, corpus, steps, seed)
     return backbone.eval()
 
 
@@ -134,23 +135,28 @@ def pretrain_features(
 ) -> ToyFeatures:
     """Train the dense features: patches of one class agree across identities, and the prior is right at 0.5.
 
-    Each step renders two scenes of each of `classes_a_step` classes (at least 2), with distractors of the others.
-    accelerator, errors: as `pretrain_sam2`.
+    The pyramids learn side by side from the same scenes, each by itself. Each step renders two scenes of each of
+    `classes_a_step` classes (at least 2), with distractors of the others. accelerator, errors: as `pretrain_sam2`.
     """
     require_muon()
     torch.manual_seed(seed)
-    corpus = RandomScenes(classes=500, size=FEATURE_INPUT)
+    corpus = RandomScenes(classes=4000, size=FEATURE_INPUT)
     model = ToyFeatures()
-    heads = FeatureHeads(model.project.out_channels, len(corpus.classes))
+    pyramids = cast(Sequence[FeaturePyramid], model.pyramids)
+    heads = [FeatureHeads(pyramid.project.out_channels, len(corpus.classes)) for pyramid in pyramids]
 
-    convolutions = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
+    def losses(pairs: tuple[list[Scene], list[int]]) -> Losses:
+        each = [feature_losses(p, h, *pairs) for p, h in zip(pyramids, heads, strict=True)]
+        return {name: torch.stack([values[name] for values in each]).mean() for name in each[0]}
+
+    convolutions = ([m.weight for m in p.modules() if isinstance(m, nn.Conv2d)] for p in pyramids)
+    hidden = [weight for weights in convolutions for weight in weights[1:-1]]
     _run(
-        nn.ModuleDict({"features": model, "heads": heads}), convolutions[1:-1],
-        partial(_class_pairs, corpus, classes_a_step, seed), lambda pairs: feature_losses(model, heads, *pairs),
-        directory, accelerator=accelerator, steps=steps, learning_rate=1.5e-3, seed=seed,
-        classes_a_step=classes_a_step,
+        nn.ModuleDict({"features": model, "heads": nn.ModuleList(heads)}), hidden,
+        partial(_class_pairs, corpus, classes_a_step, seed), losses, directory,
+        accelerator=accelerator, steps=steps, learning_rate=1.5e-3, seed=seed, classes_a_step=classes_a_step,
     )  # fmt: skip
-    _save(directory, model, corpus, steps, seed)
+    _save(directory, pack(model.state_dict()), corpus, steps, seed)
     return model.eval()
 
 
@@ -166,17 +172,17 @@ def _class_pairs(corpus: RandomScenes, count: int, seed: int, step: int) -> tupl
     return scenes, chosen
 
 
-def feature_losses(model: ToyFeatures, heads: FeatureHeads, scenes: list[Scene], chosen: list[int]) -> Losses:
+def feature_losses(pyramid: FeaturePyramid, heads: FeatureHeads, scenes: list[Scene], chosen: list[int]) -> Losses:
     """Both priors against the query's mask, and the class and shape of every object, told by each of its patches.
 
     scenes: first and second half hold class `chosen[i]` in their i-th scene; each half is the other's support.
     """
-    count, device = len(chosen), model.project.weight.device
+    count, device = len(chosen), pyramid.project.weight.device
     images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).to(device)
     masks = torch.from_numpy(np.stack([scene.mask(chosen[i % count]) for i, scene in enumerate(scenes)])).to(device)
     instances = torch.from_numpy(np.stack([scene.instances for scene in scenes])).to(device)
     with torch.autocast(device.type, torch.bfloat16):
-        features = model(images.contiguous(memory_format=torch.channels_last))
+        features = pyramid(images.contiguous(memory_format=torch.channels_last))
     features = features.float()  # 2n, c, 32, 32
     size = features.shape[-1]
     truth = F.adaptive_avg_pool2d((masks == 1).float()[:, None], size)
@@ -273,9 +279,8 @@ class _Steps(Dataset[Any]):
         return [step], self.make(step)
 
 
-def _save(directory: Path, model: nn.Module, corpus: RandomScenes, steps: int, seed: int) -> None:
-    """Write `weights.safetensors`: half precision for everything but counters."""
-    state = {name: t.half() if t.is_floating_point() else t for name, t in model.state_dict().items()}
+def _save(directory: Path, state: dict[str, Tensor], corpus: RandomScenes, steps: int, seed: int) -> None:
+    """Write `weights.safetensors`."""
     facts = {"classes": len(corpus.classes), "steps": steps, "seed": seed}
     save_safetensors(directory / "weights.safetensors", state, {name: str(value) for name, value in facts.items()})
 

@@ -162,7 +162,8 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 """What each profile changes of `TrainConfig`'s defaults. toy: a minute on a laptop; the shipped toy weights came from
-it with more steps. paper: the recipe of the paper (Sec. Implementation Details), 2 episodes on each of 4 GPUs."""
+it with the changes that their model card lists. paper: the recipe of the paper (Sec. Implementation Details), 2
+episodes on each of 4 GPUs."""
 
 
 def profile(name: str = "toy", **changes: Any) -> TrainConfig:

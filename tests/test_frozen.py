@@ -61,7 +61,7 @@ def test_a_run_says_what_its_frozen_networks_are(run) -> None:
 
 @pytest.mark.parametrize(
     ("name", "file", "start"),
-    [("sam2", "toy_sam2.safetensors", "image_encoder."), ("features", "toy_features.safetensors", "stem.")],
+    [("sam2", "toy_sam2.safetensors", "image_encoder."), ("features", "toy_features.safetensors", "pyramids.0.stem.")],
 )
 def test_other_frozen_networks_are_refused_wherever_weights_are_used(run, change, tmp_path, name, file, start) -> None:
     change(file, start)
@@ -92,7 +92,7 @@ def test_weights_that_say_nothing_of_it_load(run, change, tmp_path) -> None:
     save_safetensors(
         tmp_path / "old.safetensors", load_state(run / "weights.safetensors"), {**told, "config": json.dumps(plain)}
     )
-    change("toy_features.safetensors", "stem.")
+    change("toy_features.safetensors", "pyramids.0.stem.")
     assert load_weights(tmp_path / "old.safetensors", 1).features is not None
 
 

@@ -88,7 +88,7 @@ def test_toy_features_take_any_size_and_depend_on_no_neighbour_in_the_batch() ->
     features = load_model("toy").features
     images = torch.randint(0, 256, (3, 3, 100, 180), dtype=torch.uint8)
     with torch.no_grad():
-        assert features(images).shape == (3, 96, 32, 32)
+        assert features(images).shape == (3, 192, 32, 32)
         torch.testing.assert_close(features(images)[1:2], features(images[1:2]), atol=1e-4, rtol=1e-4)
 
 

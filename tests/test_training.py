@@ -8,6 +8,7 @@ import torch
 
 from fss_lab import load_model, loop, training
 from fss_lab.backbones.sam2 import Sam2Backbone
+from fss_lab.backbones.toy import unpack
 from fss_lab.checkpoints import CheckpointError, load_metadata, load_run_file, load_state, save_run, save_safetensors
 from fss_lab.evaluation import evaluate
 from fss_lab.method import FSSAM
@@ -253,7 +254,7 @@ def check_pretraining(tmp_path, accelerator: str, steps: int) -> None:
     sam2 = pretrain_sam2(tmp_path / "sam2", steps=steps, clips=2, accelerator=accelerator)
     assert set(load_state(tmp_path / "sam2/weights.safetensors")) == set(sam2.model.state_dict())
     features = pretrain_features(tmp_path / "features", steps=2, classes_a_step=3, accelerator=accelerator)
-    assert set(load_state(tmp_path / "features/weights.safetensors")) == set(features.state_dict())
+    assert set(unpack(load_state(tmp_path / "features/weights.safetensors"))) == set(features.state_dict())
     assert not features.training and not sam2.training
 
 

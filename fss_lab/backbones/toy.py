@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,6 +23,27 @@ def build_toy_sam2() -> Sam2Backbone:
 
 
 class ToyFeatures(nn.Module):
+    """Two small feature pyramids side by side: images of any size -> one feature vector for each of 32 x 32 patches.
+
+    Each looks at the image and at its mirror image, since nothing tells whether an object is mirrored, and takes the
+    mean direction of what it finds. The two were trained apart and err in different places.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pyramids = nn.ModuleList([FeaturePyramid(), FeaturePyramid()])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """RGB images (B, 3, H, W), values 0..255, any dtype -> features (B, 192, 32, 32), 96 of each pyramid."""
+        return torch.cat([self._look_twice(pyramid, images) for pyramid in self.pyramids], dim=1)
+
+    @staticmethod
+    def _look_twice(pyramid: nn.Module, images: Tensor) -> Tensor:
+        plain, mirrored = pyramid(torch.cat([images, images.flip(3)])).chunk(2)
+        return F.normalize(F.normalize(plain, dim=1) + F.normalize(mirrored.flip(3), dim=1), dim=1)
+
+
+class FeaturePyramid(nn.Module):
     """A small convolutional feature pyramid: images of any size -> one feature vector for each of 32 x 32 patches.
 
     It looks at the image at 128 x 128, halves it down to 8 x 8 to see whole objects, and carries that back up to
@@ -70,3 +92,28 @@ class _Residual(nn.Module):
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     layer = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
     return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict in little room: convolutions as whole numbers of 8 bits and, under `NAME.scale`, the step from one
+    number to the next in each output channel; all other numbers in half precision."""
+    packed = {}
+    for name, tensor in state.items():
+        if tensor.dim() == 4:
+            step = (tensor.abs().amax(dim=(1, 2, 3)) / 127).clamp(min=1e-7).half()  # the scale as it is kept
+            packed[name] = (tensor / step.float().view(-1, 1, 1, 1)).round().clamp(-127, 127).to(torch.int8)
+            packed[f"{name}.scale"] = step
+        else:
+            packed[name] = tensor.half() if tensor.is_floating_point() else tensor
+    return packed
+
+
+def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `pack` made, as a state dict in float32 again; any other state dict comes back as it is."""
+    state = {}
+    for name, tensor in packed.items():
+        if f"{name}.scale" in packed:
+            state[name] = tensor.float() * packed[f"{name}.scale"].float().view(-1, 1, 1, 1)
+        elif not (name.endswith(".scale") and name.removesuffix(".scale") in packed):
+            state[name] = tensor
+    return state

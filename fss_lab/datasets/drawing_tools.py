@@ -13,8 +13,8 @@ Rng = np.random.Generator
 
 
 def vary(rng: Rng, low: float, high: float) -> float:
-    """A proportion between `low` and `high`."""
-    return float(rng.uniform(low, high))
+    """A proportion between `low` and `high`; ordinary ones, near the middle, are common and extreme ones rare."""
+    return low + (high - low) * float(rng.random(3).mean())
 
 
 def chance(rng: Rng, probability: float) -> bool:
@@ -23,8 +23,12 @@ def chance(rng: Rng, probability: float) -> bool:
 
 
 def choose(rng: Rng, low: int, high: int) -> int:
-    """A whole number from `low` to `high`, both included: how many of a piece, or which of its forms."""
-    return int(rng.integers(low, high + 1))
+    """A whole number from `low` to `high`, both included: how many of a piece, or which of its forms.
+
+    The first is the usual one: each is chosen six times as often as the next.
+    """
+    shares = np.cumsum(6 ** np.arange(high - low, -1, -1))  # whole numbers: the same on every machine
+    return low + int(np.searchsorted(shares, rng.integers(shares[-1]), side="right"))
 
 
 def fit(parts: Sequence[Part]) -> list[Part]:

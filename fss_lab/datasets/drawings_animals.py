@@ -49,7 +49,7 @@ def fish(rng: Rng) -> list[Part]:
     elif fin == 3:
         spikes = [(-0.4 + 0.2 * i, -high - (rise if i % 2 else 0.0)) for i in range(5)]
         parts.append(part(polygon((-0.4, -0.5 * high), *spikes, (0.4, -0.4 * high)), "second"))
-    if chance(rng, 0.6):
+    if chance(rng, 0.9):
         parts.append(part(polygon((-0.2, 0.6 * belly), (0.25, belly + 0.8 * rise), (0.25, 0.5 * belly)), "second"))
     parts.append(part(body, "body", textured=True))
     mark = choose(rng, 0, 3)
@@ -66,7 +66,7 @@ def fish(rng: Rng) -> list[Part]:
 def cat(rng: Rng) -> list[Part]:
     """Sitting and looking at us: pointed ears, two eyes, a nose, two paws and a tail, raised or lying."""
     fat, size = vary(rng, 0.8, 1.35), vary(rng, 0.34, 0.5)
-    coat = chance(rng, 0.4)  # paws and tail tip in another colour
+    coat = chance(rng, 0.1)  # paws and tail tip in another colour
     side, lift = vary(rng, 0.6, 0.85), vary(rng, -0.35, 0.75)
     tail = [(0.2, 0.85), (side, 0.8), (side + 0.15, 0.6), (side, 0.5 * lift + 0.4), (side + 0.12, lift)]
     parts = [part(stroke(tail, 0.2, 0.16), "second" if coat else "body")]
@@ -84,9 +84,9 @@ def _cat_head(rng: Rng, x: float, y: float, size: float) -> list[Part]:
     ears = polygon((0.1, -0.7), (out, -ear), (0.95 * wide, -0.1))
     inner = polygon((0.35, -0.75), (0.93 * out, -0.82 * ear), (0.8 * wide, -0.4))
     head = [pair(ears), pair(inner, "accent"), part(ellipse(0, 0, wide, 0.9, corners=24), textured=True)]
-    if chance(rng, 0.4):
+    if chance(rng, 0.1):
         head.append(part(polygon((-0.35, -0.85), (0.35, -0.85), (0, -0.15)), "second"))
-    if chance(rng, 0.6):
+    if chance(rng, 0.9):
         head.append(part(ellipse(0, 0.42, 0.5, 0.36, corners=14), "light"))
     apart = 0.45 * wide
     head += [pair(ellipse(apart, -0.08, 0.25, 0.22, corners=12), "light")]
@@ -98,13 +98,13 @@ def _cat_head(rng: Rng, x: float, y: float, size: float) -> list[Part]:
 def bird(rng: Rng) -> list[Part]:
     """Plump, long-necked or long-legged; wing folded or raised, four beaks, three tails, perhaps a crest."""
     long, high, tilt = vary(rng, 0.45, 0.62), vary(rng, 0.3, 0.45), vary(rng, -0.1, 0.35)
-    neck, head = (vary(rng, 0.4, 0.8) if chance(rng, 0.35) else 0.0), vary(rng, 0.2, 0.3)
+    neck, head = (vary(rng, 0.4, 0.8) if chance(rng, 0.05) else 0.0), vary(rng, 0.2, 0.3)
     x = -0.75 * long - 0.12 - vary(rng, 0.0, 0.2) * neck
     y = -0.8 * high - 0.1 - neck
     rear = (0.85 * long * math.cos(tilt), 0.85 * long * math.sin(tilt))
     parts = []
     legs = vary(rng, 0.15, 0.75) if neck else vary(rng, 0.12, 0.35)
-    if chance(rng, 0.85):
+    if chance(rng, 0.95):
         ground = 0.8 * high + legs
         for foot in (-0.12, 0.16):
             parts.append(
@@ -142,7 +142,7 @@ def bird(rng: Rng) -> list[Part]:
     throat = [(x, y), (x - 0.02, y + 0.5 * neck), (-0.55 * long, -0.1)]
     parts.append(part(stroke(throat, 1.1 * head if neck else 1.7 * head, 0.9 * high)))
     parts.append(part(ellipse(0, 0, long, high, tilt, corners=24), textured=True))
-    if chance(rng, 0.45):
+    if chance(rng, 0.2):
         parts.append(part(ellipse(-0.25 * long, 0.35 * high, 0.55 * long, 0.5 * high, tilt + 0.3, corners=16), "light"))
     crest = choose(rng, 0, 3)
     if crest == 1:
@@ -163,9 +163,9 @@ def bird(rng: Rng) -> list[Part]:
             (tip + 0.06, y + 0.18),
             (x, y + 0.6 * head),
         )
-    parts += [part(beak, "accent"), dot(x, y, head, "second" if chance(rng, 0.25) else "body")]
+    parts += [part(beak, "accent"), dot(x, y, head, "second" if chance(rng, 0.05) else "body")]
     parts += eye(x - 0.25 * head, y - 0.15 * head, 0.36 * head)
-    if chance(rng, 0.4):  # raised
+    if chance(rng, 0.1):  # raised
         lift, back = vary(rng, 0.65, 0.95), vary(rng, 0.2, 0.7)
         wing = [
             (-0.3, 0.05),
@@ -229,7 +229,7 @@ def butterfly(rng: Rng) -> list[Part]:
         (0.1, 0.4 * low),
     ]
     parts = []
-    if chance(rng, 0.35):  # a swallowtail
+    if chance(rng, 0.05):  # a swallowtail
         parts.append(pair(leaf((0.4 * wide, 0.5 * low), (0.75 * wide, low + 0.4), 0.24), "second"))
     parts.append(pair(curve(lower, 3), "second", textured=chance(rng, 0.5)))
     parts.append(pair(curve(upper, 3), "body", textured=True))
@@ -265,8 +265,8 @@ def snail(rng: Rng) -> list[Part]:
     parts.append(part(curve(foot, 3), "second"))
     y = 0.55 - 0.85 * size
     parts.append(part(ellipse(at, y, size, size * vary(rng, 0.85, 1.05), corners=24), textured=True))
-    role = "dark" if chance(rng, 0.4) else "accent"
-    if chance(rng, 0.6):
+    role = "dark" if chance(rng, 0.1) else "accent"
+    if chance(rng, 0.9):
         turns, line = vary(rng, 1.5, 2.1), vary(rng, 0.09, 0.12)
         count = 20
         spiral = []

@@ -27,7 +27,7 @@ def house(rng: Rng) -> list[Part]:
     half, high, rise = vary(rng, 0.5, 0.9), vary(rng, 0.65, 1.25), vary(rng, 0.4, 0.75)
     eave, form = half + vary(rng, 0.06, 0.2), choose(rng, 0, 4)
     parts = []
-    if chance(rng, 0.25):
+    if chance(rng, 0.05):
         side, low = (-1 if chance(rng, 0.5) else 1), 0.6 * high
         far = side * (half + 0.5)
         parts.append(part(box(min(0, far), -low, max(0, far), 0), "second"))
@@ -54,7 +54,7 @@ def house(rng: Rng) -> list[Part]:
             (eave, -high),
         )
     parts.append(part(roof, "second", textured=True))
-    if form in (0, 4) and chance(rng, 0.4):
+    if form in (0, 4) and chance(rng, 0.1):
         parts.append(dot(0, -high - 0.35 * rise, 0.13, "light"))
     floors = 2 if high > 0.95 else 1
     columns = 3 if half > 0.72 else 2
@@ -66,7 +66,7 @@ def house(rng: Rng) -> list[Part]:
     for floor in range(floors):
         y = -high + 0.3 + 0.5 * floor if floors == 2 else -0.62 * high
         windows += [(x, y) for i, x in enumerate(places) if i != door or floor < floors - 1]
-    round_by = 0.15 if chance(rng, 0.3) else 0.0
+    round_by = 0.15 if chance(rng, 0.05) else 0.0
     parts.append(
         group(
             [box(x - width / 2, y - sill / 2, x + width / 2, y + sill / 2, round_by) for x, y in windows[:4]],
@@ -80,7 +80,7 @@ def mug(rng: Rng) -> list[Part]:
     """Tall or short, straight, tapered or bulging; four handles, perhaps a saucer, a band or a motif."""
     tall, top, foot = vary(rng, 0.55, 1.05), vary(rng, 0.5, 0.7), vary(rng, 0.65, 1.1)
     foot *= top
-    belly = (top + foot) / 2 + (vary(rng, 0.08, 0.18) if chance(rng, 0.35) else 0.0)
+    belly = (top + foot) / 2 + (vary(rng, 0.08, 0.18) if chance(rng, 0.05) else 0.0)
     thick, out, drop = vary(rng, 0.13, 0.18), vary(rng, 0.38, 0.55), vary(rng, 0.35, 0.5) * tall
     x, form = min(top, belly), choose(rng, 0, 3)
     if form == 0:
@@ -101,7 +101,7 @@ def mug(rng: Rng) -> list[Part]:
         ]
         handle = part(stroke(ear, thick))
     parts = [handle]
-    if chance(rng, 0.3):
+    if chance(rng, 0.05):
         wide = top + vary(rng, 0.3, 0.5)
         parts.append(
             part(
@@ -145,14 +145,14 @@ def chair(rng: Rng) -> list[Part]:
     top, front, rise = vary(rng, 0.4, 0.55), vary(rng, 0.5, 0.68), vary(rng, 0.75, 1.15)
     deep, legs, thick = vary(rng, 0.22, 0.35), vary(rng, 0.5, 0.8), vary(rng, 0.11, 0.16)
     parts = []
-    if chance(rng, 0.25):  # one foot
+    if chance(rng, 0.05):  # one foot
         base = vary(rng, 0.35, 0.55)
         parts.append(group([bar(0, 0, deep + legs, 0.18), ellipse(0, deep + legs, base, 0.12, corners=16)], "dark"))
     else:
         splay = vary(rng, -0.02, 0.16)
         parts.append(pair(stroke([(0.7 * top, 0), (0.7 * top + splay / 2, deep + 0.7 * legs)], 0.1), "dark"))
         parts.append(pair(stroke([(front - thick, 0.05), (front - thick + splay, deep + legs)], thick), "second"))
-        if chance(rng, 0.35):
+        if chance(rng, 0.05):
             parts.append(part(box(-front + thick, deep + 0.4 * legs, front - thick, deep + 0.4 * legs + 0.1), "second"))
     form = choose(rng, 0, 4)
     if form == 0:
@@ -205,7 +205,7 @@ def lamp(rng: Rng) -> list[Part]:
     else:  # three legs
         legs = [stroke([(0, tall - 0.35), (x, tall + 0.08)], 0.11) for x in (-base, 0, base)]
         parts.append(group(legs, "second"))
-    if chance(rng, 0.35):
+    if chance(rng, 0.05):
         x = 0.5 * low * (1 if chance(rng, 0.5) else -1)
         parts += [part(bar(x, -0.1, 0.2, 0.08), "dark"), dot(x, 0.24, 0.09, "accent")]
     if chance(rng, 0.5):
@@ -238,7 +238,7 @@ def teapot(rng: Rng) -> list[Part]:
     wide, high, form = vary(rng, 0.5, 0.68), vary(rng, 0.38, 0.62), choose(rng, 0, 3)
     thick, tip = vary(rng, 0.12, 0.17), -vary(rng, 0.15, 0.5)
     parts = []
-    over = chance(rng, 0.25)
+    over = chance(rng, 0.05)
     if over:
         loop = vary(rng, 0.55, 0.75)
         outer = arc(0, -0.5 * high, 0.9 * wide, loop + 0.3, math.pi, 2 * math.pi, steps=14)
@@ -246,7 +246,7 @@ def teapot(rng: Rng) -> list[Part]:
         parts.append(part(np.concatenate([outer, inner[::-1]]), "second"))
     else:
         size = vary(rng, 0.3, 0.42)
-        if chance(rng, 0.6):
+        if chance(rng, 0.9):
             parts.append(ring(wide + 0.05, -0.05, size, vary(rng, 0.28, 0.4), thick, "second"))
         else:
             right, top = wide + size, -vary(rng, 0.28, 0.4)
@@ -258,7 +258,7 @@ def teapot(rng: Rng) -> list[Part]:
                 )
             )
     out = wide + vary(rng, 0.35, 0.5)
-    if chance(rng, 0.6):  # a swan's neck
+    if chance(rng, 0.9):  # a swan's neck
         spout = [(-0.6 * wide, 0.2), (-wide - 0.08, 0.12), (-out + 0.14, 0.5 * tip), (-out, tip)]
         parts.append(part(stroke(spout, 0.34, 0.16), "second"))
     else:

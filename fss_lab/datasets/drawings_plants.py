@@ -21,7 +21,7 @@ def tree(rng: Rng) -> list[Part]:
     top = -1.2
     fruit: list[Point] = []
     if form == 0:  # a fir
-        tiers = choose(rng, 1, 4)
+        tiers = choose(rng, 3, 4)
         step = 1.3 / tiers
         for i in reversed(range(tiers)):
             half = wide * (i + 1.6) / (tiers + 0.6)
@@ -48,7 +48,7 @@ def tree(rng: Rng) -> list[Part]:
             parts.append(part(ellipse(side, -0.15 - 0.42 * i, size, 0.27, corners=18), textured=True))
     if fruit and chance(rng, 0.5):
         parts.append(dots([(x * wide, y) for x, y in fruit], 0.09, "accent"))
-    if chance(rng, 0.25):
+    if chance(rng, 0.05):
         parts.append(part(ellipse(0, tall, vary(rng, 0.3, 0.6), 0.1, corners=14), "accent"))
     return fit(parts)
 
@@ -68,7 +68,7 @@ def flower(rng: Rng) -> list[Part]:
         crown = [(wide - wide * i / tips, (-0.62, -0.3)[i % 2]) for i in range(2 * tips + 1)]
         cup = [*crown, (-1.05 * wide, -0.1), (-0.5 * wide, 0.2), (0.5 * wide, 0.2), (1.05 * wide, -0.1)]
         parts.append(part(polygon(*cup), textured=True))
-        if chance(rng, 0.6):
+        if chance(rng, 0.9):
             parts.append(part(leaf((0, 0.2), (0, -0.68), 0.8 * wide), "accent"))
         return fit(parts)
     petals, turn = choose(rng, 4, 9) if form else choose(rng, 8, 12), vary(rng, 0, 1)
@@ -76,11 +76,11 @@ def flower(rng: Rng) -> list[Part]:
     heart, broad = vary(rng, 0.18, 0.3), 2.4 * size / petals
     if form == 3:  # far enough to touch the petals
         heart = max(heart, 0.7 * size - 0.7 * broad)
-    rows = [(size, "body")] if chance(rng, 0.65) else [(1.12 * size, "body"), (0.75 * size, "accent")]
+    rows = [(size, "body")] if chance(rng, 0.85) else [(1.12 * size, "body"), (0.75 * size, "accent")]
     for reach, role in rows:
         parts.append(group([_petal(a, reach, broad, form) for a in angles], role, role == "body"))
-    parts.append(dot(0, 0, heart, "dark" if chance(rng, 0.3) else "light"))
-    if chance(rng, 0.4):
+    parts.append(dot(0, 0, heart, "dark" if chance(rng, 0.05) else "light"))
+    if chance(rng, 0.1):
         parts.append(dot(0, 0, 0.55 * heart, "accent"))
     return fit(parts)
 
@@ -97,7 +97,7 @@ def _petal(angle: float, reach: float, broad: float, form: int) -> Outline:
 def mushroom(rng: Rng) -> list[Part]:
     """A round, bell-shaped, flat or pointed cap, spotted or banded, on a fat or slim stem; perhaps two."""
     parts = _toadstool(rng)
-    if chance(rng, 0.3):
+    if chance(rng, 0.05):
         far = vary(rng, 0.5, 0.7) * (-1 if chance(rng, 0.5) else 1)
         size = vary(rng, 0.4, 0.6)
         parts = shift(_toadstool(rng), far, 0.95 * (1 - size), size) + parts
@@ -111,7 +111,7 @@ def _toadstool(rng: Rng) -> list[Part]:
     stem = [(-slim, -0.2), (slim, -0.2), (slim, 0.3), (foot * slim, 0.8), (0.7 * slim, 0.98)]
     stem += [(-0.7 * slim, 0.98), (-foot * slim, 0.8), (-slim, 0.3)]
     parts = [part(curve(stem, 3), "light" if chance(rng, 0.5) else "second")]
-    if chance(rng, 0.35):
+    if chance(rng, 0.05):
         parts.append(part(polygon((-slim, 0.2), (slim, 0.2), (1.6 * slim, 0.42), (-1.6 * slim, 0.42)), "accent"))
     if chance(rng, 0.5):
         parts.append(part(ellipse(0, 0, 0.9 * wide, 0.17, corners=18), "second"))

@@ -33,7 +33,7 @@ def key(rng: Rng) -> list[Part]:
     parts = [Part(bow.outlines, "body", True)]
     near = {2: 0.6, 3: 0.3, 1: 0.85}.get(form, 0.8) * size
     shaft = box(near, -thick / 2, end, thick / 2, 0.05)
-    role = "body" if chance(rng, 0.6) else "second"
+    role = "body" if chance(rng, 0.9) else "second"
     bit = choose(rng, 0, 2)
     if bit == 0:  # separate teeth
         teeth = choose(rng, 1, 4)
@@ -59,7 +59,7 @@ def key(rng: Rng) -> list[Part]:
         step = (end - first) / tips
         saw = [(first + step * i / 2, vary(rng, 0.24, 0.34) if i % 2 else 0.13) for i in range(2 * tips + 1)]
         parts.append(group([shaft, polygon((first, 0), *saw, (end, 0))], role, True))
-    if chance(rng, 0.45):
+    if chance(rng, 0.2):
         parts.append(part(bar(near + vary(rng, 0.1, 0.2), -0.75 * thick - 0.04, 0.75 * thick + 0.04, 0.12), "accent"))
     return fit(parts)
 
@@ -67,7 +67,7 @@ def key(rng: Rng) -> list[Part]:
 def umbrella(rng: Rng) -> list[Part]:
     """A flat, deep or pagoda canopy of 3-7 panels, plain or in two colours; a hook, grip or knob below."""
     high, count, sag = vary(rng, 0.5, 0.95), choose(rng, 3, 7), vary(rng, 0.12, 0.26)
-    pagoda, straight = chance(rng, 0.25), chance(rng, 0.15)
+    pagoda, straight = chance(rng, 0.05), chance(rng, 0.05)
     length, thick = vary(rng, 0.75, 1.15), vary(rng, 0.1, 0.13)
     form, hook = choose(rng, 0, 2), vary(rng, 0.15, 0.22)
     parts = [part(bar(0, -high - vary(rng, 0.1, 0.22), length, thick), "dark")]
@@ -161,7 +161,7 @@ def guitar(rng: Rng) -> list[Part]:
     parts = [part(body, textured=True)]
     if form == 0 and chance(rng, 0.5):  # a coloured face
         parts.append(part((curve(half + left, 3) - [0, 0.55]) * [0.8, 0.84] + [0, 0.56], "second"))
-    if form in (0, 1) and chance(rng, 0.4):
+    if form in (0, 1) and chance(rng, 0.1):
         parts.append(part(curve([(0.1, 0.35), (0.3, 0.4), (0.34, 0.7), (0.12, 0.66)], 3), "accent"))
     pegs, wide = choose(rng, 1, 3), vary(rng, 0.13, 0.18)
     knobs = [box(-wide - 0.1, y, wide + 0.1, y + 0.09) for y in (top - 0.08 - 0.15 * i for i in range(pegs))]
@@ -205,7 +205,7 @@ def guitar(rng: Rng) -> list[Part]:
         parts.append(part(box(-0.18, 0.78, 0.1, 0.88), "dark"))
     else:
         hole = vary(rng, 0.14, 0.19)
-        if chance(rng, 0.6):
+        if chance(rng, 0.9):
             parts.append(dot(0, 0.42, hole + 0.07, "accent"))
         parts += [dot(0, 0.42, hole, "dark"), part(box(-0.22, 0.82, 0.22, 0.91), "dark")]
     return fit(parts)

@@ -62,7 +62,7 @@ def airplane(rng: Rng) -> list[Part]:
     """Nose to the left, seen from above; straight, swept or delta wings, jets or a propeller."""
     thick, sweep, span = vary(rng, 0.15, 0.3), vary(rng, 0.0, 0.6), vary(rng, 0.6, 1.15)
     root, chord = vary(rng, -0.45, -0.1), vary(rng, 0.36, 0.6)
-    delta = chance(rng, 0.2)
+    delta = chance(rng, 0.05)
     tip = 0.12 if delta else chord * vary(rng, 0.35, 0.85)
     if delta:
         chord, sweep = 0.8, 0.7
@@ -71,7 +71,7 @@ def airplane(rng: Rng) -> list[Part]:
     small = vary(rng, 0.25, 0.38)
     tail = polygon((0.62, 0), (0.85, small), (1.02, small), (0.95, 0), (1.02, -small), (0.85, -small))
     parts.append(part(tail, "second"))
-    if chance(rng, 0.3):
+    if chance(rng, 0.05):
         parts.append(part(box(-1.1, -0.38, -0.98, 0.38, 0.06), "dark"))  # the propeller
     spots = [(root + sweep * s / span - 0.12, s) for s in (0.36, 0.6)[: choose(rng, 0, 2)]]
     engines = [box(x, y - 0.08, x + 0.34, y + 0.08, 0.06) for x, s in spots for y in (s, -s)]
@@ -99,8 +99,8 @@ def car(rng: Rng) -> list[Part]:
         (-0.6, -0.2, 0.25, 0.7, 0.55),
     ]
     kind = choose(rng, 0, 5)
-    a, b, c, d, high = (value * vary(rng, 0.92, 1.06) for value in kinds[kind])
-    waist, sill = -vary(rng, 0.26, 0.4), vary(rng, 0.1, 0.18)
+    a, b, c, d, high = (value * vary(rng, 0.84, 1.14) for value in kinds[kind])
+    waist, sill = -vary(rng, 0.22, 0.46), vary(rng, 0.08, 0.2)
     roof = waist - high
     if kind == 5:
         middle = (a + d) / 2
@@ -108,12 +108,12 @@ def car(rng: Rng) -> list[Part]:
     else:
         cabin = polygon((a, waist + 0.05), (b, roof), (c, roof), (d, waist + 0.05))
     parts = []
-    if kind in (1, 2) and chance(rng, 0.35):
+    if kind in (1, 2) and chance(rng, 0.05):
         parts.append(part(box(b + 0.1, roof - 0.12, c - 0.1, roof + 0.05), "accent"))  # luggage
-    parts.append(part(cabin, "second" if chance(rng, 0.3) else "body", textured=True))
-    radius = vary(rng, 0.19, 0.28)
+    parts.append(part(cabin, "second" if chance(rng, 0.05) else "body", textured=True))
+    radius = vary(rng, 0.16, 0.3)
     parts.append(part(box(-1, waist, 1, sill, vary(rng, 0.08, 0.22)), textured=True))
-    if chance(rng, 0.35):
+    if chance(rng, 0.05):
         parts.append(part(box(-0.96, sill - 0.16, 0.96, sill - 0.04), "accent"))
     low = waist - 0.03
     post = (b + c) / 2 + vary(rng, -0.1, 0.1)
@@ -126,7 +126,7 @@ def car(rng: Rng) -> list[Part]:
     parts.append(group([front] if kind == 3 else [front, rear], "light"))
     parts.append(part(box(-1.02, waist + 0.07, -0.86, waist + 0.22, 0.06), "light"))
     parts.append(part(box(0.9, waist + 0.07, 1.02, waist + 0.22), "accent"))
-    if chance(rng, 0.25) and kind != 2:
+    if chance(rng, 0.05) and kind != 2:
         parts.append(
             part(
                 polygon((0.75, waist), (0.8, waist - 0.16), (1.08, waist - 0.2), (0.95, waist + 0.05)),
@@ -142,7 +142,7 @@ def bicycle(rng: Rng) -> list[Part]:
     """Two rings and a frame, diamond or step-through; three handlebars, basket, rack."""
     tube, tyre = vary(rng, 0.1, 0.13), vary(rng, 0.1, 0.14)
     big, small, ground = vary(rng, 0.3, 0.52), vary(rng, 0.3, 0.52), 0.5
-    if chance(rng, 0.6):
+    if chance(rng, 0.9):
         small = big
     front, rear = -vary(rng, 0.55, 0.72), vary(rng, 0.5, 0.78)
     fy, ry = ground - big, ground - small
@@ -158,7 +158,7 @@ def bicycle(rng: Rng) -> list[Part]:
         (vary(rng, 0.1, 0.3), -vary(rng, 0.25, 0.6)),
         (front + vary(rng, 0.1, 0.3), -vary(rng, 0.3, 0.6)),
     )
-    low = chance(rng, 0.35)
+    low = chance(rng, 0.05)
     joint = (0.1, -0.05) if low else (seat[0], seat[1] + 0.08)
     tubes = [
         [(rear, ry), crank],
@@ -178,14 +178,14 @@ def bicycle(rng: Rng) -> list[Part]:
         bars = [(x + 0.02, y), (x - 0.22, y), (x - 0.24, y + 0.16), (x - 0.1, y + 0.2)]
     else:
         bars = [(x - 0.02, y), (x + 0.02, y - 0.14), (x + 0.25, y - 0.12)]
-    if chance(rng, 0.3):
+    if chance(rng, 0.05):
         parts.append(
             part(
                 polygon((x - 0.45, y), (x - 0.02, y), (x - 0.02, y + 0.28), (x - 0.38, y + 0.28)),
                 "accent",
             )
         )
-    if chance(rng, 0.3):
+    if chance(rng, 0.05):
         parts.append(part(box(rear - 0.22, ry - small - 0.1, rear + 0.25, ry - small + 0.04), "accent"))
     parts.append(part(stroke(bars, 0.1), "dark"))
     wide = vary(rng, 0.16, 0.22)

@@ -35,8 +35,9 @@ CLASS_NAMES = tuple(CLASSES)
 FOLDS = 4
 CLASSES_PER_FOLD = 5
 SPLITS = ("base", "novel")
-TARGET_RADII = (0.14, 0.42)  # of the image's size; PASCAL's objects are about as large
+TARGET_RADII = (0.18, 0.42)  # of the image's size; PASCAL's objects are about as large
 DISTRACTOR_RADII = (0.12, 0.32)
+TEXTURED = 0.4  # of all objects; the others are plain
 
 
 def fold_classes(fold: int, split: str) -> tuple[int, ...]:
@@ -191,7 +192,7 @@ class Pictograms:
         others = [c for c in self.distractors if c != class_id]
         extra = rng.choice(others, int(rng.integers(1, 4)), replace=False)
         chosen = [class_id] * count + [int(c) for c in extra]
-        cast = [dress(rng, c, draw(CLASS_NAMES[c], rng)) for c in chosen]
+        cast = [dress(rng, c, draw(CLASS_NAMES[c], rng), TEXTURED) for c in chosen]
         return cast if individual is None else [individual] * count + cast[count:]
 
 

@@ -30,9 +30,12 @@ from fss_lab.datasets.scenes import (
 from fss_lab.datasets.shapes import Outline, Part, part
 
 KINDS = (
-    "ellipse", "box", "polygon", "star", "blob", "drop", "crescent", "ring", "bar", "trapezoid", "arch", "tail"
+    "ellipse", "box", "polygon", "star", "blob", "drop", "crescent", "ring", "bar", "trapezoid", "arch", "tail",
+    "stem", "frame", "fan", "fork",
 )  # fmt: skip
-SOLID = ("ellipse", "box", "polygon", "star", "blob", "drop", "trapezoid", "bar", "ring")  # what a body may be
+SOLID = (  # what a body may be
+    "ellipse", "box", "polygon", "star", "blob", "drop", "trapezoid", "bar", "ring", "frame", "fan",
+)  # fmt: skip
 LAYOUTS = ("alone", "alone", "mirrored", "mirrored", "row", "radial")
 RADII = (0.12, 0.42)  # of the image's size
 ROLES = ("body", "second", "accent", "dark", "light")
@@ -255,5 +258,18 @@ def _unit(rng: Rng, piece: Piece, kind: str) -> list[Outline]:
     if kind == "tail":
         bend = 1.6 * (n[1] - 0.5)
         return [shapes.stroke([(-1, bend), (-0.4, 0), (0.3, -bend), (1, 0.3 * bend)], 0.7, 0.2 + 0.4 * abs(n[2]))]
+    if kind == "stem":
+        return [shapes.stroke([(-1, 0), (1, 0.4 * (n[1] - 0.5))], 0.15 + 0.3 * abs(n[2]), 0.12)]
+    if kind == "frame":
+        inner = 0.45 + 0.35 * min(max(n[1], 0), 1)
+        return [shapes.box(-1, -1, 1, 1, 0.3 * abs(n[2])), shapes.box(-inner, -inner, inner, inner)]
+    if kind == "fan":
+        half = 0.4 + 1.0 * min(max(n[1], 0), 1)
+        return [np.concatenate([[[-1.0, 0.0]], shapes.arc(-1, 0, 2, 1.5, -half, half)])]
+    if kind == "fork":
+        depth, gap = 1 - 1.6 * min(max(n[1], 0), 1), 0.15 + 0.4 * min(max(n[2], 0), 1)
+        return [
+            shapes.polygon((-1, -0.8), (1, -1), (1, -gap), (depth, -gap), (depth, gap), (1, gap), (1, 1), (-1, 0.8))
+        ]
     top = 0.2 + 0.7 * min(max(n[1], 0), 1)
     return [shapes.polygon((-top, -1), (top, -1), (1, 1), (-1, 1))]

@@ -85,12 +85,12 @@ class Scene:
         return int((self.mask(class_id) == 1).sum())
 
 
-def dress(rng: Rng, class_id: int, parts: list[Part]) -> Identity:
-    """Draw colours and texture for the parts; they say nothing of the class."""
+def dress(rng: Rng, class_id: int, parts: list[Part], textured: float = 0.6) -> Identity:
+    """Draw colours for the parts and, with the probability `textured`, a texture; they say nothing of the class."""
     palette = {role: _colour(rng) for role in ("body", "second", "accent")}
     palette["dark"] = _colour(rng, (0.0, 0.6), (0.05, 0.25))
     palette["light"] = _colour(rng, (0.0, 0.25), (0.85, 1.0))
-    texture = TEXTURES[int(rng.integers(len(TEXTURES)))] if rng.random() < 0.75 else "plain"
+    texture = TEXTURES[int(rng.integers(1, len(TEXTURES)))] if rng.random() < textured else "plain"
     return Identity(class_id, tuple(parts), palette, texture, _colour(rng), int(rng.integers(16, 44)))
 
 

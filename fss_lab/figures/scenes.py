@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fss_lab.datasets import scenes
 from fss_lab.datasets.drawings import draw
-from fss_lab.datasets.pictograms import CLASS_NAMES, fold_classes
+from fss_lab.datasets.pictograms import CLASS_NAMES, TEXTURED, fold_classes
 from fss_lab.figures.style import INK, SMALL, SUPPORT, Picture, legend, name_panel, overlay
 
 
@@ -58,7 +58,7 @@ def toy_world_figure(fold: int | None = None, seed: int = 0, size: int = 96) -> 
     portraits = []
     for class_id, name in enumerate(CLASS_NAMES):
         rng = np.random.default_rng([seed, class_id])
-        individual = scenes.dress(rng, class_id, draw(name, rng))
+        individual = scenes.dress(rng, class_id, draw(name, rng), TEXTURED)
         pose = scenes.Pose(x=size / 2, y=size / 2, radius=0.42 * size)
         portraits.append(scenes.render(scenes.draw_background(rng, size), [individual], [pose], rng).image)
     return contact_sheet(

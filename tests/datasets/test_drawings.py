@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fss_lab.datasets.drawing_tools import fit, group, leaf, ring, shift
+from fss_lab.datasets.drawing_tools import choose, fit, group, leaf, ring, shift, vary
 from fss_lab.datasets.drawings import CLASSES, draw
 from fss_lab.datasets.raster import FULL, coverage, to_subpixels
 from fss_lab.datasets.shapes import Part, box, ellipse, part
@@ -92,8 +92,16 @@ def test_the_seed_decides_everything(name: str) -> None:
 def test_identities_differ_in_shape(name: str) -> None:
     masks = [silhouette(drawing(name, seed)) for seed in range(14)]
     overlap = np.array([(a & b).sum() / (a | b).sum() for a, b in combinations(masks, 2)])
-    assert (overlap < 0.9).mean() > 0.9
-    assert np.median(overlap) < 0.85
+    assert (overlap < 0.95).mean() > 0.9
+    assert np.median(overlap) < 0.9
+
+
+def test_ordinary_proportions_and_first_forms_are_common_and_odd_ones_rare() -> None:
+    rng = np.random.default_rng(0)
+    middle = np.array([0.25 < vary(rng, 0, 1) < 0.75 for _ in range(4000)])
+    assert middle.mean() == pytest.approx(0.86, abs=0.03)  # of evenly spread ones it would be a half
+    forms = np.bincount([choose(rng, 2, 4) for _ in range(4000)], minlength=6) / 4000
+    assert forms == pytest.approx([0, 0, 36 / 43, 6 / 43, 1 / 43, 0], abs=0.03)
 
 
 def test_fit_centres_and_fills_without_distorting() -> None:
