@@ -127,14 +127,16 @@ def test_hover_previews_click_locks_and_keys_move(show, traces, episodes):
     page = show(explorer)
     agree(page, explorer)
     start = selection(page)
-    assert start == {"map": "query", "cell": [10, 7], "end": [10, 7], "shot": 0, "layer": 1}
+    row, column = start["cell"]
+    assert start == {"map": "query", "cell": [row, column], "end": [row, column], "shot": 0, "layer": 1}
+    assert episodes[1].query_mask[16 * row + 8, 16 * column + 8] == 1  # it begins on the object
 
     hover(page, "query", (2, 3))
     assert selection(page) == start and "Query cell (2, 3) reads" in words(page)
-    row = traces["1 shots"].layers[1].attention[0, 0, 2 * 16 + 3]
-    np.testing.assert_allclose(shown(page)["memory"], row[256:512], atol=1e-3)
+    weights = traces["1 shots"].layers[1].attention[0, 0, 2 * 16 + 3]
+    np.testing.assert_allclose(shown(page)["memory"], weights[256:512], atol=1e-3)
     page.mouse.move(2, 2)
-    assert "Query cell (10, 7) reads" in words(page)
+    assert f"Query cell ({row}, {column}) reads" in words(page)
 
     click(page, "query", (2, 3))
     assert selection(page)["cell"] == [2, 3]
@@ -159,10 +161,11 @@ def test_hover_previews_click_locks_and_keys_move(show, traces, episodes):
 def test_the_numbers_of_a_memory_cell(show, traces, episodes):
     trace = traces["5 shots"]
     page = show(explore(trace, episodes[5]))
+    row, column = selection(page)["cell"]
     assert "mean of 5 supports" in page.locator(".fx-rows").inner_text()
     hover(page, "memory", (4, 9))
     text, layer = words(page), trace.layers[1]
-    at, asking = 4 * 16 + 9, 10 * 16 + 7
+    at, asking = 4 * 16 + 9, row * 16 + column
     number = r"(−?[\d.]+)"
     assert f"{float(layer.calibration[0, 0].flatten()[at]):.2f}" == re.search(rf"term c {number}", text)[1]
     similarities = re.search(r"support similarity (.*?) ·", text)[1]
@@ -195,9 +198,10 @@ def test_reverse_by_click_and_by_keys(show, traces, episodes):
     tile(page, "memory").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    assert "Query-memory cell (10, 8): weight" in words(page)
+    row, column = selection(page)["cell"]
+    assert f"Query-memory cell ({row}, {column + 1}): weight" in words(page)
     page.keyboard.press("Enter")
-    assert selection(page)["map"] == "memory" and selection(page)["cell"] == [10, 8]
+    assert selection(page)["map"] == "memory" and selection(page)["cell"] == [row, column + 1]
 
 
 def test_region_by_dragging(show, traces, episodes):
