@@ -318,6 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     What a user can put right is one line on stderr and status 1; with FSS_LAB_DEBUG=1 in the environment, and for
     every other error, it is raised.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads would spin, and starve a busy machine
     arguments = build_parser().parse_args(argv)
     try:
         return COMMANDS[arguments.command].run(arguments)
