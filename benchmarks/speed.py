@@ -211,11 +211,8 @@ def option_times(model: FSSAM, rounds: int) -> dict[str, Any]:
     variants["bfloat16"].precision = "bfloat16"
     variants["channels-last"].to(memory_format=torch.channels_last)
     images = list(Fold(1, 2, model.sam2.image_size).images)
-    runs = {
-        name: torch.no_grad()(lambda each=each: each._run_encoders(images, each.features))
-        for name, each in variants.items()
-    }
-    runs["inference mode"] = torch.inference_mode()(lambda: model._run_encoders(images, model.features))
+    runs = {name: torch.no_grad()(lambda each=each: each._run_encoders(images)) for name, each in variants.items()}
+    runs["inference mode"] = torch.inference_mode()(lambda: model._run_encoders(images))
     features = {name: run() for name, run in runs.items()}
     times = in_turns({name: lambda _, run=run: run() for name, run in runs.items()}, rounds, model.device)
     return {

@@ -55,8 +55,7 @@ def pretrain_sam2(
         backbone, hidden, partial(_clips, corpus, clips, seed), lambda pairs: sam2_losses(backbone, pairs), directory,
         accelerator=accelerator, steps=steps, learning_rate=8e-4, seed=seed, clips=clips,
     )  # fmt: skip
-    state = backbone.model.state_dict()
-    _save(directory, {k: t.half() if t.is_floating_point() else t for k, t in state.items()}, corpus, steps, seed)
+    _save(directory, backbone.model.state_dict(), corpus, steps, seed)
     return backbone.eval()
 
 
@@ -280,7 +279,8 @@ class _Steps(Dataset[Any]):
 
 
 def _save(directory: Path, state: dict[str, Tensor], corpus: RandomScenes, steps: int, seed: int) -> None:
-    """Write `weights.safetensors`."""
+    """Write `weights.safetensors`: half precision for everything but whole numbers."""
+    state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     facts = {"classes": len(corpus.classes), "steps": steps, "seed": seed}
     save_safetensors(directory / "weights.safetensors", state, {name: str(value) for name, value in facts.items()})
 

@@ -213,7 +213,7 @@ def test_images_of_other_type_shape_or_one_other_pixel_are_others(model: FSSAM) 
     changed[0, 0, 0] ^= 1
     wide = episode.query_image.reshape(3, SIZE // 2, SIZE * 2)
     for image in (episode.query_image, episode.query_image.float(), changed, wide):
-        model._encode_images([image], cache, model.features)
+        model._encode_images([image], cache)
     assert (cache.misses, cache.hits) == (4, 0)
 
 
@@ -284,14 +284,14 @@ def test_unknown_precision(model: FSSAM) -> None:
 def test_the_least_recently_used_goes_first(model: FSSAM) -> None:
     images = list(Repeating().images)
     probe = FeatureCache()
-    model._encode_images(images[:1], probe, model.features)
+    model._encode_images(images[:1], probe)
     cache = FeatureCache(capacity_bytes=int(2.5 * probe.nbytes))
     for image in (images[0], images[1], images[0], images[2]):  # 1 goes, for 0 was used after it
-        model._encode_images([image], cache, model.features)
+        model._encode_images([image], cache)
     assert (len(cache), cache.nbytes) == (2, 2 * probe.nbytes)
-    model._encode_images([images[0]], cache, model.features)
+    model._encode_images([images[0]], cache)
     assert cache.misses == 3
-    model._encode_images([images[1]], cache, model.features)
+    model._encode_images([images[1]], cache)
     assert cache.misses == 4
     assert "2 images" in repr(cache) and "4 misses" in repr(cache)
 

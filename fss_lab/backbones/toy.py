@@ -96,15 +96,13 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict in little room: convolutions as whole numbers of 8 bits and, under `NAME.scale`, the step from one
-    number to the next in each output channel; all other numbers in half precision."""
-    packed = {}
+    number to the next in each output channel; everything else as it is."""
+    packed = dict(state)
     for name, tensor in state.items():
         if tensor.dim() == 4:
             step = (tensor.abs().amax(dim=(1, 2, 3)) / 127).clamp(min=1e-7).half()  # the scale as it is kept
             packed[name] = (tensor / step.float().view(-1, 1, 1, 1)).round().clamp(-127, 127).to(torch.int8)
             packed[f"{name}.scale"] = step
-        else:
-            packed[name] = tensor.half() if tensor.is_floating_point() else tensor
     return packed
 
 

@@ -154,7 +154,7 @@ class FSSAM(nn.Module):
         """
         b, k = batch.support_images.shape[:2]
         images = [*batch.query_images, *batch.support_images.flatten(0, 1)]
-        encoded, dense = self._encode_images(images, cache, self.features if priors else None)
+        encoded, dense = self._encode_images(images, cache, dense=priors)
         support_masks = self._fit_masks(batch.support_masks)
         guess = None
         if dense is not None:
@@ -306,7 +306,7 @@ class FSSAM(nn.Module):
             )
         if support.sam2 is not self.sam2:
             raise ValueError("this Support was remembered by another model; call remember() of the model that segments")
-        encoded, dense = self._encode_images([image], cache, self.features)
+        encoded, dense = self._encode_images([image], cache)
         priors = None
         if dense is not None and support.features is not None:
             priors = generate_priors(dense, support.features.unsqueeze(0), support.masks.unsqueeze(0))
@@ -352,26 +352,27 @@ class FSSAM(nn.Module):
                     f"support {shot}: the object is so small that it vanishes when the image is resized to "
                     f"{self.sam2.image_size} pixels; crop the support closer to the object"
                 )
-        encoded, dense = self._encode_images(images, cache, self.features)
+        encoded, dense = self._encode_images(images, cache)
         return Support(self.sam2.remember(encoded, torch.stack(fitted)), torch.cat(fitted), dense, self.sam2)
 
     def _encode_images(
-        self, images: Sequence[Tensor], cache: FeatureCache | None, features: nn.Module | None
+        self, images: Sequence[Tensor], cache: FeatureCache | None = None, dense: bool = True
     ) -> tuple[ImageFeatures, Tensor | None]:
-        """images: N of (3, H, W) in 0..255. Returns SAM 2's features and, with a network for them, PPG's dense ones,
-        batch N."""
-        run = partial(self._run_encoders, features=features)
+        """images: N of (3, H, W) in 0..255. Returns SAM 2's features and, if wanted, PPG's dense ones, batch N."""
+        run = partial(self._run_encoders, dense=dense)
         if cache is None:
             found = run(images)
         else:
-            networks = [*self.sam2.encoder_modules(), *([] if features is None else [features])]
+            networks = [*self.sam2.encoder_modules(), *([self.features] if dense and self.features is not None else [])]
             settings = {"image size": self.sam2.image_size, "precision": self.precision, "chunk": self.chunk}
             found = cache.fetch(images, networks, settings, self.device, run)
         top = found["top"]
         return ImageFeatures(top, self.sam2.position_code(top), (found["finer"], found["fine"])), found.get("dense")
 
-    def _run_encoders(self, images: Sequence[Tensor], features: nn.Module | None) -> Features:
-        """What a `FeatureCache` keeps of N images: "top", "finer", "fine" and, with a feature extractor, "dense"."""
+    def _run_encoders(self, images: Sequence[Tensor], dense: bool = True) -> Features:
+        """What a `FeatureCache` keeps of N images: "top", "finer", "fine" and, with a feature extractor and unless
+        it is not wanted, "dense"."""
+        features = self.features if dense else None
         fitted = [self._fit_images(image.unsqueeze(0)) for image in images]
         chunk = self.chunk or (1 if self.device.type == "cpu" else len(fitted))
         with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
@@ -379,11 +380,11 @@ class FSSAM(nn.Module):
             if features is not None:
                 # without weights it is no network but, say, a table of stored features that wants all images
                 learned = any(True for _ in features.parameters())
-                dense = [features(part) for part in _in_chunks(fitted, chunk if learned else len(fitted))]
+                described = [features(part) for part in _in_chunks(fitted, chunk if learned else len(fitted))]
         parts = {"top": [each.top for each in encoded]}
         parts |= {name: [each.high_res[i] for each in encoded] for i, name in enumerate(("finer", "fine"))}
         if features is not None:
-            parts["dense"] = dense
+            parts["dense"] = described
         # of one layout, for a sum in another order would round differently
         found = {name: torch.cat(tensors).contiguous() for name, tensors in parts.items()}
         if self.precision == "bfloat16":

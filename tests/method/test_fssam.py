@@ -280,6 +280,7 @@ def test_the_baseline_needs_no_dense_features(model: FSSAM, batch: EpisodeBatch)
     torch.testing.assert_close(model.predict(model.encode(batch, cache)).logits, model(batch).logits)
 
 
+@torch.no_grad()
 def test_segment_equals_forward(model: FSSAM, batch: EpisodeBatch) -> None:
     logits = model(batch).logits
     for index in range(2):
