@@ -35,6 +35,7 @@ from fss_lab.results import about, by_shots, write_results
 
 ROUNDS = 5
 BEFORE = "corrected, before its bias"
+BACKGROUND = ("edge", "clear")  # what counts as background: edge cells in part, or cells clear of the object alone
 
 PARTS: dict[str, dict[str, Any]] = {
     "PPG": {"rounds": 0, "calibration": "off"},
@@ -91,26 +92,34 @@ def soft_iou(one: Tensor, other: Tensor) -> Tensor:
 
 
 def background_attention(
-    models: Mapping[str, FSSAM], episodes: Episodes, batch_size: int = 8, progress: bool = False
+    models: Mapping[str, FSSAM],
+    episodes: Episodes,
+    batch_size: int = 8,
+    progress: bool = False,
+    background: str = "edge",
 ) -> dict[str, np.ndarray]:
     """How much attention the query's object gives to background in the pseudo query memory (Sec. SCMA): (N, layers, 2).
 
-    For each model the attention mass before SCMA's bias and with it, mean over the heads, in 0..1. Cells on the edge
-    of the object count in part: a query cell by the share the object covers, a memory cell by the share it does not
-    cover; a mass is the mean over the query cells. The models share their frozen encoders.
-    Raises ValueError for a model without a pseudo memory.
+    For each model the attention mass before SCMA's bias and with it, mean over the heads, in 0..1; a mass is the mean
+    over the query cells, each by the share of it that the object covers. The models share their frozen encoders.
+    background: "edge": a memory cell counts by the share that the object does not cover; "clear": only cells that hold
+    nothing of the object count. Raises ValueError for another word, and for a model without a pseudo memory.
     """
+    if background not in BACKGROUND:
+        raise ValueError(f"background must be one of {', '.join(BACKGROUND)}, got {background!r}")
+    kind = BACKGROUND.index(background)
     first = next(iter(models.values()))
     found: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for encoded in _encoded(first, episodes, batch_size, progress):
         for name, model in models.items():
-            found[name].append(_masses(model, encoded))
+            found[name].append(_masses(model, encoded)[..., kind])
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def background_mass(attention: Tensor, covered: Tensor) -> Tensor:
-    """Attention of the object's cells on cells beside it: (B, heads, N, N) and coverage (B, N) in 0..1 -> (B,)."""
-    each = torch.einsum("bhqk,bk->bq", attention, 1 - covered) / attention.shape[1]  # per query cell
+def background_mass(attention: Tensor, covered: Tensor, background: Tensor) -> Tensor:
+    """Attention (B, heads, N, N) of the object's cells on background: coverage of the queries and share of the keys
+    that is background, (B, N) in 0..1 -> (B,)."""
+    each = torch.einsum("bhqk,bk->bq", attention, background) / attention.shape[1]  # per query cell
     return (each * covered).sum(1) / covered.sum(1).clamp(min=1e-7)
 
 
@@ -119,7 +128,8 @@ class Measurement:
     """What IMR does to the prior and SCMA to the attention, with 95 % bootstrap intervals over the episodes.
 
     soft_iou: by variant of IMR, for rounds 0, 1, ...; gain: its rise over round 0, for rounds 1, 2, ... (paired).
-    attention: by mode of SCMA, for each layer and last their mean; change: relative, likewise (paired).
+    attention: by mode of SCMA, for each layer and last their mean; change: relative, likewise (paired). Both for each
+    meaning of background in `BACKGROUND`.
     With several shots compare "corrected" with what it was before its bias: unlike "off" it reads the mean of the
     supports, so that all of the query memory gets more attention.
     """
@@ -127,8 +137,8 @@ class Measurement:
     episodes: int
     soft_iou: dict[str, list[Interval]]
     gain: dict[str, list[Interval]]
-    attention: dict[str, list[Interval]]
-    change: dict[str, list[Interval]]
+    attention: dict[str, dict[str, list[Interval]]]
+    change: dict[str, dict[str, list[Interval]]]
 
 
 def measure(pairs: Sequence[tuple[FSSAM, Episodes]], rounds: int = ROUNDS, progress: bool = False) -> Measurement:
@@ -144,34 +154,42 @@ def measure_each(
     cache: FeatureCache | None = None,
     progress: bool = False,
 ) -> dict[str, np.ndarray]:
-    """The same before pooling, by variant: "v1" and "v2" (N, rounds + 1), modes of SCMA (N, layers + 1), last: mean."""
+    """The same before pooling, by variant: "v1" and "v2" (N, rounds + 1), modes of SCMA (N, layers + 1, 2), last layer:
+    mean, then the two meanings of background."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*KINDS, BEFORE, *MODES)}
     for encoded in _encoded(model, episodes, batch_size, progress, cache):
         for kind in KINDS:
             found[kind].append(_soft_ious(model.variant(refinement=kind), encoded, rounds))
         for mode in MODES:
             masses = _masses(model.variant(calibration=mode), encoded)
-            masses = np.concatenate([masses, masses.mean(axis=1, keepdims=True)], axis=1)  # B, layers + 1, 2
-            found[mode].append(masses[..., 1])
+            masses = np.concatenate([masses, masses.mean(axis=1, keepdims=True)], axis=1)  # B, layers + 1, 2, 2
+            found[mode].append(masses[:, :, 1])
             if mode == "corrected":
-                found[BEFORE].append(masses[..., 0])
+                found[BEFORE].append(masses[:, :, 0])
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def summarise(parts: Sequence[Mapping[str, np.ndarray]]) -> Measurement:
     """Pool what `measure_each` gave for several models or sets of episodes."""
-    pooled = {name: np.concatenate([part[name] for part in parts]).T for name in parts[0]}  # rounds or layers, N
-    iou = {kind: pooled.pop(kind) for kind in KINDS}
+    pooled = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    iou = {kind: pooled.pop(kind).T for kind in KINDS}  # rounds, N
+    masses = {word: {mode: each[..., i].T for mode, each in pooled.items()} for i, word in enumerate(BACKGROUND)}
     return Measurement(
         episodes=iou["v1"].shape[1],
         soft_iou={kind: [mean_interval(row) for row in rows] for kind, rows in iou.items()},
         gain={kind: [mean_interval(row, rows[0]) for row in rows[1:]] for kind, rows in iou.items()},
-        attention={mode: [mean_interval(row) for row in rows] for mode, rows in pooled.items()},
+        attention={
+            word: {mode: [mean_interval(row) for row in rows] for mode, rows in own.items()}  # layers, N
+            for word, own in masses.items()
+        },
         change={
-            f"{mode} against {other}": [
-                mean_interval(row, base, relative=True) for row, base in zip(pooled[mode], pooled[other], strict=True)
-            ]
-            for mode, other in (("corrected", "off"), ("corrected", BEFORE), ("as_published", "off"))
+            word: {
+                f"{mode} against {other}": [
+                    mean_interval(row, base, relative=True) for row, base in zip(own[mode], own[other], strict=True)
+                ]
+                for mode, other in (("corrected", "off"), ("corrected", BEFORE), ("as_published", "off"))
+            }
+            for word, own in masses.items()
         },
     )
 
@@ -223,7 +241,7 @@ def ablate(
             title = f"{shots}-shot, {found.episodes} episodes"
             picture = rounds_figure(found.soft_iou, f"The prior, {title}")
             write_atomically(directory / f"prior_{shots}_shot.png", picture.png())
-            picture = attention_figure(found.attention, f"Attention on background, {title}")
+            picture = attention_figure(found.attention["edge"], f"Attention on background, {title}")
             write_atomically(directory / f"attention_{shots}_shot.png", picture.png())
     text = "\n".join(lines)
     write_atomically(directory / "ablation.md", (text + "\n").encode())
@@ -232,7 +250,7 @@ def ablate(
 
 
 def measurement_lines(found: Measurement) -> list[str]:
-    """Both tables as Markdown."""
+    """The tables as Markdown."""
     heads = [str(number) for number in range(len(found.soft_iou["v1"]))]
     lines = [f"Soft IoU of the prior with the true mask at the memory grid, {found.episodes} episodes:", ""]
     lines += [f"| IMR | {' | '.join(f'{head} rounds' for head in heads)} |", "|" + "---|" * (len(heads) + 1)]
@@ -240,17 +258,19 @@ def measurement_lines(found: Measurement) -> list[str]:
         lines.append(f"| {kind} | {' | '.join(_fraction(value) for value in values)} |")
         gains = [_fraction(value, sign=True) for value in found.gain[kind]]
         lines.append(f"| {kind}, rise over 0 rounds | {' | '.join(['', *gains])} |")
-    layers = len(found.attention["off"]) - 1
-    lines += [
-        "",
-        "Attention that the query's object gives to background in the pseudo query memory, in percent of all:",
-    ]
+    layers = len(found.attention["edge"]["off"]) - 1
     heads = [*(f"layer {layer + 1}" for layer in range(layers)), "mean"]
-    lines += ["", f"| SCMA | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
-    for mode, values in found.attention.items():
-        lines.append(f"| {mode} | {' | '.join(_points(value) for value in values)} |")
-    for what, values in found.change.items():
-        lines.append(f"| {what} | {' | '.join(f'{_points(value, sign=True)} %' for value in values)} |")
+    counted = (
+        "in percent of all; cells on the object's edge count by the share that it does not cover",
+        "counting only memory cells that hold nothing of the object",
+    )
+    for word, how in zip(BACKGROUND, counted, strict=True):
+        lines += ["", f"Attention that the query's object gives to background in the pseudo query memory, {how}:"]
+        lines += ["", f"| SCMA | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
+        for mode, values in found.attention[word].items():
+            lines.append(f"| {mode} | {' | '.join(_points(value) for value in values)} |")
+        for what, values in found.change[word].items():
+            lines.append(f"| {what} | {' | '.join(f'{_points(value, sign=True)} %' for value in values)} |")
     return lines
 
 
@@ -316,14 +336,16 @@ def _soft_ious(model: FSSAM, encoded: Encoded, rounds: int) -> np.ndarray:
 
 @torch.inference_mode()
 def _masses(model: FSSAM, encoded: Encoded) -> np.ndarray:
-    """(B, layers, 2), see `background_attention`."""
+    """(B, layers, 2, 2), see `background_attention`: before SCMA's bias and with it, for each of `BACKGROUND`."""
     trace, truth = _trace(model, encoded)
+    covered = truth.flatten(1)
     masses = [
-        background_mass(weights[..., layer.columns.query], truth.flatten(1))
+        background_mass(weights[..., layer.columns.query], covered, background)
         for layer in trace.layers
         for weights in (layer.attention_before, layer.attention)
+        for background in (1 - covered, (covered == 0).to(covered.dtype))
     ]
-    return torch.stack(masses, dim=1).unflatten(1, (-1, 2)).double().cpu().numpy()
+    return torch.stack(masses, dim=1).unflatten(1, (-1, 2, 2)).double().cpu().numpy()
 
 
 def _trace(model: FSSAM, encoded: Encoded) -> tuple[Trace, Tensor]:

@@ -25,7 +25,7 @@ from fss_lab.datasets.scenes import IGNORE, Scene, silhouette
 from fss_lab.loop import Losses, run_loop
 from fss_lab.method.prompts import cosine_map, discriminative_prior, min_max, prototype
 from fss_lab.optimisers import MuonAdamW, require_muon
-from fss_lab.running import one_device
+from fss_lab.running import one_device, only_run_in
 
 SHAPE_SIZE = 16  # cells along each side of the silhouettes that the features learn to tell
 T = TypeVar("T")
@@ -249,6 +249,7 @@ def _run(
     """Train all of the model on one device. make: the data of a step, rendered ahead."""
     fabric = one_device(accelerator)
     model.to(fabric.device)
+    described = {"model": type(model).__name__, "steps": steps, "learning_rate": learning_rate, "seed": seed, **facts}
 
     def ahead(first: int) -> Any:
         data: Any = _Steps(make, steps)
@@ -257,12 +258,12 @@ def _run(
             DataLoader(data, None, sampler=order, num_workers=1, prefetch_factor=4, worker_init_fn=ignore_signals)
         )
 
-    run_loop(
-        fabric, losses, model.parameters(), model.state_dict(), ahead, directory,
-        facts={"model": type(model).__name__, "steps": steps, "learning_rate": learning_rate, "seed": seed, **facts},
-        optimiser=MuonAdamW(model, hidden, learning_rate=learning_rate),
-        steps=steps, schedule=hold, clip=1.0, seed=seed,
-    )  # fmt: skip
+    with only_run_in(directory, fabric):
+        run_loop(
+            fabric, losses, model.parameters(), model.state_dict(), ahead, directory,
+            facts=described, optimiser=MuonAdamW(model, hidden, learning_rate=learning_rate),
+            steps=steps, schedule=hold, clip=1.0, seed=seed,
+        )  # fmt: skip
 
 
 class _Steps(Dataset[Any]):

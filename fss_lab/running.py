@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -22,7 +22,10 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from fss_lab.checkpoints import write_atomically
+from fss_lab.locking import alone
 from fss_lab.runs import RunError, TrainConfig
+
+LETTING_GO = 15.0  # seconds until the last process that prepared data for a killed run has noticed
 
 
 def make_fabric(config: TrainConfig, *, one_process: bool = False) -> Fabric:
@@ -57,6 +60,21 @@ def one_device(accelerator: str, precision: str = "32-true") -> Fabric:
     fabric = Fabric(accelerator=_accelerator(accelerator), devices=1, precision=precision)  # type: ignore[arg-type]
     _check_launcher(fabric)
     return fabric
+
+
+@contextmanager
+def only_run_in(directory: Path, fabric: Fabric) -> Iterator[None]:
+    """Within it no other run writes into `directory`. Raises RunError, in every process, where one does."""
+    with ExitStack() as held:
+        free = True
+        if fabric.is_global_zero:
+            try:
+                held.enter_context(alone(directory, "run", patience=LETTING_GO))
+            except TimeoutError:
+                free = False
+        if not fabric.broadcast(free):
+            raise RunError(f"another run is at work in {directory}; wait for it to end, or choose another directory")
+        yield
 
 
 def precision_of(fabric: Fabric) -> str:

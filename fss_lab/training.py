@@ -40,7 +40,7 @@ from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
 from fss_lab.models import load_model
-from fss_lab.running import make_fabric, precision_of, read_log, seed_all
+from fss_lab.running import make_fabric, only_run_in, precision_of, read_log, seed_all
 from fss_lab.runs import PROFILES, RunError, TrainConfig, check_same_run, facts_of, profile, read_config
 
 __all__ = [
@@ -92,16 +92,17 @@ def train(config: TrainConfig, directory: str | Path) -> TrainResult:
         data, config.batch_size, config.steps, accumulate=config.accumulate, rank=fabric.global_rank,
         processes=fabric.world_size, workers=config.workers, seed=config.seed,
     )  # fmt: skip
-    progress = run_loop(
-        fabric, lambda batch: episode_losses(model, batch, cache), trained.values(), trained, batches, directory,
-        facts=facts, steps=config.steps, learning_rate=config.learning_rate,
-        schedule=SCHEDULES[config.schedule], weight_decay=config.weight_decay, seed=config.seed,
-        accumulate=config.accumulate, save_every=config.save_every,
-        validate=_validation(fabric, model, config, cache) if config.validate_every else dict,
-        validate_every=config.validate_every,
-        patience=config.patience, tensorboard=config.tensorboard,
-    )  # fmt: skip
-    return _finish(fabric, model, trained, progress, config, facts, directory)
+    with only_run_in(directory, fabric):
+        progress = run_loop(
+            fabric, lambda batch: episode_losses(model, batch, cache), trained.values(), trained, batches, directory,
+            facts=facts, steps=config.steps, learning_rate=config.learning_rate,
+            schedule=SCHEDULES[config.schedule], weight_decay=config.weight_decay, seed=config.seed,
+            accumulate=config.accumulate, save_every=config.save_every,
+            validate=_validation(fabric, model, config, cache) if config.validate_every else dict,
+            validate_every=config.validate_every,
+            patience=config.patience, tensorboard=config.tensorboard,
+        )  # fmt: skip
+        return _finish(fabric, model, trained, progress, config, facts, directory)
 
 
 def episode_losses(model: FSSAM, batch: EpisodeBatch, cache: FeatureCache | None = None) -> Losses:

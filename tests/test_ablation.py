@@ -36,8 +36,11 @@ def test_background_mass_by_hand() -> None:
     covered = torch.tensor([[1.0, 0.5, 0.0]])
     attention = torch.tensor([[[0.2, 0.2, 0.4], [0.0, 0.4, 0.1], [9.0, 9.0, 9.0]]])[None]  # one head; rows are queries
     # cell 0: 0.2 * 0 + 0.2 * 0.5 + 0.4 * 1 = 0.5; cell 1, which counts half: 0.2 + 0.1 = 0.3; cell 2 is background
-    assert background_mass(attention, covered).tolist() == pytest.approx([(0.5 + 0.5 * 0.3) / 1.5])
-    assert background_mass(attention.repeat(1, 4, 1, 1), covered).tolist() == pytest.approx([0.65 / 1.5])
+    assert background_mass(attention, covered, 1 - covered).tolist() == pytest.approx([(0.5 + 0.5 * 0.3) / 1.5])
+    heads = attention.repeat(1, 4, 1, 1)
+    assert background_mass(heads, covered, 1 - covered).tolist() == pytest.approx([0.65 / 1.5])
+    clear = (covered == 0).float()  # cell 2 alone: 0.4, and 0.1 by half
+    assert background_mass(attention, covered, clear).tolist() == pytest.approx([(0.4 + 0.5 * 0.1) / 1.5])
 
 
 def test_the_suite_has_every_variant_once() -> None:
@@ -69,6 +72,10 @@ def test_measures_of_the_toy_are_those_of_its_trace() -> None:
     assert (masses["on"] > 0).all() and (masses["on"] < 1).all()
     np.testing.assert_array_equal(masses["off"][..., 0], masses["off"][..., 1])  # no bias
     np.testing.assert_allclose(masses["on"][:, 0, 0], masses["off"][:, 0, 0], rtol=1e-4)  # the same up to the bias
+    clear = background_attention({"on": model}, episodes, batch_size=2, background="clear")["on"]
+    assert (clear > 0).all() and (clear < masses["on"]).all()
+    with pytest.raises(ValueError, match="background must be one of edge, clear, got 'far'"):
+        background_attention({"on": model}, episodes, background="far")
     with pytest.raises(ValueError, match="this needs a pseudo memory"):
         background_attention({"baseline": model.variant(memory="support")}, episodes)
 
@@ -77,12 +84,14 @@ def test_measure_pools_models_and_pairs_the_differences() -> None:
     model = load_model("toy", fold=1)
     first, second = Pictograms(1, episodes=4, size=64), Pictograms(1, seed=1, episodes=1, size=64)
     found = measure([(model, Part(first, range(1))), (model, second)], rounds=1)
-    assert found.episodes == 2 and set(found.attention) == {BEFORE, *MODES}
+    assert found.episodes == 2 and list(found.attention) == list(found.change) == ["edge", "clear"]
     gain = found.soft_iou["v1"][1].estimate - found.soft_iou["v1"][0].estimate
     assert found.gain["v1"][0].estimate == pytest.approx(gain)
-    change = found.attention["corrected"][-1].estimate / found.attention["off"][-1].estimate - 1
-    assert found.change["corrected against off"][-1].estimate == pytest.approx(change)
-    assert found.attention["corrected"] == found.attention["as_published"]  # one shot
+    for word, attention in found.attention.items():
+        assert set(attention) == {BEFORE, *MODES}
+        change = attention["corrected"][-1].estimate / attention["off"][-1].estimate - 1
+        assert found.change[word]["corrected against off"][-1].estimate == pytest.approx(change)
+        assert attention["corrected"] == attention["as_published"]  # one shot
 
 
 def test_ablate_from_the_command_line(tmp_path, capsys, monkeypatch) -> None:

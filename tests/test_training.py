@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fss_lab import load_model, loop, training
+from fss_lab import load_model, loop, running, training
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.toy import unpack
 from fss_lab.checkpoints import CheckpointError, load_metadata, load_run_file, load_state, save_run, save_safetensors
 from fss_lab.evaluation import evaluate
+from fss_lab.locking import alone
 from fss_lab.method import FSSAM
 from fss_lab.pretraining import pretrain_features, pretrain_sam2
 from fss_lab.running import read_log
@@ -45,13 +46,21 @@ def test_a_run_leaves_everything_it_promises(finished) -> None:
     directory, result = finished
     names = {path.name for path in directory.iterdir()}
     assert names == {
-        "run.yaml", "log.csv", "validation.csv", "last.pt", "best.pt", "weights.safetensors", "curves.png",
+        "run.yaml", "log.csv", "validation.csv", "last.pt", "best.pt", "weights.safetensors", "curves.png", ".locks",
     }  # fmt: skip
     assert read_config(directory / "run.yaml") == replace(QUICK, validate_every=2)
     assert [row["step"] for row in read_log(directory / "validation.csv")] == [0, 2, 3]
     assert (directory / "curves.png").read_bytes().startswith(b"\x89PNG")
     best = max(row["miou"] for row in read_log(directory / "validation.csv"))
     assert best == pytest.approx(result.progress.best_score, rel=1e-5)
+
+
+def test_a_second_run_into_the_same_directory_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(running, "LETTING_GO", 0.1)
+    refused = pytest.raises(RunError, match="another run is at work in .*; wait for it to end, or choose another")
+    with alone(tmp_path, "run"), refused:
+        train(QUICK, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".locks"]
 
 
 def test_the_weights_are_those_of_the_best_step(finished) -> None:

@@ -23,8 +23,8 @@ from tqdm.auto import tqdm
 
 from fss_lab import __version__
 from fss_lab.datasets.archives import check_space, unpack
-from fss_lab.datasets.locking import alone
 from fss_lab.datasets.scanning import DataError
+from fss_lab.locking import alone
 
 FORMAT = 1
 BLOCK = 2**20

@@ -24,10 +24,10 @@ from tqdm.auto import tqdm
 
 from fss_lab.checkpoints import write_atomically
 from fss_lab.datasets import coco, pascal
-from fss_lab.datasets.locking import alone
 from fss_lab.datasets.painting import coco_map, voc_map, write_map
 from fss_lab.datasets.pictograms import voc_palette
 from fss_lab.datasets.scanning import Bad, DataError, refuse
+from fss_lab.locking import alone
 
 RULES = ("last", "smaller")
 """Where instances of different classes overlap: "last" paints them in the order of the annotation file, so that the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -18,33 +19,34 @@ _NO_LOCKS = (  # a folder that may only be read, and disks of clusters that know
 
 
 @contextmanager
-def alone(root: Path, task: str) -> Iterator[None]:
+def alone(root: Path, task: str, patience: float = math.inf) -> Iterator[None]:
     """Within it no other process does the same task below `root`; waits for one that does, and says so on stderr.
 
     task: the name of an empty file in `root/.locks`. Where nothing can be locked a warning says so, and work goes on.
+    Raises TimeoutError if the other process has not ended after `patience` seconds.
     """
     path = root / ".locks" / task
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(path))
+            stack.enter_context(_locked(path, patience))
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
                 raise
             warnings.warn(
-                f"{path} cannot be locked ({error}); run no other `fss-lab data` on this folder meanwhile", stacklevel=4
+                f"{path} cannot be locked ({error}); let no other process work in {root} meanwhile", stacklevel=4
             )
         yield
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, patience: float) -> Iterator[None]:
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         print(f"another process is at work ({path} is locked): waiting for it to end", file=sys.stderr)
-        lock.acquire(poll_interval=PAUSE)
+        lock.acquire(timeout=-1 if patience == math.inf else patience, poll_interval=PAUSE)
     try:
         yield
     finally:

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from photo_trees import coco_tree, voc_and_sbd
 
-from fss_lab.datasets import locking
-from fss_lab.datasets.locking import alone
+from fss_lab import locking
 from fss_lab.datasets.prepare import prepare_coco, prepare_pascal
+from fss_lab.locking import alone
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from fss_lab.datasets.locking import alone
+from fss_lab.locking import alone
 with alone(Path(sys.argv[1]), "task"):
     print("held", flush=True)
     time.sleep(600)
@@ -50,12 +50,14 @@ def test_a_process_that_is_killed_lets_go(tmp_path, capfd) -> None:
         assert not entered
     waiting.join(3 * locking.PAUSE)
     assert not entered
+    with pytest.raises(TimeoutError), alone(tmp_path, "task", patience=locking.PAUSE):
+        pytest.fail("entered")
     holder.kill()
     holder.communicate()
     waiting.join()
     assert entered
     told = capfd.readouterr().err
-    assert told.count("another process is at work") == 1 and str(tmp_path / ".locks" / "task") in told
+    assert told.count("another process is at work") == 2 and str(tmp_path / ".locks" / "task") in told
 
 
 def test_two_preparations_make_every_map_once(tmp_path) -> None:
@@ -87,7 +89,7 @@ def test_where_nothing_can_be_locked_a_warning_says_so(tmp_path, monkeypatch, nu
 
     monkeypatch.setattr(locking.FileLock, "acquire", refuse)
     entered = []
-    warned = pytest.warns(UserWarning, match="task cannot be locked .*not here.* run no other `fss-lab data`")
+    warned = pytest.warns(UserWarning, match="task cannot be locked .*not here.* let no other process work in")
     with warned, alone(tmp_path, "task"):
         entered.append(True)
     assert entered
