@@ -1,8 +1,8 @@
 """What keeps the toy's mIoU where it is: python benchmarks/errors.py [--folds 0 2] [--episodes 100]
 
 Looks at base-class episodes alone, so that novel ones stay untouched: what FSSAM's masks cover besides the target; how
-far the prior tells the target from other objects, on Pictograms and on random classes that pre-training never saw; and
-what FSSAM would make of a prior that is right about the objects. Tests never run this.
+far the prior tells the target from other objects, on Pictograms and on random classes; what FSSAM would make of a
+prior that is right about the objects; and why IMR and SCMA's bias change so little. Tests never run this.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fss_lab.ablation import soft_iou
 from fss_lab.cache import FeatureCache
 from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms, as_episode
 from fss_lab.datasets.random_classes import RandomScenes
@@ -23,9 +24,11 @@ from fss_lab.datasets.scenes import IGNORE, Scene
 from fss_lab.episode import Episode, collate
 from fss_lab.figures.prediction import iou
 from fss_lab.method import FSSAM
+from fss_lab.method.prompts import min_max, resize
 from fss_lab.models import load_model
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
+AREAS = ("target", "others", "background")
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,13 @@ def pictograms(fold: int, count: int, seed: int) -> list[Case]:
     return [Case(as_episode(scenes, class_id, CLASS_NAMES[class_id]), scenes[0]) for class_id, scenes in drawn]
 
 
-def random_classes(count: int, seed: int) -> list[Case]:
-    """Episodes of random classes that are not in the corpus of pre-training."""
-    corpus, rng = RandomScenes(classes=200, seed=777), np.random.default_rng(seed)  # pre-training took seed 0
+def random_classes(corpus: RandomScenes, count: int, seed: int) -> list[Case]:
+    """Episodes of a corpus of random classes."""
+    rng, known = np.random.default_rng(seed), len(corpus.classes)
     cases = []
     for _ in range(count):
-        target = int(rng.integers(200))
-        others = [c for c in range(200) if c != target]
+        target = int(rng.integers(known))
+        others = [c for c in range(known) if c != target]
         scenes = []
         for _ in range(2):
             extra = rng.choice(others, int(rng.integers(1, 4)), replace=False).tolist()
@@ -104,6 +107,11 @@ def right_about_objects(target: float, others: float) -> Callable[[Case, Tensor]
     return change
 
 
+def mean_iou(cases: list[Case], masks: Tensor) -> float:
+    """In percent, mean over episodes."""
+    return 100 * float(np.mean([iou(mask, case.episode.query_mask) for mask, case in zip(masks, cases, strict=True)]))
+
+
 def print_coverage(cases: list[Case], masks: Tensor) -> None:
     print("What FSSAM's masks cover, in percent of the target's area\n")
     print("| a target of | IoU | target | other objects | background |\n|---|---|---|---|---|")
@@ -111,7 +119,7 @@ def print_coverage(cases: list[Case], masks: Tensor) -> None:
     small, middle, large = np.array_split(order, 3)
     for name, part in (("all sizes", order), ("small", small), ("middle", middle), ("large", large)):
         cells = [np.mean([iou(masks[i], cases[i].episode.query_mask) for i in part])]
-        for which in ("target", "others", "background"):
+        for which in AREAS:
             covered = [(masks[i] & cases[i].area(which)).sum() / cases[i].area("target").sum() for i in part]
             cells.append(np.mean([float(x) for x in covered]))
         print(f"| {name} | {' | '.join(f'{100 * x:.0f}' for x in cells)} |")
@@ -119,17 +127,38 @@ def print_coverage(cases: list[Case], masks: Tensor) -> None:
 
 def print_telling_apart(sets: dict[str, tuple[list[Case], Tensor]]) -> None:
     print(
-        "\nOf the targets / of the other objects, those whose mean discriminative prior is above a threshold, percent\n"
+        "\nOf the targets / of the other objects, those whose mean discriminative prior is above a threshold; and the"
     )
-    print(f"| scenes | {' | '.join(map(str, THRESHOLDS))} |\n|---|{'---|' * len(THRESHOLDS)}")
+    print("scenes in which every target has a higher one than every other object; percent\n")
+    print(f"| scenes | {' | '.join(map(str, THRESHOLDS))} | all in order |\n|---|{'---|' * (len(THRESHOLDS) + 1)}")
     for name, (cases, priors) in sets.items():
         means: dict[bool, list[float]] = {True: [], False: []}
+        ordered = []
         for case, prior in zip(cases, priors, strict=True):
+            own: dict[bool, list[float]] = {True: [], False: []}
             for wanted, pixels in case.objects():
-                means[wanted].append(float(prior[pixels].mean()))
+                own[wanted].append(float(prior[pixels].mean()))
+            if own[True] and own[False]:
+                ordered.append(min(own[True]) > max(own[False]))
+            for wanted, values in own.items():
+                means[wanted] += values
         found, wrong = (np.array(means[wanted]) for wanted in (True, False))
         cells = [f"{100 * np.mean(found > t):.0f} / {100 * np.mean(wrong > t):.0f}" for t in THRESHOLDS]
-        print(f"| {name} | {' | '.join(cells)} |")
+        print(f"| {name} | {' | '.join(cells)} | {100 * np.mean(ordered):.0f} |")
+
+
+def print_mended_priors(models: dict[int, FSSAM], cases: dict[int, list[Case]]) -> None:
+    """What one kind of error alone costs: the prior is put right on the target, or on the other objects."""
+    changes: dict[str, Callable[[Case, Tensor], Tensor]] = {
+        "as it is": lambda case, prior: prior,
+        "0 on other objects": lambda case, prior: prior * ~case.area("others"),
+        "1 on the target": lambda case, prior: torch.maximum(prior, case.area("target").float()),
+    }
+    print("\nIoU with the discriminative prior put right in one place (and in the place of the foreground prior)\n")
+    print("| prior | IoU |\n|---|---|")
+    for name, change in changes.items():
+        each = [mean_iou(own, predict(models[fold], own, change=change)[0]) for fold, own in cases.items()]
+        print(f"| {name} | {np.mean(each):.0f} |")
 
 
 def print_made_up_priors(model: FSSAM, cases: list[Case]) -> None:
@@ -140,11 +169,68 @@ def print_made_up_priors(model: FSSAM, cases: list[Case]) -> None:
     print(f"| | {' | '.join(map(str, levels))} |\n|---|{'---|' * len(levels)}")
     cache = FeatureCache()
     for target in (1.0, 0.7):
-        cells = []
-        for others in levels:
-            masks = predict(model, cases, cache, right_about_objects(target, others))[0]
-            cells.append(np.mean([iou(mask, case.episode.query_mask) for mask, case in zip(masks, cases, strict=True)]))
-        print(f"| {target} | {' | '.join(f'{100 * x:.0f}' for x in cells)} |")
+        cells = [
+            mean_iou(cases, predict(model, cases, cache, right_about_objects(target, others))[0]) for others in levels
+        ]
+        print(f"| {target} | {' | '.join(f'{x:.0f}' for x in cells)} |")
+
+
+@torch.inference_mode()
+def print_refinement(models: dict[int, FSSAM], cases: dict[int, list[Case]]) -> None:
+    """What IMR does to the prior at the memory grid, and the most that could come of it."""
+    found: dict[str, list[Tensor]] = {}
+    for fold, own in cases.items():
+        for start in range(0, len(own), 8):
+            part = own[start : start + 8]
+            encoded = models[fold].encode(collate([case.episode for case in part]))
+            trace = models[fold].predict(encoded, trace=True).trace
+            assert trace is not None and trace.pseudo_prior is not None
+            height, width = trace.support_masks_refine.shape[-2:]
+            areas = [torch.stack([case.area(name).float() for case in part])[:, None] for name in AREAS]
+            target, *rest = (F.adaptive_avg_pool2d(area, (height, width)) for area in areas)
+            truth = resize(areas[0], (height, width))
+            rounds = {f"after round {number}": done.prior for number, done in enumerate(trace.rounds, start=1)}
+            priors = {"before refinement": resize(trace.pseudo_prior, (height, width)), **rounds, "true mask": truth}
+            for name, prior in priors.items():
+                values = [soft_iou(prior, target), soft_iou(prior, truth)]
+                for cells in (target, *rest):
+                    inside = (cells > 0.9).float()  # no cell: not a number, left out below
+                    values.append((prior * inside).sum((-2, -1)) / inside.sum((-2, -1)))
+                found.setdefault(name, []).append(torch.cat(values, dim=1))
+    print(
+        "\nThe prior at the memory grid: soft IoU with the share of each cell that the target covers, and with the true"
+    )
+    print("mask resized as a prior is; its mean on cells of the target, of other objects, and of the background\n")
+    print(f"| prior | covered share | resized mask | {' | '.join(AREAS)} |\n|---|---|---|{'---|' * len(AREAS)}")
+    for name, parts in found.items():
+        print(f"| {name} | {' | '.join(f'{x:.2f}' for x in torch.cat(parts).nanmean(0).tolist())} |")
+
+
+@torch.inference_mode()
+def print_unbiased(models: dict[int, FSSAM], cases: dict[int, list[Case]]) -> None:
+    """Where SCMA's bias, 10 min(0, a + c - 1), could act, and why it does not."""
+    layers = len(next(iter(models.values())).sam2.model.memory_attention.layers)
+    sums = torch.zeros(layers, 4, dtype=torch.float64)
+    for fold, own in cases.items():
+        for start in range(0, len(own), 8):
+            encoded = models[fold].encode(collate([case.episode for case in own[start : start + 8]]))
+            trace = models[fold].predict(encoded, trace=True).trace
+            assert trace is not None and encoded.query_masks is not None
+            height, width = trace.support_masks_attention.shape[-2:]
+            covered = F.adaptive_avg_pool2d(encoded.query_masks, (height, width)).flatten(1)
+            pairs = covered[:, None, :, None] * (covered == 0)[:, None, None]  # B, 1, N, N: object -> clear of it
+            for row, layer in zip(sums, trace.layers, strict=True):
+                assert layer.calibration is not None
+                columns = layer.columns.query
+                weight = layer.attention_before[..., columns] * pairs
+                confidence = min_max(layer.logits[..., columns], dim=(-1,))
+                term = layer.calibration.flatten(-2).unsqueeze(-2).expand_as(confidence)
+                unbiased = (confidence + term >= 1).float()
+                row += torch.stack([(weight * x).sum() for x in (torch.ones_like(weight), unbiased, confidence, term)])
+    print("\nOf the attention on background clear of the object: percent on keys without bias; the means of a and c\n")
+    print("| layer | a + c >= 1 | a | c |\n|---|---|---|---|")
+    for number, (total, unbiased, confidence, term) in enumerate(sums.tolist(), start=1):
+        print(f"| {number} | {100 * unbiased / total:.0f} | {confidence / total:.2f} | {term / total:.2f} |")
 
 
 def main() -> None:
@@ -162,10 +248,20 @@ def main() -> None:
     together = [case for fold in arguments.folds for case in cases[fold]]
     masks, priors = (torch.cat(parts) for parts in zip(*found, strict=True))
     print_coverage(together, masks)
-    first, new = arguments.folds[0], random_classes(len(together), arguments.seed)
-    new_priors = predict(models[first], new)[1]
-    print_telling_apart({"Pictograms": (together, priors), "random classes, not pre-trained on": (new, new_priors)})
+    sets = {"Pictograms": (together, priors)}
+    first = arguments.folds[0]
+    # one pyramid was trained on the corpus of 4,000 classes with seed 0, the other on 500
+    for name, corpus in (
+        ("random classes, not pre-trained on", RandomScenes(classes=200, seed=777)),
+        ("random classes of pre-training", RandomScenes(classes=4000)),
+    ):
+        new = random_classes(corpus, len(together), arguments.seed)
+        sets[name] = (new, predict(models[first], new)[1])
+    print_telling_apart(sets)
+    print_mended_priors(models, cases)
     print_made_up_priors(models[first], cases[first])
+    print_refinement(models, cases)
+    print_unbiased(models, cases)
 
 
 if __name__ == "__main__":
