@@ -92,27 +92,20 @@ def soft_iou(one: Tensor, other: Tensor) -> Tensor:
 
 
 def background_attention(
-    models: Mapping[str, FSSAM],
-    episodes: Episodes,
-    batch_size: int = 8,
-    progress: bool = False,
-    background: str = "edge",
+    models: Mapping[str, FSSAM], episodes: Episodes, batch_size: int = 8, progress: bool = False
 ) -> dict[str, np.ndarray]:
-    """How much attention the query's object gives to background in the pseudo query memory (Sec. SCMA): (N, layers, 2).
+    """How much attention the query's object gives to background in its memory (Sec. SCMA): (N, layers, 2, 2).
 
     For each model the attention mass before SCMA's bias and with it, mean over the heads, in 0..1; a mass is the mean
-    over the query cells, each by the share of it that the object covers. The models share their frozen encoders.
-    background: "edge": a memory cell counts by the share that the object does not cover; "clear": only cells that hold
-    nothing of the object count. Raises ValueError for another word, and for a model without a pseudo memory.
+    over the query cells, each by the share of it that the object covers. Then, as in `BACKGROUND`, for two meanings of
+    background: every memory cell by the share that the object does not cover, or only cells that hold nothing of it.
+    The models share their frozen encoders. Raises ValueError for a model without a pseudo memory.
     """
-    if background not in BACKGROUND:
-        raise ValueError(f"background must be one of {', '.join(BACKGROUND)}, got {background!r}")
-    kind = BACKGROUND.index(background)
     first = next(iter(models.values()))
     found: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for encoded in _encoded(first, episodes, batch_size, progress):
         for name, model in models.items():
-            found[name].append(_masses(model, encoded)[..., kind])
+            found[name].append(_masses(model, encoded))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 

@@ -190,28 +190,32 @@ def influence_figure(masses: Mapping[str, float], losses: Mapping[str, float]) -
     return picture
 
 
-def background_figure(shares: Sequence[tuple[float, float]], title: str) -> Picture:
+def background_figure(shares: Mapping[str, Sequence[tuple[float, float]]], title: str) -> Picture:
     """Attention of the object's cells on background of the query memory: a line from before to after, by episode.
 
-    shares: (before, after) of each episode, in 0..1. Raises ValueError for none.
+    shares: by what counts as background, a panel each: (before, after) of each episode, in 0..1. Raises ValueError for
+    none.
     """
-    if not len(shares):
+    if not shares or not all(map(len, shares.values())):
         raise ValueError("there are no episodes to draw")
-    before, after = 100 * np.asarray(shares, dtype=float).T
-    picture = Picture(6.5, 3.9, title)
-    axes = picture.subplots()
-    axes.plot([0, 1], [before, after], "-o", color=PALE, markersize=4, linewidth=1)
-    axes.plot([0, 1], [before.mean(), after.mean()], "-o", color=PREDICTION, markersize=9, linewidth=3)
-    axes.set_xticks([0, 1], ["before the bias", "after it"], fontsize=TEXT, color=INK)
-    axes.set(xlim=(-0.3, 1.3), ylim=(0, 1.1 * max(before.max(), after.max(), 1e-6)))
-    axes.set_ylabel("attention on background in percent", fontsize=TEXT, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
+    picture = Picture(4.6 * len(shares), 3.9, title)
+    told = []
+    for axes, (name, own) in zip(picture.subplots(1, len(shares), squeeze=False)[0], shares.items(), strict=True):
+        before, after = 100 * np.asarray(own, dtype=float).T
+        axes.plot([0, 1], [before, after], "-o", color=PALE, markersize=4, linewidth=1)
+        axes.plot([0, 1], [before.mean(), after.mean()], "-o", color=PREDICTION, markersize=9, linewidth=3)
+        axes.set_xticks([0, 1], ["before the bias", "after it"], fontsize=TEXT, color=INK)
+        axes.set(xlim=(-0.3, 1.3), ylim=(0, 1.1 * max(before.max(), after.max(), 1e-6)))
+        axes.set_ylabel("attention in percent", fontsize=TEXT, color=INK)
+        axes.spines[["top", "right"]].set_visible(False)
+        name_panel(axes, name, INK)
+        told.append(f"{name}: mean {before.mean():.1f} % before and {after.mean():.1f} % after")
     legend(
         picture,
         Line2D([], [], color=PALE, marker="o", label="one episode"),
         Line2D([], [], color=PREDICTION, marker="o", linewidth=3, label="mean"),
     )
-    picture.alt = f"{title}: {len(before)} episodes, mean {before.mean():.1f} % before and {after.mean():.1f} % after."
+    picture.alt = f"{title}. {'; '.join(told)}."
     return picture
 
 

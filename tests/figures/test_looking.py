@@ -80,7 +80,10 @@ def test_influence():
 
 
 def test_background():
-    picture = background_figure([(0.2, 0.1), (0.4, 0.3)], "Background")
-    assert picture.png() and "2 episodes, mean 30.0 % before and 20.0 % after" in picture.alt
-    with pytest.raises(ValueError, match="no episodes"):
-        background_figure([], "Background")
+    picture = background_figure({"all": [(0.2, 0.1), (0.4, 0.3)], "some": [(0.1, 0.0), (0.1, 0.0)]}, "Background")
+    assert picture.png() and picture.alt == (
+        "Background. all: mean 30.0 % before and 20.0 % after; some: mean 10.0 % before and 0.0 % after."
+    )
+    for nothing in ({}, {"all": []}):
+        with pytest.raises(ValueError, match="no episodes"):
+            background_figure(nothing, "Background")
