@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from fss_lab.episode import Episode
@@ -291,6 +292,7 @@ def _shares(axes: Axes, shares: Tensor) -> None:
     axes.set_ylabel("share in percent", fontsize=SMALL, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_box_aspect(1)
-    axes.set_ylim(0, 1.25 * float(shares.max()))
+    axes.set_ylim(0, top := 1.25 * float(shares.max()))  # room for the legend, but no share above 100 %
+    axes.set_yticks([tick for tick in MaxNLocator(6).tick_values(0, top) if tick <= min(top, 100)])
     axes.legend(fontsize=9, frameon=False, loc="upper center", ncols=2, borderaxespad=0, columnspacing=1)
     name_panel(axes, "what each part gets", INK)
