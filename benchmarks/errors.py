@@ -112,6 +112,17 @@ def mean_iou(cases: list[Case], masks: Tensor) -> float:
     return 100 * float(np.mean([iou(mask, case.episode.query_mask) for mask, case in zip(masks, cases, strict=True)]))
 
 
+def at_own_threshold(case: Case, prior: Tensor) -> Tensor:
+    """The prior stretched so that 0.5 lies halfway between the least likely target and the likeliest other object."""
+    means: dict[bool, list[float]] = {True: [], False: []}
+    for wanted, pixels in case.objects():
+        means[wanted].append(float(prior[0][pixels].mean()))
+    if not all(means.values()):
+        return prior
+    middle = min(max((min(means[True]) + max(means[False])) / 2, 0.05), 0.95)
+    return torch.where(prior < middle, prior * 0.5 / middle, 0.5 + (prior - middle) * 0.5 / (1 - middle))
+
+
 def print_coverage(cases: list[Case], masks: Tensor) -> None:
     print("What FSSAM's masks cover, in percent of the target's area\n")
     print("| a target of | IoU | target | other objects | background |\n|---|---|---|---|---|")
@@ -151,13 +162,15 @@ def print_mended_priors(models: dict[int, FSSAM], cases: dict[int, list[Case]]) 
     """What one kind of error alone costs: the prior is put right on the target, or on the other objects."""
     changes: dict[str, Callable[[Case, Tensor], Tensor]] = {
         "as it is": lambda case, prior: prior,
+        "each scene's own threshold moved to 0.5": at_own_threshold,
         "0 on other objects": lambda case, prior: prior * ~case.area("others"),
         "1 on the target": lambda case, prior: torch.maximum(prior, case.area("target").float()),
     }
     print("\nIoU with the discriminative prior put right in one place (and in the place of the foreground prior)\n")
     print("| prior | IoU |\n|---|---|")
+    caches = {fold: FeatureCache() for fold in cases}
     for name, change in changes.items():
-        each = [mean_iou(own, predict(models[fold], own, change=change)[0]) for fold, own in cases.items()]
+        each = [mean_iou(own, predict(models[fold], own, caches[fold], change)[0]) for fold, own in cases.items()]
         print(f"| {name} | {np.mean(each):.0f} |")
 
 
@@ -177,7 +190,7 @@ def print_made_up_priors(model: FSSAM, cases: list[Case]) -> None:
 
 @torch.inference_mode()
 def print_refinement(models: dict[int, FSSAM], cases: dict[int, list[Case]]) -> None:
-    """What IMR does to the prior at the memory grid, and the most that could come of it."""
+    """What IMR does to the prior at the memory grid."""
     found: dict[str, list[Tensor]] = {}
     for fold, own in cases.items():
         for start in range(0, len(own), 8):
@@ -219,16 +232,17 @@ def print_unbiased(models: dict[int, FSSAM], cases: dict[int, list[Case]]) -> No
             height, width = trace.support_masks_attention.shape[-2:]
             covered = F.adaptive_avg_pool2d(encoded.query_masks, (height, width)).flatten(1)
             pairs = covered[:, None, :, None] * (covered == 0)[:, None, None]  # B, 1, N, N: object -> clear of it
+            pairs = pairs / covered.sum(1)[:, None, None, None]  # every episode counts alike, as in the ablation
             for row, layer in zip(sums, trace.layers, strict=True):
                 assert layer.calibration is not None
                 columns = layer.columns.query
                 weight = layer.attention_before[..., columns] * pairs
                 confidence = min_max(layer.logits[..., columns], dim=(-1,))
                 term = layer.calibration.flatten(-2).unsqueeze(-2).expand_as(confidence)
-                unbiased = (confidence + term >= 1).float()
+                unbiased = (layer.bias[..., columns] == 0).float()
                 row += torch.stack([(weight * x).sum() for x in (torch.ones_like(weight), unbiased, confidence, term)])
     print("\nOf the attention on background clear of the object: percent on keys without bias; the means of a and c\n")
-    print("| layer | a + c >= 1 | a | c |\n|---|---|---|---|")
+    print("| layer | without bias | a | c |\n|---|---|---|---|")
     for number, (total, unbiased, confidence, term) in enumerate(sums.tolist(), start=1):
         print(f"| {number} | {100 * unbiased / total:.0f} | {confidence / total:.2f} | {term / total:.2f} |")
 

@@ -62,7 +62,9 @@ def difference(scores: Scores, better: str, worse: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", nargs="*", default=[], metavar="SEED=DIR", help="other training seeds")
-    parser.add_argument("--sets", nargs="*", default=[], metavar="NAME=DIR", help="other trainable sets, of one seed")
+    parser.add_argument(
+        "--sets", nargs="*", default=[], metavar="NAME=DIR", help=f"other trainable sets, seed {SHIPPED}"
+    )
     parser.add_argument("--episodes", type=int, default=400, help="novel-class episodes a fold (default 400)")
     parser.add_argument("--seed", type=int, default=1, help="chooses the episodes (default 1)")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5], help="supports per episode (default 1 5)")
@@ -70,6 +72,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="directory in which an interrupted evaluation goes on")
     arguments = parser.parse_args()
     runs, sets = (dict(word.split("=", 1) for word in words) for words in (arguments.runs, arguments.sets))
+    if SHIPPED in runs:
+        parser.error(f"{SHIPPED} is the seed of the shipped weights, which are always there")
     jobs = grid_jobs(
         range(4), arguments.shots, [arguments.seed], partial(models, runs, sets),
         partial(toy_episodes, number=arguments.episodes),

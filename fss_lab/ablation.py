@@ -255,7 +255,7 @@ def measurement_lines(found: Measurement) -> list[str]:
     heads = [*(f"layer {layer + 1}" for layer in range(layers)), "mean"]
     counted = (
         "in percent of all; cells on the object's edge count by the share that it does not cover",
-        "counting only memory cells that hold nothing of the object",
+        "in percent of all, counting only memory cells that hold nothing of the object",
     )
     for word, how in zip(BACKGROUND, counted, strict=True):
         lines += ["", f"Attention that the query's object gives to background in the pseudo query memory, {how}:"]
@@ -274,13 +274,14 @@ def _measured_job(
     episodes = job.episodes()
     number = len(episodes) if number is None else min(number, len(episodes))
     path = directory / "measured" / f"{job.name}.first{number}.json"
+    facts = {**result.facts, "background": list(BACKGROUND)}
     if not path.exists():
         with settings.computing():
             model, part = job.models()[FULL].to(settings.device), Part(episodes, range(number))
             found = measure_each(model, part, batch_size=settings.batch_size, cache=settings.cache(), progress=progress)
         arrays = {name: values.tolist() for name, values in found.items()}
-        write_atomically(path, json.dumps({"facts": result.facts, "arrays": arrays}).encode())
-    return {name: np.array(values) for name, values in read_checked(path, result.facts, "arrays").items()}
+        write_atomically(path, json.dumps({"facts": facts, "arrays": arrays}).encode())
+    return {name: np.array(values) for name, values in read_checked(path, facts, "arrays").items()}
 
 
 def _settled(options: Options, changes: Mapping[str, Any]) -> Options:

@@ -23,7 +23,8 @@ def alone(root: Path, task: str, patience: float = math.inf) -> Iterator[None]:
     """Within it no other process does the same task below `root`; waits for one that does, and says so on stderr.
 
     task: the name of an empty file in `root/.locks`. Where nothing can be locked a warning says so, and work goes on.
-    Raises TimeoutError if the other process has not ended after `patience` seconds.
+    Raises filelock.Timeout if the other process has not ended after `patience` seconds, and OSError for a root that
+    cannot hold a file.
     """
     path = root / ".locks" / task
     with ExitStack() as stack:
@@ -41,11 +42,12 @@ def alone(root: Path, task: str, patience: float = math.inf) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, patience: float) -> Iterator[None]:
-    lock = FileLock(path)
+    lock = FileLock(path, mode=0o666)  # those who share the folder share its locks
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"another process is at work ({path} is locked): waiting for it to end", file=sys.stderr)
+        limit = "" if patience == math.inf else f", for {patience:.0f} s at most"
+        print(f"another process is at work ({path} is locked): waiting for it to end{limit}", file=sys.stderr)
         lock.acquire(timeout=-1 if patience == math.inf else patience, poll_interval=PAUSE)
     try:
         yield

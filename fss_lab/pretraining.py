@@ -53,9 +53,9 @@ def pretrain_sam2(
     hidden = [weight for weight in matrices if weight.shape[1] > 3]  # not of the image, nor of one channel each
     _run(
         backbone, hidden, partial(_clips, corpus, clips, seed), lambda pairs: sam2_losses(backbone, pairs), directory,
+        lambda: _save(directory, backbone.model.state_dict(), corpus, steps, seed),
         accelerator=accelerator, steps=steps, learning_rate=8e-4, seed=seed, clips=clips,
     )  # fmt: skip
-    _save(directory, backbone.model.state_dict(), corpus, steps, seed)
     return backbone.eval()
 
 
@@ -153,9 +153,9 @@ def pretrain_features(
     _run(
         nn.ModuleDict({"features": model, "heads": nn.ModuleList(heads)}), hidden,
         partial(_class_pairs, corpus, classes_a_step, seed), losses, directory,
+        lambda: _save(directory, pack(model.state_dict()), corpus, steps, seed),
         accelerator=accelerator, steps=steps, learning_rate=1.5e-3, seed=seed, classes_a_step=classes_a_step,
     )  # fmt: skip
-    _save(directory, pack(model.state_dict()), corpus, steps, seed)
     return model.eval()
 
 
@@ -239,6 +239,7 @@ def _run(
     make: Callable[[int], T],
     losses: Callable[[T], Losses],
     directory: Path,
+    finish: Callable[[], None],
     *,
     accelerator: str,
     steps: int,
@@ -246,7 +247,7 @@ def _run(
     seed: int,
     **facts: Any,
 ) -> None:
-    """Train all of the model on one device. make: the data of a step, rendered ahead."""
+    """Train all of the model on one device. make: the data of a step, rendered ahead. finish: saves what was learnt."""
     fabric = one_device(accelerator)
     model.to(fabric.device)
     described = {"model": type(model).__name__, "steps": steps, "learning_rate": learning_rate, "seed": seed, **facts}
@@ -264,6 +265,7 @@ def _run(
             facts=described, optimiser=MuonAdamW(model, hidden, learning_rate=learning_rate),
             steps=steps, schedule=hold, clip=1.0, seed=seed,
         )  # fmt: skip
+        finish()
 
 
 class _Steps(Dataset[Any]):

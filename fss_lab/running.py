@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from filelock import Timeout
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
@@ -66,14 +67,16 @@ def one_device(accelerator: str, precision: str = "32-true") -> Fabric:
 def only_run_in(directory: Path, fabric: Fabric) -> Iterator[None]:
     """Within it no other run writes into `directory`. Raises RunError, in every process, where one does."""
     with ExitStack() as held:
-        free = True
+        problem = ""
         if fabric.is_global_zero:
             try:
                 held.enter_context(alone(directory, "run", patience=LETTING_GO))
-            except TimeoutError:
-                free = False
-        if not fabric.broadcast(free):
-            raise RunError(f"another run is at work in {directory}; wait for it to end, or choose another directory")
+            except Timeout:
+                problem = f"another run is at work in {directory}; wait for it to end, or choose another directory"
+            except OSError as error:
+                problem = f"{directory} cannot be used ({error}); check the path and the disk, or choose another one"
+        if problem := fabric.broadcast(problem):
+            raise RunError(problem)
         yield
 
 

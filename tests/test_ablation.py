@@ -70,7 +70,10 @@ def test_measures_of_the_toy_are_those_of_its_trace() -> None:
     masses = background_attention({"on": model, "off": model.variant(calibration="off")}, episodes, batch_size=2)
     assert masses["on"].shape == (3, len(model.sam2.model.memory_attention.layers), 2, 2)
     assert (masses["on"] > 0).all() and (masses["on"] < 1).all()
-    assert (masses["on"][..., 1] < masses["on"][..., 0]).all()  # cells clear of the object are some of all
+    layer, covered = model.segment(episodes[2], trace=True).trace.layers[1], truth.reshape(1, -1)
+    for kind, background in enumerate((1 - covered, (covered == 0).float())):
+        expected = background_mass(layer.attention[..., layer.columns.query], covered, background)
+        assert masses["on"][2, 1, 1, kind] == pytest.approx(float(expected), abs=1e-4)
     np.testing.assert_array_equal(masses["off"][:, :, 0], masses["off"][:, :, 1])  # no bias
     np.testing.assert_allclose(masses["on"][:, 0, 0], masses["off"][:, 0, 0], rtol=1e-4)  # the same up to the bias
     with pytest.raises(ValueError, match="this needs a pseudo memory"):

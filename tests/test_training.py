@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -61,6 +62,19 @@ def test_a_second_run_into_the_same_directory_is_refused(tmp_path, monkeypatch) 
     with alone(tmp_path, "run"), refused:
         train(QUICK, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".locks"]
+
+
+def test_every_process_learns_that_the_directory_is_not_free(tmp_path) -> None:
+    """With a directory that cannot be one, and in a process that only hears of it."""
+    (tmp_path / "file").write_text("")
+    first = SimpleNamespace(is_global_zero=True, broadcast=lambda problem: problem)
+    refused = pytest.raises(RunError, match=r"file cannot be used \(.*\); check the path")
+    with refused, running.only_run_in(tmp_path / "file", first):
+        pytest.fail("entered")
+    second = SimpleNamespace(is_global_zero=False, broadcast=lambda problem: "another run is at work")
+    with pytest.raises(RunError, match="another run is at work"), running.only_run_in(tmp_path, second):
+        pytest.fail("entered")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_weights_are_those_of_the_best_step(finished) -> None:

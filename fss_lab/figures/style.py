@@ -60,13 +60,16 @@ class Picture(Figure):
         layout = ConstrainedLayoutEngine(w_pad=gap, h_pad=0.07, compress=True)
         super().__init__(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
         self.alt = alt
+        self._drawn: tuple[str, bytes] | None = None  # alternative text and PNG of the last time
         self.suptitle(title, fontsize=TITLE, fontweight="bold", color=INK)
 
     def png(self) -> bytes:
         """The picture as the bytes of a PNG file; its description is the alternative text.
 
-        In 256 colours (see `_flatten`), a quarter of the size.
+        In 256 colours (see `_flatten`), a quarter of the size. Drawn again only if something has changed.
         """
+        if self._drawn is not None and self._drawn[0] == self.alt and not self.stale:
+            return self._drawn[1]
         raw, file, notes = io.BytesIO(), io.BytesIO(), PngInfo()
         self.savefig(raw, format="png")
         maps = [
@@ -75,7 +78,9 @@ class Picture(Figure):
         flat = _flatten(Image.open(raw).convert("RGB"), list({cmap.name: cmap for cmap in maps}.values()))
         notes.add_itxt("Description", self.alt)
         flat.save(file, "png", optimize=True, pnginfo=notes)
-        return file.getvalue()
+        self._drawn = self.alt, file.getvalue()
+        self.stale = False  # saving has put its own colours back
+        return self._drawn[1]
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         """What Jupyter asks for: the PNG with its alternative text, which is also the plain-text form."""

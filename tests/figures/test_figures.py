@@ -230,6 +230,23 @@ def test_colour_maps_survive_the_palette():
         assert np.abs(found - np.array(shown.to_rgba(cell / 31, bytes=True)[:3])).max() <= 8
 
 
+def test_a_picture_is_drawn_again_only_after_a_change(monkeypatch):
+    picture = figures.Picture(3, 2, "Title")
+    axes = picture.subplots()
+    first = picture.png()
+    with monkeypatch.context() as patch:
+        patch.setattr(picture, "savefig", lambda *_, **__: pytest.fail("drawn again"))
+        assert picture.png() is first
+    shown = [first]
+    for change in (
+        lambda: axes.plot([0, 1]), lambda: axes.lines[0].set_color("red"), lambda: picture.suptitle("Another"),
+        lambda: setattr(picture, "alt", "words"),
+    ):  # fmt: skip
+        change()
+        shown.append(picture.png())
+    assert len(set(shown)) == 5
+
+
 def test_pyplot_is_left_alone():
     import matplotlib.pyplot as plt
 
