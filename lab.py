@@ -502,9 +502,8 @@ def run_quickstart(python: str, env: dict) -> int:
 
 
 def run_tests(python: str, env: dict, arguments: list) -> int:
-    cores = os.cpu_count() or 1
-    workers = min(2, cores) + 1  # one more than it keeps busy: many tests wait, for a browser or another process
-    env.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
+    workers = min(2, os.cpu_count() or 1)
+    env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     if not any(re.match(r"-n|--numprocesses|--pdb", argument) for argument in arguments):
         # a module stays with one worker, or each would start the module's JupyterLab and build its site
         arguments = ["-n", str(workers), "--dist", "loadscope"] + arguments

@@ -433,7 +433,7 @@ def test_test_hands_its_arguments_to_pytest(lab, jobs):
         "one or two",
         "tests/test_lab.py",
     ]
-    assert command[3] == "-n" and int(command[4]) <= 3
+    assert command[3] == "-n" and int(command[4]) <= 2
     assert folder == lab.ROOT and int(env["OMP_NUM_THREADS"]) >= 1
 
 
