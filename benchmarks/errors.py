@@ -8,7 +8,7 @@ prior that is right about the objects; and why IMR and SCMA's bias change so lit
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from fss_lab.episode import Episode, collate
 from fss_lab.figures.prediction import iou
 from fss_lab.method import FSSAM
 from fss_lab.method.prompts import min_max, resize
+from fss_lab.method.trace import Trace
 from fss_lab.models import load_model
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
@@ -51,6 +52,13 @@ class Case:
             pixels = torch.from_numpy(self.scene.instances == number)
             if pixels.sum() >= 200:
                 yield class_id == self.episode.class_id, pixels
+
+    def means(self, prior: Tensor) -> tuple[list[float], list[float]]:
+        """The mean of a prior (H, W) on each target, and on each other object."""
+        found: dict[bool, list[float]] = {True: [], False: []}
+        for wanted, pixels in self.objects():
+            found[wanted].append(float(prior[pixels].mean()))
+        return found[True], found[False]
 
 
 def pictograms(fold: int, count: int, seed: int) -> list[Case]:
@@ -114,12 +122,10 @@ def mean_iou(cases: list[Case], masks: Tensor) -> float:
 
 def at_own_threshold(case: Case, prior: Tensor) -> Tensor:
     """The prior stretched so that 0.5 lies halfway between the least likely target and the likeliest other object."""
-    means: dict[bool, list[float]] = {True: [], False: []}
-    for wanted, pixels in case.objects():
-        means[wanted].append(float(prior[0][pixels].mean()))
-    if not all(means.values()):
+    targets, others = case.means(prior[0])
+    if not targets or not others:
         return prior
-    middle = min(max((min(means[True]) + max(means[False])) / 2, 0.05), 0.95)
+    middle = min(max((min(targets) + max(others)) / 2, 0.05), 0.95)
     return torch.where(prior < middle, prior * 0.5 / middle, 0.5 + (prior - middle) * 0.5 / (1 - middle))
 
 
@@ -143,17 +149,9 @@ def print_telling_apart(sets: dict[str, tuple[list[Case], Tensor]]) -> None:
     print("scenes in which every target has a higher one than every other object; percent\n")
     print(f"| scenes | {' | '.join(map(str, THRESHOLDS))} | all in order |\n|---|{'---|' * (len(THRESHOLDS) + 1)}")
     for name, (cases, priors) in sets.items():
-        means: dict[bool, list[float]] = {True: [], False: []}
-        ordered = []
-        for case, prior in zip(cases, priors, strict=True):
-            own: dict[bool, list[float]] = {True: [], False: []}
-            for wanted, pixels in case.objects():
-                own[wanted].append(float(prior[pixels].mean()))
-            if own[True] and own[False]:
-                ordered.append(min(own[True]) > max(own[False]))
-            for wanted, values in own.items():
-                means[wanted] += values
-        found, wrong = (np.array(means[wanted]) for wanted in (True, False))
+        means = [case.means(prior) for case, prior in zip(cases, priors, strict=True)]
+        ordered = [min(targets) > max(others) for targets, others in means if targets and others]
+        found, wrong = (np.concatenate(each) for each in zip(*means, strict=True))
         cells = [f"{100 * np.mean(found > t):.0f} / {100 * np.mean(wrong > t):.0f}" for t in THRESHOLDS]
         print(f"| {name} | {' | '.join(cells)} | {100 * np.mean(ordered):.0f} |")
 
@@ -189,27 +187,38 @@ def print_made_up_priors(model: FSSAM, cases: list[Case]) -> None:
 
 
 @torch.inference_mode()
-def print_refinement(models: dict[int, FSSAM], cases: dict[int, list[Case]]) -> None:
-    """What IMR does to the prior at the memory grid."""
-    found: dict[str, list[Tensor]] = {}
+def traced(models: dict[int, FSSAM], cases: dict[int, list[Case]]) -> Iterator[tuple[list[Case], Trace]]:
+    """The cases in batches, each with the trace of FSSAM on it."""
     for fold, own in cases.items():
         for start in range(0, len(own), 8):
             part = own[start : start + 8]
             encoded = models[fold].encode(collate([case.episode for case in part]))
             trace = models[fold].predict(encoded, trace=True).trace
-            assert trace is not None and trace.pseudo_prior is not None
-            height, width = trace.support_masks_refine.shape[-2:]
-            areas = [torch.stack([case.area(name).float() for case in part])[:, None] for name in AREAS]
-            target, *rest = (F.adaptive_avg_pool2d(area, (height, width)) for area in areas)
-            truth = resize(areas[0], (height, width))
-            rounds = {f"after round {number}": done.prior for number, done in enumerate(trace.rounds, start=1)}
-            priors = {"before refinement": resize(trace.pseudo_prior, (height, width)), **rounds, "true mask": truth}
-            for name, prior in priors.items():
-                values = [soft_iou(prior, target), soft_iou(prior, truth)]
-                for cells in (target, *rest):
-                    inside = (cells > 0.9).float()  # no cell: not a number, left out below
-                    values.append((prior * inside).sum((-2, -1)) / inside.sum((-2, -1)))
-                found.setdefault(name, []).append(torch.cat(values, dim=1))
+            assert trace is not None
+            yield part, trace
+
+
+def areas(part: list[Case], which: str) -> Tensor:
+    """An area of each case, (B, 1, H, W) in {0, 1}."""
+    return torch.stack([case.area(which).float() for case in part])[:, None]
+
+
+def print_refinement(batches: Iterable[tuple[list[Case], Trace]]) -> None:
+    """What IMR does to the prior at the memory grid."""
+    found: dict[str, list[Tensor]] = {}
+    for part, trace in batches:
+        assert trace.pseudo_prior is not None
+        height, width = trace.support_masks_refine.shape[-2:]
+        cells = {name: F.adaptive_avg_pool2d(areas(part, name), (height, width)) for name in AREAS}
+        truth = resize(areas(part, "target"), (height, width))
+        rounds = {f"after round {number}": done.prior for number, done in enumerate(trace.rounds, start=1)}
+        priors = {"before refinement": resize(trace.pseudo_prior, (height, width)), **rounds, "true mask": truth}
+        for name, prior in priors.items():
+            values = [soft_iou(prior, cells["target"]), soft_iou(prior, truth)]
+            for share in cells.values():
+                inside = (share > 0.9).float()  # no cell: not a number, left out below
+                values.append((prior * inside).sum((-2, -1)) / inside.sum((-2, -1)))
+            found.setdefault(name, []).append(torch.cat(values, dim=1))
     print(
         "\nThe prior at the memory grid: soft IoU with the share of each cell that the target covers, and with the true"
     )
@@ -219,32 +228,28 @@ def print_refinement(models: dict[int, FSSAM], cases: dict[int, list[Case]]) -> 
         print(f"| {name} | {' | '.join(f'{x:.2f}' for x in torch.cat(parts).nanmean(0).tolist())} |")
 
 
-@torch.inference_mode()
-def print_unbiased(models: dict[int, FSSAM], cases: dict[int, list[Case]]) -> None:
+def print_unbiased(batches: Iterable[tuple[list[Case], Trace]]) -> None:
     """Where SCMA's bias, 10 min(0, a + c - 1), could act, and why it does not."""
-    layers = len(next(iter(models.values())).sam2.model.memory_attention.layers)
-    sums = torch.zeros(layers, 4, dtype=torch.float64)
-    for fold, own in cases.items():
-        for start in range(0, len(own), 8):
-            encoded = models[fold].encode(collate([case.episode for case in own[start : start + 8]]))
-            trace = models[fold].predict(encoded, trace=True).trace
-            assert trace is not None and encoded.query_masks is not None
-            height, width = trace.support_masks_attention.shape[-2:]
-            covered = F.adaptive_avg_pool2d(encoded.query_masks, (height, width)).flatten(1)
-            pairs = covered[:, None, :, None] * (covered == 0)[:, None, None]  # B, 1, N, N: object -> clear of it
-            pairs = pairs / covered.sum(1)[:, None, None, None]  # every episode counts alike, as in the ablation
-            for row, layer in zip(sums, trace.layers, strict=True):
-                assert layer.calibration is not None
-                columns = layer.columns.query
-                weight = layer.attention_before[..., columns] * pairs
-                confidence = min_max(layer.logits[..., columns], dim=(-1,))
-                term = layer.calibration.flatten(-2).unsqueeze(-2).expand_as(confidence)
-                unbiased = (layer.bias[..., columns] == 0).float()
-                row += torch.stack([(weight * x).sum() for x in (torch.ones_like(weight), unbiased, confidence, term)])
+    sums: dict[int, Tensor] = {}
+    for part, trace in batches:
+        height, width = trace.support_masks_attention.shape[-2:]
+        covered = F.adaptive_avg_pool2d(areas(part, "target"), (height, width)).flatten(1)
+        pairs = covered[:, None, :, None] * (covered == 0)[:, None, None]  # B, 1, N, N: object -> clear of it
+        pairs = pairs / covered.sum(1)[:, None, None, None]  # every episode counts alike, as in the ablation
+        for number, layer in enumerate(trace.layers, start=1):
+            assert layer.calibration is not None
+            columns = layer.columns.query
+            weight = layer.attention_before[..., columns] * pairs
+            confidence = min_max(layer.logits[..., columns], dim=(-1,))
+            term = layer.calibration.flatten(-2).unsqueeze(-2).expand_as(confidence)
+            unbiased = (layer.bias[..., columns] == 0).float()
+            found = torch.stack([(weight * x).sum().double() for x in (1, unbiased, confidence, term)])
+            sums[number] = sums.get(number, 0) + found
     print("\nOf the attention on background clear of the object: percent on keys without bias; the means of a and c\n")
     print("| layer | without bias | a | c |\n|---|---|---|---|")
-    for number, (total, unbiased, confidence, term) in enumerate(sums.tolist(), start=1):
-        print(f"| {number} | {100 * unbiased / total:.0f} | {confidence / total:.2f} | {term / total:.2f} |")
+    for number, found in sums.items():
+        _, unbiased, confidence, term = found / found[0]
+        print(f"| {number} | {100 * unbiased:.0f} | {confidence:.2f} | {term:.2f} |")
 
 
 def main() -> None:
@@ -274,8 +279,8 @@ def main() -> None:
     print_telling_apart(sets)
     print_mended_priors(models, cases)
     print_made_up_priors(models[first], cases[first])
-    print_refinement(models, cases)
-    print_unbiased(models, cases)
+    print_refinement(traced(models, cases))
+    print_unbiased(traced(models, cases))  # again: all traces at once would take gigabytes
 
 
 if __name__ == "__main__":
