@@ -246,7 +246,7 @@ def throughput(
     flops = count_flops(encoders)
     if compiled:
         model.sam2.model.image_encoder.compile()
-        model.features.compile()
+        getattr(model.features, "model", model.features).compile()  # what the floor times, too
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
 

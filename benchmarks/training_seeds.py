@@ -16,13 +16,12 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 
-from fss_lab.evaluation import FULL, Scores, load_weights, table, toy_episodes, toy_variants
+from fss_lab.evaluation import FULL, STEPS, Scores, load_weights, table, toy_episodes, toy_variants
 from fss_lab.evaluation_runs import Settings, grid_jobs, run
 from fss_lab.method import FSSAM
 from fss_lab.metrics import paired_bootstrap
 from fss_lab.results import about, by_shots
 
-STEPS = ("support memory, fine-tuned", "PPG", "PPG + IMR", FULL)
 SHIPPED = "321"  # the seed of the shipped weights
 
 

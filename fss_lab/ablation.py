@@ -1,4 +1,4 @@
-"""Ablations on Pictograms: what each part of FSSAM adds, and whether IMR and SCMA do what the paper says of them.
+"""Ablations: what each part of FSSAM adds, and whether IMR and SCMA do what the paper says of them.
 
 Each function takes models and episodes and can be called from a notebook; `ablate` does all of it for many folds,
 shots and seeds, and writes the tables.
@@ -134,11 +134,6 @@ class Measurement:
     change: dict[str, dict[str, list[Interval]]]
 
 
-def measure(pairs: Sequence[tuple[FSSAM, Episodes]], rounds: int = ROUNDS, progress: bool = False) -> Measurement:
-    """`prior_soft_iou` and `background_attention` of one or more models, each on its own episodes, pooled."""
-    return summarise([measure_each(model, episodes, rounds, progress=progress) for model, episodes in pairs])
-
-
 def measure_each(
     model: FSSAM,
     episodes: Episodes,
@@ -147,8 +142,8 @@ def measure_each(
     cache: FeatureCache | None = None,
     progress: bool = False,
 ) -> dict[str, np.ndarray]:
-    """The same before pooling, by variant: "v1" and "v2" (N, rounds + 1), modes of SCMA (N, layers + 1, 2), last layer:
-    mean, then the two meanings of background."""
+    """`prior_soft_iou` and `background_attention` of every variant of a model, by name: "v1" and "v2" (N, rounds + 1),
+    modes of SCMA (N, layers + 1, 2); the last of the layers is their mean, then come the two meanings of background."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*KINDS, BEFORE, *MODES)}
     for encoded in _encoded(model, episodes, batch_size, progress, cache):
         for kind in KINDS:
@@ -198,7 +193,7 @@ def ablate(
 ) -> str:
     """Run jobs whose models are those of `suite`, measure, and write all into `directory`; goes on with what is there.
 
-    measured: episodes of each job for `measure`, from the first on; None: all, 0: none. It runs in this process,
+    measured: episodes of each job for `measure_each`, from the first on; None: all, 0: none. It runs in this process,
     computes as `settings` say, and goes on job by job.
     Files: results.{json,csv,md,png}; ablation.{json,md}, the tables by group with paired differences; with
     measurements, prior_K_shot.png and attention_K_shot.png. Returns the text of ablation.md. Raises as `run`, and
@@ -277,7 +272,7 @@ def _measured_job(
     facts = {**result.facts, "background": list(BACKGROUND)}
     if not path.exists():
         with settings.computing():
-            model, part = job.models()[FULL].to(settings.device), Part(episodes, range(number))
+            model, part = settings.prepared(job.models()[FULL]).to(settings.device), Part(episodes, range(number))
             found = measure_each(model, part, batch_size=settings.batch_size, cache=settings.cache(), progress=progress)
         arrays = {name: values.tolist() for name, values in found.items()}
         write_atomically(path, json.dumps({"facts": facts, "arrays": arrays}).encode())

@@ -131,7 +131,7 @@ def load_authors_checkpoint(
         source = fetch("dinov2-base") if features_checkpoint is None else features_checkpoint
         features = Dinov2Features.load(source)
     note_origin(sam2, name, path)
-    note_origin(features, "dinov2", source)
+    note_origin(features, "dinov2-base", source)
     model = FSSAM(sam2, features, **options)
     layers = len(features.model.encoder.layer)
     report = AuthorsReport(

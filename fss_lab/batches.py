@@ -70,7 +70,10 @@ class EpisodeBatches:
             collate_fn=_collate,
             worker_init_fn=ignore_signals,
         )
-        return iter(loader)
+        for part in loader:
+            if isinstance(part, RunError):
+                raise part
+            yield part
 
     def _number(self, place: int) -> int:
         turn, place = divmod(place, len(self.data))
@@ -81,24 +84,29 @@ class EpisodeBatches:
         return int(self._order[1][place])
 
 
-class _Numbered(Dataset[tuple[int, Episode]]):
-    """The data set, with an error that says which episode failed."""
+class _Numbered(Dataset[tuple[int, Episode | RunError]]):
+    """The data set, with an error that says which episode failed: given, for raised in a worker it becomes long."""
 
     def __init__(self, data: Episodes) -> None:
         self.data = data
 
-    def __getitem__(self, number: int) -> tuple[int, Episode]:
+    def __getitem__(self, number: int) -> tuple[int, Episode | RunError]:
         try:
             return number, self.data[number]
-        except Exception as error:  # whatever a data set may raise; the cause is kept
-            raise RunError(
+        except Exception as error:  # whatever a data set may raise
+            return number, RunError(
                 f"episode {number} could not be made: {type(error).__name__}: {error}. The last checkpoint is intact: "
                 "repair the data and start the run again to continue it"
-            ) from error
+            )
 
 
-def _collate(parts: list[tuple[int, Episode]]) -> Numbered:
-    return [number for number, _ in parts], collate([episode for _, episode in parts])
+def _collate(parts: list[tuple[int, Episode | RunError]]) -> Numbered | RunError:
+    numbers, episodes = [number for number, _ in parts], []
+    for _, episode in parts:
+        if isinstance(episode, RunError):
+            return episode
+        episodes.append(episode)
+    return numbers, collate(episodes)
 
 
 def ignore_signals(worker: int) -> None:

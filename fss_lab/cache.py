@@ -6,8 +6,8 @@ version of PyTorch. Change any of these and the entry is not found. So numbers a
 
 That also needs outputs that do not depend on the images encoded beside. On a CPU they do in the last bits (matrix
 products and convolutions are blocked by the size of the batch), therefore `FSSAM` encodes image by image there, with
-and without a cache; that costs no time. On a GPU it encodes whole batches, which is much faster; set `model.chunk = 1`
-there if the last bit matters.
+and without a cache; that costs no time. On a GPU it encodes whole batches, which is much faster, but with a cache image
+by image, so that what a cache holds never changes a number; set `model.chunk = 1` for the same numbers without one.
 
 In evaluation a cache pays whenever images come back: 1,000 episodes of fold 0 of PASCAL-5i show 364 images 2,000
 times. In training it pays only if images come back unchanged: with augmentation off (`augment=False`), or with a fixed

@@ -37,7 +37,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _pretrain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["sam2", "features"], help="which of the two toy backbones")
     parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
-    parser.add_argument("--steps", type=_positive, help="optimiser steps (default: those of the shipped weights)")
+    parser.add_argument("--steps", type=_positive, help="optimiser steps (default: 3000 for sam2, 6200 for features)")
     parser.add_argument("--seed", type=_seed, default=0, help="chooses the data and the first weights (default 0)")
     parser.add_argument(
         "--accelerator", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CUDA where there is one (default)"
@@ -130,15 +130,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     report = arguments.output if arguments.output is not None and arguments.output.suffix == ".md" else None
     directory = None if report else arguments.output
+    wrong = arguments.protocol or arguments.weights or arguments.shots != [1] or arguments.dataset != "pictograms"
+    if arguments.identity and wrong:
+        raise SystemExit(
+            "fss-lab evaluate: error: --identity goes without --protocol, --weights, --shots and --dataset"
+        )
     chosen = _run_settings(arguments, directory)
     if arguments.shard and directory is None:
         raise SystemExit("fss-lab evaluate: error: --shard needs a directory as --output, which all parts share")
     title, steps = "Evaluation", STEPS
     if arguments.identity:
-        if arguments.protocol or arguments.weights or arguments.shots != [1] or arguments.dataset != "pictograms":
-            raise SystemExit(
-                "fss-lab evaluate: error: --identity goes without --protocol, --weights, --shots and --dataset"
-            )
         title, steps = "Same or another identity in memory", ()
         jobs = identity_jobs(arguments.folds, chosen["seeds"], arguments.episodes)
     else:
@@ -182,6 +183,10 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_positive, default=1, help="processes (default 1); the result is the same")
     parser.add_argument("--threads", type=_positive, default=1, help="threads of each process (default 1)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
+    parser.add_argument(
+        "--precision", choices=["float32", "bfloat16"],
+        help="of the frozen encoders (default: the model's own, float32)",
+    )  # fmt: skip
     parser.add_argument("--batch-size", type=_positive, default=8, help="episodes at a time (default 8)")
     parser.add_argument(
         "--cache", type=int, default=0, metavar="MB",
@@ -228,6 +233,7 @@ def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict
             device=arguments.device,
             cache_bytes=arguments.cache * 10**6,
             cache_directory=arguments.cache_directory,
+            precision=arguments.precision,
         ),
     }
 

@@ -175,12 +175,24 @@ def load_weights(path: str | Path, fold: int, **options: Any) -> FSSAM:
             f"{path} was trained on fold {facts['fold']}, so it has seen the novel classes of fold {fold}; choose "
             f'--folds {facts["fold"]}, or give one file for each fold with "{{fold}}" in the path'
         )
-    chosen = {field.name: run[field.name] for field in fields(Options) if field.name in run} | options
-    model = load_model("toy", fold=fold, weights=run.get("weights", "pretrained")).variant(**chosen)
+    model = load_model("toy", fold=fold, weights=run.get("weights", "pretrained")).variant(**options_of(run) | options)
+    return put_weights(model, trained, run, path)
+
+
+def options_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The `Options` among the settings of a training run."""
+    return {field.name: run[field.name] for field in fields(Options) if field.name in run}
+
+
+def put_weights(model: FSSAM, trained: Mapping[str, Tensor], run: Mapping[str, Any], path: Path) -> FSSAM:
+    """Load what a training run wrote into its SAM 2; what it did not train stays. run: its settings; path: its file.
+
+    Raises CheckpointError for weights that the model lacks, RunError if the run had other frozen networks.
+    """
     own = model.sam2.model.state_dict()
     unknown = sorted(set(trained) - set(own))
     if unknown:
-        raise CheckpointError(f"{path} holds weights the toy SAM 2 does not have: {', '.join(unknown[:5])}")
+        raise CheckpointError(f"{path} holds weights that this SAM 2 does not have: {', '.join(unknown[:5])}")
     load_into(model.sam2.model, own | trained, source=path)
     check_frozen(run, model, trained, path)
     return model

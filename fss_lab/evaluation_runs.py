@@ -39,6 +39,8 @@ from fss_lab.evaluation import (
 from fss_lab.frozen import origins
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
+from fss_lab.running import out_of_memory
+from fss_lab.runs import RunError
 
 Facts = dict[str, Any]
 Batches = dict[int, dict[str, list[list[int]]]]  # by batch and model: the rows of SegmentationScore.counts
@@ -93,7 +95,8 @@ class Settings:
     """How a run computes. batch_size and threads (per process) can change the rounding and are part of the result.
 
     device: of the models. save_every: batches between two writes. cache_bytes: memory of each process for frozen
-    features of images seen before, 0 for none; cache_directory: where the processes share them on disk.
+    features of images seen before, 0 for none; cache_directory: where the processes share them on disk. precision: of
+    the frozen encoders, see `FSSAM`; None: as the models have it.
     Raises ValueError for numbers below 1 (cache_bytes: below 0), and for a device that torch does not know or lacks.
     """
 
@@ -103,16 +106,27 @@ class Settings:
     save_every: int = 5
     cache_bytes: int = 0
     cache_directory: Path | None = None
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.threads, self.save_every) < 1 or self.cache_bytes < 0:
-            raise ValueError(f"batch_size, threads and save_every must be at least 1, got {self}")
+            raise ValueError(f"batch_size, threads and save_every must be at least 1, cache_bytes 0, got {self}")
         try:
             kind = torch.device(self.device).type
         except RuntimeError as error:
             raise ValueError(f"there is no device {self.device!r}; expected cpu, cuda, cuda:1, ...") from error
-        if kind == "cuda" and not torch.cuda.is_available():
-            raise ValueError('torch finds no CUDA device here; choose device "cpu", or see `fss-lab doctor`')
+        if kind == "cuda" and (torch.device(self.device).index or 0) >= torch.cuda.device_count():
+            raise ValueError(
+                f"torch finds {torch.cuda.device_count()} CUDA devices here, and no {self.device}; choose device "
+                '"cpu", or see `fss-lab doctor`'
+            )
+
+    def prepared(self, model: FSSAM) -> FSSAM:
+        """The same networks with encoders of this precision."""
+        if self.precision is not None:
+            model = model.variant()
+            model.precision = self.precision
+        return model
 
     def cache(self) -> FeatureCache | None:
         """A new cache of this size, or None."""
@@ -212,8 +226,7 @@ def facts(job: Job, settings: Settings) -> Facts:
         if key not in weights:
             weights[key] = weights_digest(model)
         described[name] = {"weights": weights[key], **asdict(model.options)}
-    computed = asdict(settings)
-    first = next(iter(models.values()))
+    first = settings.prepared(next(iter(models.values())))
     precision = str(first.sam2.mean.dtype).removeprefix("torch.")
     if first.precision != precision:
         precision += f", encoders {first.precision}"
@@ -226,7 +239,9 @@ def facts(job: Job, settings: Settings) -> Facts:
         "pixels": _pixels(episodes),
         "models": described,
         "networks": origins(first),
-        **{key: computed[key] for key in ("batch_size", "threads", "device")},
+        "batch_size": settings.batch_size,
+        "threads": settings.threads,
+        "device": torch.device(settings.device).type,  # the card's name is in "machine"
         "precision": precision,
         "chunk": first.chunk,
         "machine": machine,
@@ -259,7 +274,7 @@ def _work(plan: _Plan, part: int, parts: int, progress: bool = False) -> None:
     """Do part `part` of `parts` of every job, but for the batches that were done before."""
     settings = plan.settings
     cache = settings.cache()
-    with settings.computing():
+    with settings.computing(), _explained():
         for job in plan.jobs:
             own = plan.facts[job.name]
             mine = range(part - 1, _batches(own["episodes"], settings), parts)
@@ -267,6 +282,21 @@ def _work(plan: _Plan, part: int, parts: int, progress: bool = False) -> None:
             if todo:
                 path = plan.directory / "counts" / f"{job.name}.shard{part}of{parts}.json"
                 _work_on(job, path, settings, own, todo, cache, progress)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do when memory is full, as RunError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise RunError(
+            "there is not enough memory: lower batch_size, the cache or the number of workers. What was finished is "
+            f"kept if the run has a directory: start it again to go on, or with another batch_size in another "
+            f"directory. ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _work_on(
@@ -279,7 +309,7 @@ def _work_on(
     progress: bool,
 ) -> None:
     episodes = job.episodes()
-    models = {name: model.to(settings.device) for name, model in job.models().items()}
+    models = {name: settings.prepared(model).to(settings.device) for name, model in job.models().items()}
     new = _read_file(path)["batches"] if path.exists() else {}
     with tqdm(total=len(todo), desc=job.name, unit="batch", disable=None if progress else True) as bar:
         for batch in todo:
@@ -311,7 +341,7 @@ def _spawn(plan: _Plan, workers: int, progress: bool) -> None:
                 process.terminate()
     failed = [f"{i} (exit code {p.exitcode})" for i, p in enumerate(processes, 1) if p.exitcode]
     if failed:
-        raise RuntimeError(
+        raise RunError(
             f"of {workers} worker processes these failed: {', '.join(failed)}; their message is above, a negative code "
             "is the signal that ended them (-9: often too little memory, use fewer workers). What was finished is kept "
             "if the run has a directory: start it again to go on"

@@ -44,11 +44,13 @@ def frozen_networks(model: FSSAM, trained: Collection[str]) -> Frozen:
     """What "sam2" and "features" hold besides the parameters `trained` (names of the SAM 2 state dict), and whence.
 
     DINOv2's position grid does not count: it is resized after loading, which rounds in its own way on every machine.
+    Neither do the names of the features' tensors, which differ between versions of `transformers`.
     """
     features = {} if model.features is None else model.features.state_dict()
+    kept = [tensor for name, tensor in features.items() if not name.endswith("position_embeddings")]
     states = {
         "sam2": {name: tensor for name, tensor in model.sam2.model.state_dict().items() if name not in trained},
-        "features": {name: tensor for name, tensor in features.items() if not name.endswith("position_embeddings")},
+        "features": {hash_tensors("", {"": tensor}): tensor for tensor in kept},
     }
     told = origins(model)
     return {

@@ -54,8 +54,8 @@ PUBLISHED = {
     "dinov2-large": _dinov2("large", "l"),
     "dinov2-giant": _dinov2("giant", "g"),
 }
-"""All weights that `fetch` knows. Every revision is still "main": no commit hash could be checked where this table was
-written. To pin one, name it in the call ("sam2-small@<commit>") or put it here as the last argument."""
+"""All weights that `fetch` knows. Every revision is "main". To pin one, name it in the call ("sam2-small@<commit>") or
+put it here as the last argument."""
 
 
 def fetch(name: str, revision: str | None = None) -> Path:

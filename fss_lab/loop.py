@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.fabric import Fabric
@@ -74,10 +74,8 @@ def run_loop(
     *,
     facts: Mapping[str, Any],
     steps: int,
-    learning_rate: float = 0.0,
-    optimiser: torch.optim.Optimizer | None = None,
+    optimiser: torch.optim.Optimizer,
     schedule: Schedule = poly,
-    weight_decay: float = 0.0,
     clip: float = math.inf,
     seed: int = 0,
     accumulate: int = 1,
@@ -91,9 +89,9 @@ def run_loop(
 
     compute_losses: batch -> losses. state: the tensors that learn, by name, as they lie in the model on
     `fabric.device`; they are saved and restored. batches: first step -> `accumulate` batches for every step. facts: a
-    description of the run, for `run.yaml` and the checkpoints. optimiser: default AdamW with `learning_rate` and
-    `weight_decay`; `schedule` gives the factor on its rates. validate: the scores of the current weights, the first
-    decides which are best; before step 0, every `validate_every` steps and at the end.
+    description of the run, for `run.yaml` and the checkpoints. schedule: gives the factor on the optimiser's rates.
+    validate: the scores of the current weights, the first decides which are best; before step 0, every `validate_every`
+    steps and at the end.
 
     A step's data and dropout depend on nothing but (seed, step, process), so a run that is started again in the same
     `directory` goes on from `last.pt` as if nothing had happened: bit for bit with as many threads, the same torch
@@ -107,7 +105,6 @@ def run_loop(
     read or written.
     """
     parameters = list(parameters)
-    optimiser = optimiser or torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay)
     rates = [group["lr"] for group in optimiser.param_groups]
     progress = _resume(fabric, directory, facts, state, optimiser)
 
@@ -121,11 +118,14 @@ def run_loop(
         fabric.barrier()
 
     main = fabric.is_global_zero
-    log = RunLog(directory, progress.step, progress.validated, tensorboard=tensorboard) if main else None
     source = (part for part in batches(progress.step))  # a generator: once closed, it lets go of the loader's workers
     bar = tqdm(total=steps, initial=progress.step, unit="step", disable=None if main else True)  # None: on a terminal
     # Explained twice: torch may tell of a dead worker just while the inner one begins to look at another error.
-    with StopRequest() as stop, bar, log or nullcontext(), explained_failures(), explained_failures(), closing(source):
+    with StopRequest() as stop, bar, explained_failures(), explained_failures(), ExitStack() as opened:
+        opened.enter_context(closing(source))
+        log = None
+        if main:
+            log = opened.enter_context(RunLog(directory, progress.step, progress.validated, tensorboard=tensorboard))
         while True:
             step = progress.step
             due = validate_every and (step % validate_every == 0 or step == steps)
@@ -233,7 +233,7 @@ def _stop_not_finite(
     seed: int,
     step: int,
     row: dict[str, float],
-) -> None:
+) -> NoReturn:
     """Write down what this process did in the step, for `fss_lab.training.replay`, and raise FloatingPointError."""
     rank = fabric.global_rank
     saved = [
@@ -253,6 +253,8 @@ def _stop_not_finite(
     use = "reproduces the step (`fss-lab train --replay`)"
     if any(part["batch"] is None for part in saved):
         use = "holds the weights and the seeds of the step"
+    if fabric.world_size > 1:
+        use += ", as this process computed it; every process has written such a file, so look at each"
     raise FloatingPointError(
         f"the {what} of step {step} is {row[what]} (episodes {', '.join(map(str, everyone.flatten().tolist()))}). The "
         f"weights and {directory / 'last.pt'} are as before; {path} {use}. "

@@ -77,14 +77,6 @@ class SegmentationScore:
         )
         self._rows.append([class_id, *counted.sum(dim=(1, 2)).tolist()])
 
-    def merge(self, other: SegmentationScore) -> SegmentationScore:
-        """The score of both runs' episodes, this one's first. Raises ValueError for different classes."""
-        if self.class_ids != other.class_ids:
-            raise ValueError(
-                f"scores of different classes cannot be merged: {list(self.class_ids)} and {list(other.class_ids)}"
-            )
-        return SegmentationScore(self.class_ids, np.concatenate([self.counts, other.counts]))
-
     @property
     def counts(self) -> np.ndarray:
         """(N, 5) int64, one row per episode in the order of the updates; the columns are `COUNTS`."""
@@ -124,7 +116,7 @@ class SegmentationScore:
 def merge_scores(scores: Iterable[SegmentationScore]) -> SegmentationScore:
     """The score of all episodes together, e.g. of several folds or seeds, in order.
 
-    Its classes are those of any of the scores; as every fold has five, the mIoU of all folds is the mean of theirs.
+    Its classes are those of any of the scores; where all have as many, its mIoU is the mean of theirs.
     Raises ValueError for no scores.
     """
     parts = list(scores)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from fss_lab.backbones.sam2 import Sam2Backbone
+from fss_lab.backbones.sam2 import Memory, Sam2Backbone
 from fss_lab.backbones.toy import FEATURE_INPUT, IMAGE_SIZE, FeaturePyramid, ToyFeatures, build_toy_sam2, pack
 from fss_lab.batches import ignore_signals
 from fss_lab.checkpoints import save_safetensors
@@ -27,6 +27,7 @@ from fss_lab.method.prompts import cosine_map, discriminative_prior, min_max, pr
 from fss_lab.optimisers import MuonAdamW, require_muon
 from fss_lab.running import one_device, only_run_in
 
+GUESS_SIZE = 32  # cells along each side of a damaged mask, as of a prior
 SHAPE_SIZE = 16  # cells along each side of the silhouettes that the features learn to tell
 T = TypeVar("T")
 
@@ -37,18 +38,20 @@ def hold(step: int, steps: int) -> float:
 
 
 def pretrain_sam2(
-    directory: Path, *, steps: int = 1450, clips: int = 8, seed: int = 0, accelerator: str = "auto"
+    directory: Path, *, steps: int = 3000, clips: int = 8, seed: int = 0, accelerator: str = "auto"
 ) -> Sam2Backbone:
-    """Train SAM 2 in miniature on its own task: shown an object in one frame, segment the same one in another.
+    """Train SAM 2 in miniature on its own tasks: shown an object in one frame, segment the same one in another; and
+    given a damaged mask of it in the frame itself, mend that.
 
-    Each step renders `clips` clips of two frames; in every clip two objects are followed in both directions.
+    Each step renders `clips` clips of two frames; in every clip two objects are followed in both directions, in half of
+    these tasks with a damaged mask, instead of the other frame or beside it (`damage`).
     accelerator: cpu, cuda, or auto for CUDA where there is one. Raises RunError without `torch.optim.Muon`, and as
     `run_loop`.
     """
     require_muon()
     torch.manual_seed(seed)
     backbone = build_toy_sam2().train()
-    corpus = RandomScenes(classes=1000, size=IMAGE_SIZE)
+    corpus = RandomScenes(classes=4000, size=IMAGE_SIZE)
     matrices = (m.weight for m in backbone.modules() if isinstance(m, nn.Linear | nn.Conv2d))
     hidden = [weight for weight in matrices if weight.shape[1] > 3]  # not of the image, nor of one channel each
     _run(
@@ -71,26 +74,45 @@ def sam2_losses(backbone: Sam2Backbone, pairs: list[list[Scene]]) -> Losses:
     frames = [first for first, _ in pairs] + [second for _, second in pairs]
     device = next(backbone.parameters()).device
     images = torch.from_numpy(np.stack([scene.image for scene in frames])).permute(0, 3, 1, 2).to(device)
-    with torch.autocast(device.type, torch.bfloat16):
-        features = backbone.encode(images)
-    features = features.to(torch.float32)
     # Four tasks a clip: objects 1 and 2, first frame to second and back.
     one, two = torch.arange(clips), torch.arange(clips) + clips
     source, target = torch.cat([one, one, two, two]), torch.cat([two, two, one, one])
     objects = torch.tensor([1, 2, 1, 2]).repeat_interleave(clips)
     instances = torch.from_numpy(np.stack([scene.instances for scene in frames])).long()
-    # In the last of every 16 tasks the memory is of another clip: the object is not there.
-    absent = torch.arange(len(source)) % 16 == 15
+    # In one of every 16 tasks the memory is of another clip: the object is not there.
+    tasks = torch.arange(len(source))
+    absent = tasks % 16 == 13
     source = torch.where(absent, (source + 1) % clips + source // clips * clips, source)
     shown = (instances[source] == objects[:, None, None]).float()[:, None].to(device)
     wanted = (instances[target] == objects[:, None, None]).float()[:, None].to(device)
     known = (instances[target] != IGNORE).float()[:, None].to(device)
+    others = (known - wanted) * (instances[target] > 0).float()[:, None].to(device)
+    damaged = damage(wanted, others)
+    # What is remembered: the other frame, in half of the tasks; the frame itself with a damaged mask; or both.
+    kinds = [tasks[tasks % 4 < 2], tasks[tasks % 4 == 2], tasks[tasks % 4 == 3]]
+    followed, mended, both = (kind.to(device) for kind in kinds)
     absent, source, target = absent.to(device), source.to(device), target.to(device)
 
-    memory = backbone.remember(features[source], shown)
-    tokens = backbone.memory_tokens([(memory.memory, memory.position)], [memory.pointer])
-    query = features[target]
-    decoded = backbone.decode(backbone.attend(query, tokens), query)
+    def before(chosen: Tensor) -> Memory:
+        return backbone.remember(features[source[chosen]], shown[chosen])
+
+    def guess(chosen: Tensor) -> Memory:
+        return backbone.remember(features[target[chosen]], damaged[chosen])
+
+    def attend(chosen: Tensor, *memories: Memory) -> Tensor:
+        tokens = backbone.memory_tokens([(m.memory, m.position) for m in memories], [m.pointer for m in memories])
+        return backbone.attend(features[target[chosen]], tokens)
+
+    with torch.autocast(device.type, torch.bfloat16):
+        features = backbone.encode(images)
+        attended = [
+            attend(followed, before(followed)),
+            attend(mended, guess(mended)),
+            attend(both, before(both), guess(both)),
+        ]
+        order = torch.cat([followed, mended, both]).argsort()
+        query = features[target]
+        decoded = backbone.decode(torch.cat(attended)[order], query)
 
     size = decoded.masks.shape[-1]
     truth, weight = F.adaptive_avg_pool2d(wanted, size), F.adaptive_avg_pool2d(known, size)
@@ -99,16 +121,40 @@ def sam2_losses(backbone: Sam2Backbone, pairs: list[list[Scene]]) -> Losses:
     best = per_mask.argmin(dim=1)
     mask_loss = (per_mask.amin(dim=1) + 0.2 * per_mask.mean(dim=1))[visible].mean()
     actual = iou(decoded.masks.detach(), truth, weight)
-    iou_loss = F.l1_loss(decoded.ious[visible], actual[visible])
-    score_loss = F.binary_cross_entropy_with_logits(decoded.object_score[:, 0], visible.float())
-    match_loss = _match_loss(features.top[source], shown, query.top, truth, visible)
+    iou_loss = F.l1_loss(decoded.ious[visible].float(), actual[visible])
+    score_loss = F.binary_cross_entropy_with_logits(decoded.object_score[:, 0].float(), visible.float())
+    match_loss = _match_loss(features.top.float()[source], shown, query.top.float(), truth, visible)
+    reached = actual[torch.arange(len(best), device=device), best].where(visible, torch.nan)
     return {
         "loss": mask_loss + iou_loss + 0.2 * score_loss + match_loss,
-        "iou": actual[visible, best[visible]].mean(),
+        "iou": reached[followed].nanmean(),
+        "mended_iou": reached[mended].nanmean(),
         "mask": mask_loss,
         "match": match_loss,
         "score": score_loss,
     }
+
+
+def damage(masks: Tensor, others: Tensor) -> Tensor:
+    """Masks as a guess would give them: coarse, uneven, too faint here and there, and spilling on to other objects.
+
+    masks, others: (n, 1, H, W) in 0..1, the object and everything that is not background beside it.
+    Returns (n, 1, H, W) in 0..1. Draws from torch's random state.
+    """
+    n, device = len(masks), masks.device
+
+    def uneven(strength: float, cells: int) -> Tensor:
+        rough = strength * torch.randn(n, 1, cells, cells, device=device)
+        return F.interpolate(rough, (GUESS_SIZE, GUESS_SIZE), mode="bilinear", align_corners=False)
+
+    def between(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(n, 1, 1, 1, device=device)
+
+    level = between(0.4, 1.1)
+    own, other = (F.adaptive_avg_pool2d(part, GUESS_SIZE) for part in (masks, others))
+    guess = own * (level + uneven(0.25, 4)) + other * (level * between(0, 0.8) + uneven(0.2, 4)) + uneven(0.05, 8)
+    guess = torch.lerp(guess, F.avg_pool2d(guess, 3, stride=1, padding=1), between(0, 1))
+    return F.interpolate(guess.clamp(0, 1), masks.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class FeatureHeads(nn.Module):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fss_lab.authors import load_authors_checkpoint
-from fss_lab.checkpoints import CheckpointError, load_into, load_metadata, load_state
+from fss_lab.checkpoints import load_metadata, load_state
 from fss_lab.datasets.episodes import ListedEpisodes
 from fss_lab.datasets.real import open_photos
-from fss_lab.evaluation import FULL, listed_episodes
-from fss_lab.frozen import check_frozen
+from fss_lab.evaluation import FULL, listed_episodes, options_of, put_weights
 from fss_lab.method import FSSAM
 from fss_lab.method.records import Options
 from fss_lab.models import load_model
@@ -48,7 +47,7 @@ class Networks:
         """
         path = Path(str(path).replace("{fold}", str(fold)))
         metadata = load_metadata(path)
-        if "config" not in metadata and path.suffix != ".safetensors":
+        if _of_authors(path, metadata):
             model, report = load_authors_checkpoint(
                 path, features_checkpoint=self.features_checkpoint, compare=False, image_size=self.image_size, **options
             )
@@ -65,15 +64,12 @@ class Networks:
             raise ValueError(
                 f"{path} was trained with {'; '.join(wrong)}. Evaluate it with the options of its run.yaml"
             )
-        chosen = {field.name: run[field.name] for field in fields(Options) if field.name in run} | options
-        model, trained = self.load(**chosen), load_state(path)
-        state = model.sam2.model.state_dict()
-        unknown = sorted(set(trained) - set(state))
-        if unknown:
-            raise CheckpointError(f"{path} holds weights that {self.model} does not have: {', '.join(unknown[:5])}")
-        load_into(model.sam2.model, state | trained, source=path)
-        check_frozen(run, model, trained, path)
-        return model
+        return put_weights(self.load(**options_of(run) | options), load_state(path), run, path)
+
+
+def _of_authors(path: Path, metadata: Mapping[str, str]) -> bool:
+    """Whether a file comes from the authors' program, not from a run of `fss-lab train`."""
+    return path.suffix != ".safetensors" and "config" not in metadata
 
 
 def real_models(
@@ -85,9 +81,9 @@ def real_models(
     fine-tuned": its memory modules are SAM 2's own. With nothing but checkpoints of the authors' program, which bring
     networks of their own, there is no row of the published SAM 2, and nothing has to be fetched.
     """
-    own = dict(weights or {})
+    own = {name: path.replace("{fold}", str(fold)) for name, path in (weights or {}).items()}
     models: dict[str, FSSAM] = {}
-    if not own or any(path.endswith(".safetensors") for path in own.values()):
+    if not own or not all(_of_authors(Path(path), load_metadata(path)) for path in own.values()):
         stock = networks.load()
         models["support memory, not fine-tuned"] = stock.variant(memory="support")
         if not own:

@@ -177,6 +177,6 @@ def _brief(results: Sequence[Result]) -> str:
 
 
 def _class_name(facts: Facts, class_id: int) -> str:
-    if facts["images"] == "Pictograms":
+    if "class_names" not in facts:  # of photographs they stand in the facts
         return CLASS_NAMES[class_id]
-    return facts.get("class_names", {}).get(str(class_id), str(class_id))
+    return facts["class_names"].get(str(class_id), str(class_id))

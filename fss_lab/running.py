@@ -190,6 +190,11 @@ class StopRequest:
         self.signal = number
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of a GPU or of the machine was full."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 @contextmanager
 def explained_failures() -> Iterator[None]:
     """Say what to do when the memory of a GPU or of the machine or the disk of the log is full, or the system has
@@ -204,7 +209,7 @@ def explained_failures() -> Iterator[None]:
             raise RunError(
                 f"the disk is full: free some space and start the run again. The last checkpoint is intact. ({text})"
             ) from error
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
+        if out_of_memory(error):
             raise RunError(
                 "there is not enough memory. Raise accumulate (smaller parts of the same batch) or spread the run over "
                 "more devices: the run then goes on, with other draws of dropout. For a new run, lower batch_size, "

@@ -69,6 +69,11 @@ class TrainConfig:
     data_root: str | None = _option(None, "folder of the photographs; not given: data/ of the clone", type=str)
     augment: bool = _option(True, "photographs: a new view each time (scale, rotate, blur, mirror, crop)")
     skip_bad: bool = _option(False, "photographs: leave bad files out and list them, instead of refusing")
+    protocol: str = _option(
+        "fssam",
+        "photographs: which may be trained on; fssam leaves out those that show a novel class, hsnet keeps them",
+        choices=("fssam", "hsnet"),
+    )
     fold: int = _option(0, "0 to 3: whose novel classes are kept out", choices=(0, 1, 2, 3))
     shots: int = _option(1, "supports per episode", least=1)
     pool: int = _option(0, "go round this many episodes, shuffled each time; 0: never show one twice", least=0)
@@ -153,7 +158,6 @@ PROFILES: dict[str, dict[str, Any]] = {
         "model": "sam2-small+dinov2-base",
         "dataset": "pascal",
         "learning_rate": 1e-3,
-        "precision": "bf16-mixed",
         "devices": "auto",
         "workers": 4,
         "validate_every": 2000,

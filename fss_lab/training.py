@@ -95,10 +95,10 @@ def train(config: TrainConfig, directory: str | Path) -> TrainResult:
     with only_run_in(directory, fabric):
         progress = run_loop(
             fabric, lambda batch: episode_losses(model, batch, cache), trained.values(), trained, batches, directory,
-            facts=facts, steps=config.steps, learning_rate=config.learning_rate,
-            schedule=SCHEDULES[config.schedule], weight_decay=config.weight_decay, seed=config.seed,
+            facts=facts, steps=config.steps, schedule=SCHEDULES[config.schedule], seed=config.seed,
+            optimiser=torch.optim.AdamW(trained.values(), config.learning_rate, weight_decay=config.weight_decay),
             accumulate=config.accumulate, save_every=config.save_every,
-            validate=_validation(fabric, model, config, cache) if config.validate_every else dict,
+            validate=_validation(fabric, model, config, cache) if config.validate_every else None,
             validate_every=config.validate_every,
             patience=config.patience, tensorboard=config.tensorboard,
         )  # fmt: skip
@@ -125,7 +125,10 @@ def base_episodes(config: TrainConfig, episodes: int, seed: int, held_out: bool 
     if config.dataset == "pictograms":
         return Pictograms(config.fold, "base", config.shots, seed, episodes=episodes)
     part = "val" if held_out else "train"
-    images = open_photos(config.dataset, config.data_root, config.fold, "base", part=part, skip_bad=config.skip_bad)
+    images = open_photos(
+        config.dataset, config.data_root, config.fold, "base", part=part, skip_bad=config.skip_bad,
+        protocol="fssam" if held_out else config.protocol,
+    )  # fmt: skip
     size = IMAGE_SIZE if config.model == "toy" else config.image_size
     if held_out:
         return ListedEpisodes(draw_episodes(BENCHMARKS["fssam"], images, config.shots, episodes, seed), images, size)

@@ -13,11 +13,11 @@ from fss_lab.ablation import (
     GROUPS,
     background_attention,
     background_mass,
-    measure,
     measure_each,
     prior_soft_iou,
     soft_iou,
     suite,
+    summarise,
 )
 from fss_lab.backbones.toy import WEIGHTS
 from fss_lab.datasets.pictograms import Pictograms
@@ -80,10 +80,10 @@ def test_measures_of_the_toy_are_those_of_its_trace() -> None:
         background_attention({"baseline": model.variant(memory="support")}, episodes)
 
 
-def test_measure_pools_models_and_pairs_the_differences() -> None:
+def test_measurements_are_pooled_and_differences_paired() -> None:
     model = load_model("toy", fold=1)
     first, second = Pictograms(1, episodes=4, size=64), Pictograms(1, seed=1, episodes=1, size=64)
-    found = measure([(model, Part(first, range(1))), (model, second)], rounds=1)
+    found = summarise([measure_each(model, episodes, rounds=1) for episodes in (Part(first, range(1)), second)])
     assert found.episodes == 2 and list(found.attention) == list(found.change) == ["edge", "clear"]
     gain = found.soft_iou["v1"][1].estimate - found.soft_iou["v1"][0].estimate
     assert found.gain["v1"][0].estimate == pytest.approx(gain)

@@ -249,6 +249,17 @@ def test_loaded_and_replaced_weights_invalidate() -> None:
     assert cache.misses == 6
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_it_does_not_matter_what_a_cache_holds() -> None:
+    model, data = build_model().to("cuda"), Repeating(2)
+    full = FeatureCache()
+    whole = collate([data[0], data[1]])
+    expected = model.encode(whole, FeatureCache())
+    model.encode(collate([data[0]]), full)
+    assert same(model.encode(whole, full), expected)
+
+
 def test_a_fingerprint_sees_settings_that_no_weight_shows() -> None:
     one, two = nn.MultiheadAttention(8, 2), nn.MultiheadAttention(8, 4)
     two.load_state_dict(one.state_dict())

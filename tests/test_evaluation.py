@@ -175,7 +175,7 @@ def test_own_weights_take_the_place_of_the_shipped_ones(tmp_path) -> None:
     with pytest.raises(ValueError, match="was trained on fold 3, so it has seen the novel classes of fold 0"):
         load_weights(str(WEIGHTS / "toy_fold3_fssam.safetensors"), fold=0)
     save_safetensors(tmp_path / "other.safetensors", {"elephant": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="weights the toy SAM 2 does not have: elephant"):
+    with pytest.raises(CheckpointError, match="weights that this SAM 2 does not have: elephant"):
         load_weights(tmp_path / "other.safetensors", fold=0)
 
 

@@ -17,6 +17,7 @@ from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.evaluation_runs import Job, Settings, facts, grid_jobs, run
 from fss_lab.results import write_results
+from fss_lab.runs import RunError
 
 SETTINGS = Settings(batch_size=2, save_every=1)
 
@@ -135,7 +136,7 @@ def test_workers_share_the_batches_and_count_the_same(tmp_path, jobs: list[Job],
 
 def test_workers_that_die_lose_little_and_the_next_run_goes_on(tmp_path) -> None:
     jobs = tiny_jobs(crash=str(tmp_path / "crashed"))
-    with pytest.raises(RuntimeError, match=r"of 2 worker processes these failed: [12] \(exit code 7\)"):
+    with pytest.raises(RunError, match=r"of 2 worker processes these failed: [12] \(exit code 7\)"):
         run(jobs, tmp_path, SETTINGS, workers=2)
     assert list((tmp_path / "counts").glob("*.json"))
     assert counts(run(jobs, tmp_path, SETTINGS)) == once()
@@ -181,6 +182,22 @@ def only(models):
     return {"plain": models()["plain"]}
 
 
+def test_full_memory_says_what_to_lower(monkeypatch) -> None:
+    def full(*arguments) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(evaluation_runs, "score_batch", full)
+    with pytest.raises(RunError, match="not enough memory: lower batch_size, the cache or the number of workers"):
+        run(tiny_jobs(), settings=SETTINGS)
+
+
+def test_the_precision_of_the_encoders_may_be_chosen() -> None:
+    job = Job("toy", partial(Pictograms, 1, episodes=1), toy)
+    lower, usual = (run([job], settings=Settings(precision=precision)) for precision in ("bfloat16", None))
+    assert lower[0].facts["precision"] == "float32, encoders bfloat16" and usual[0].facts["precision"] == "float32"
+    assert counts(lower) != counts(usual) and lower[0].facts["models"] == usual[0].facts["models"]
+
+
 def test_bad_arguments_say_what_was_expected(monkeypatch) -> None:
     for shard in ((0, 2), (3, 2)):
         with pytest.raises(ValueError, match="shard must be"):
@@ -193,8 +210,9 @@ def test_bad_arguments_say_what_was_expected(monkeypatch) -> None:
         Settings(threads=0)
     with pytest.raises(ValueError, match="there is no device 'gpu'; expected cpu, cuda"):
         Settings(device="gpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="finds no CUDA device here"):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert Settings(device="cuda").device == "cuda"
+    with pytest.raises(ValueError, match="finds 1 CUDA devices here, and no cuda:1; choose"):
         Settings(device="cuda:1")
 
 

@@ -152,6 +152,8 @@ def test_weights_go_with_the_networks_they_were_trained_with_wherever_these_lie(
     assert origins(model) == {"sam2": f"sam2-tiny@{COMMIT}", "features": networks["features_checkpoint"]}
     unpacked = pinned.load_trained(trained / "last.pt", 0, "pascal").sam2.model.state_dict()
     assert all(torch.equal(t.half(), unpacked[name].half()) for name, t in model.sam2.model.state_dict().items())
+    rows = real_models(0, {"fssam": str(trained / "last.pt")}, networks=pinned, dataset="pascal")
+    assert list(rows) == ["support memory, not fine-tuned", FULL]
 
     content = torch.load(sam2, weights_only=True)
     content["model"]["image_encoder.neck.convs.0.conv.bias"] += 1
@@ -194,6 +196,17 @@ def test_the_papers_profile_trains_with_augmentation(pascal) -> None:
     assert names <= set(open_photos("pascal", pascal, 0, "base", part="val").names)
     plain = base_episodes(profile("paper", data_root=str(pascal), augment=False), 10, 321)[0]
     assert not (plain.query_mask == 255).float().mean() > 0.5
+
+
+def test_images_with_novel_classes_are_trained_on_as_the_protocol_says(pascal, monkeypatch) -> None:
+    opened = []
+    monkeypatch.setattr(
+        "fss_lab.training.open_photos", lambda *a, **k: opened.append(k["protocol"]) or open_photos(*a, **k)
+    )
+    for protocol in ("fssam", "hsnet"):
+        for held_out in (False, True):
+            base_episodes(profile("paper", data_root=str(pascal), protocol=protocol), 1, 321, held_out)
+    assert opened[:2] == ["fssam", "fssam"] and opened[-2:] == ["hsnet", "fssam"]  # none to validate on
 
 
 def test_the_toy_model_trains_on_photographs_and_is_validated_on_held_out_ones(pascal, tmp_path) -> None:

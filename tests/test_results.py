@@ -97,6 +97,7 @@ def test_json_holds_intervals_and_classes() -> None:
     assert list(content["scores"]["model"]["iou_per_class"].values()) == [0.5, 0.5] and content["shots"] == 1
     named = as_json(result(0, images="photos", class_names={"0": "cat"}))["scores"]["model"]["iou_per_class"]
     assert list(named) == ["cat", "1"]
+    assert list(as_json(result(0, images="LookAlikes"))["scores"]["model"]["iou_per_class"]) == list(CLASS_NAMES[:2])
 
 
 def test_figures_tell_their_numbers_in_words() -> None:

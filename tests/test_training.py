@@ -14,7 +14,7 @@ from fss_lab.checkpoints import CheckpointError, load_metadata, load_run_file, l
 from fss_lab.evaluation import evaluate
 from fss_lab.locking import alone
 from fss_lab.method import FSSAM
-from fss_lab.pretraining import pretrain_features, pretrain_sam2
+from fss_lab.pretraining import damage, pretrain_features, pretrain_sam2
 from fss_lab.running import read_log
 from fss_lab.runs import RunError, TrainConfig, profile, read_config
 from fss_lab.training import base_episodes, load_trained, replay, train, trainable_table
@@ -279,6 +279,20 @@ def check_pretraining(tmp_path, accelerator: str, steps: int) -> None:
     features = pretrain_features(tmp_path / "features", steps=2, classes_a_step=3, accelerator=accelerator)
     assert set(unpack(load_state(tmp_path / "features/weights.safetensors"))) == set(features.state_dict())
     assert not features.training and not sam2.training
+
+
+def test_a_damaged_mask_is_a_coarse_uneven_guess() -> None:
+    masks, others = torch.zeros(2, 64, 1, 128, 128)
+    masks[:, :, 16:64, 16:64] = others[:, :, 64:112, 64:112] = 1
+    torch.manual_seed(0)
+    guess = damage(masks, others)
+    assert guess.shape == masks.shape and guess.min() == 0 and guess.max() == 1
+    on_object, on_others = ((guess * part).sum((1, 2, 3)) / part.sum((1, 2, 3)) for part in (masks, others))
+    assert 0.6 < on_object.mean() < 0.8 and 0.2 < on_others.mean() < 0.4
+    assert (on_object > on_others).float().mean() > 0.9
+    assert 0.1 < (on_object < 0.5).float().mean() < 0.4  # some objects are hardly seen at all
+    assert guess[(masks + others) == 0].mean() < 0.05
+    assert damage(torch.zeros(2, 1, 64, 64), torch.zeros(2, 1, 64, 64)).max() < 0.5
 
 
 @needs_muon

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import fss_lab
-from fss_lab import cli, training
+from fss_lab import cli, running, training
 from fss_lab.checkpoints import load_run_file, load_state
 from fss_lab.running import explained_failures, read_log
 from fss_lab.runs import RunError, TrainConfig
@@ -57,9 +57,9 @@ def step_of(directory: Path) -> int:
     return load_run_file(directory / "last.pt")["progress"]["step"]
 
 
-def test_killed_and_continued_a_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path) -> None:
+def test_killed_and_continued_a_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(fss_lab.__file__).parents[1])}
-    command = [sys.executable, "-m", "fss_lab", *ARGUMENTS.split(), "--output", "killed"]
+    command = [sys.executable, "-m", "fss_lab", *ARGUMENTS.split(), "--workers", "1", "--output", "killed"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment)
     checkpoint, written = tmp_path / "killed/last.pt", set()
     try:
@@ -69,11 +69,16 @@ def test_killed_and_continued_a_run_equals_the_uninterrupted_one_bit_for_bit(tmp
             with contextlib.suppress(FileNotFoundError):
                 written.add(checkpoint.stat().st_mtime_ns)
             time.sleep(0.005)
+        if hasattr(signal, "SIGSTOP"):
+            process.send_signal(signal.SIGSTOP)  # so that it does not end meanwhile
+        with monkeypatch.context() as impatient, pytest.raises(RunError, match="another run is at work in .*killed"):
+            impatient.setattr(running, "LETTING_GO", 0.1)
+            train(CONFIG, tmp_path / "killed")
     finally:
         process.kill()
         process.wait()
     assert 2 <= step_of(tmp_path / "killed") < 6, "killed too late"
-    continued = train(CONFIG, tmp_path / "killed")
+    continued = train(CONFIG, tmp_path / "killed")  # once the process that prepared its episodes has let go
     whole = train(CONFIG, tmp_path / "whole")
     assert continued.progress == whole.progress
     for name in ("last.pt", "best.pt"):

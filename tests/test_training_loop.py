@@ -35,10 +35,11 @@ def fit(directory, steps=30, before_loss=lambda step: None, fabric=None, scores=
         wrong = before_loss(step) or 0.0
         return {"loss": (model(x)[:, 0] - x.sum(1)).pow(2).mean() + wrong, "squares": x.pow(2).mean()}
 
+    options.setdefault("optimiser", torch.optim.AdamW(model.parameters(), 1e-2, weight_decay=0.0))
     progress = run_loop(
         fabric or Fabric(accelerator="cpu", devices=1), losses, model.parameters(), model.state_dict(),
         lambda first: (([step], step) for step in range(first, steps) for _ in range(parts)), directory,
-        facts=facts, steps=steps, learning_rate=1e-2, validate=None if scores is None else scores.__next__,
+        facts=facts, steps=steps, validate=None if scores is None else scores.__next__,
         **{"save_every": 10, **options},
     )  # fmt: skip
     return model, progress
@@ -251,6 +252,16 @@ def test_a_disk_that_is_full_for_the_log_says_so_and_the_run_goes_on(tmp_path, m
     assert without_time(tmp_path / "full/log.csv") == without_time(tmp_path / "whole/log.csv")
 
 
+def test_a_disk_that_is_full_for_tensorboard_says_so(tmp_path, monkeypatch) -> None:
+    def full(writer) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.close", full)
+    with pytest.raises(RunError, match="the disk is full: free some space .* last checkpoint is intact"):
+        fit(tmp_path, 20, tensorboard=True)
+    assert load_run_file(tmp_path / "last.pt")["progress"]["step"] == 20
+
+
 def test_the_best_weights_are_kept(tmp_path) -> None:
     _, progress = fit(tmp_path, 30, scores=scores_of(0.1, 0.5, 0.4, 0.5), validate_every=10)
     assert progress == Progress(step=30, validated=30, best_score=0.5, best_step=10)
@@ -291,7 +302,8 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path) -> None:
     with pytest.raises(FloatingPointError, match="the gradient_norm of step 0 is (nan|inf)"):
         run_loop(
             Fabric(accelerator="cpu", devices=1), lambda _: {"loss": weight.sqrt().sum()}, [weight], {"w": weight},
-            lambda first: (([step], step) for step in range(first, 3)), tmp_path, facts={}, steps=3, learning_rate=1.0,
+            lambda first: (([step], step) for step in range(first, 3)), tmp_path, facts={}, steps=3,
+            optimiser=torch.optim.SGD([weight], 1.0),
         )  # fmt: skip
     assert weight.item() == 0
 
@@ -360,7 +372,8 @@ def test_accumulated_parts_are_one_step(tmp_path) -> None:
 
     run_loop(
         Fabric(accelerator="cpu", devices=1), losses, [weight], {"w": weight},
-        lambda first: (([n], n) for n in range(6)), tmp_path, facts={}, steps=2, learning_rate=0.0, accumulate=3,
+        lambda first: (([n], n) for n in range(6)), tmp_path, facts={}, steps=2, accumulate=3,
+        optimiser=torch.optim.SGD([weight], 0.0),
     )  # fmt: skip
     assert seen == list(range(6))
     (row,) = read_log(tmp_path / "log.csv")
@@ -376,7 +389,7 @@ def test_clipping(tmp_path) -> None:
     assert moved[0] == pytest.approx(1e-2, rel=0.01) and 0 < moved[1] < 2e-3
 
 
-def test_another_optimiser_with_rates_of_its_own(tmp_path) -> None:
+def test_rates_of_ones_own(tmp_path) -> None:
     weights = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
     groups = [{"params": [weight], "lr": rate} for weight, rate in zip(weights, (1.0, 0.1), strict=True)]
     run_loop(

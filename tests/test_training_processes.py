@@ -43,7 +43,7 @@ def losses(step):
 
 run_loop(
     fabric, losses, [weight], {"w": weight}, lambda first: (([n], n) for n in range(first, 9)), Path("run"),
-    facts={}, steps=9, learning_rate=1e-3, save_every=1,
+    facts={}, steps=9, optimiser=torch.optim.SGD([weight], 1e-3), save_every=1,
 )
 """
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,25 +58,8 @@ class ImageFeatures:
     def __getitem__(self, index: slice | Tensor | Sequence[int]) -> ImageFeatures:
         """Select images by a slice, a list or an index tensor (never by a single int: the batch axis
         stays)."""
-        fine, finer = self.high_res
-        return ImageFeatures(self.top[index], self.position[index], (fine[index], finer[index]))
-
-    def to(self, *args: Any, **kwargs: Any) -> ImageFeatures:
-        """The same features on another device or in another dtype (as torch.Tensor.to)."""
-        fine, finer = (feature.to(*args, **kwargs) for feature in self.high_res)
-        return ImageFeatures(self.top.to(*args, **kwargs), self.position.to(*args, **kwargs), (fine, finer))
-
-    @staticmethod
-    def cat(parts: Sequence[ImageFeatures]) -> ImageFeatures:
-        """Join batches of features along the batch axis."""
-        return ImageFeatures(
-            torch.cat([part.top for part in parts]),
-            torch.cat([part.position for part in parts]),
-            (
-                torch.cat([part.high_res[0] for part in parts]),
-                torch.cat([part.high_res[1] for part in parts]),
-            ),
-        )
+        finer, fine = self.high_res
+        return ImageFeatures(self.top[index], self.position[index], (finer[index], fine[index]))
 
 
 @dataclass(frozen=True)
@@ -92,22 +74,6 @@ class Memory:
     position: Tensor
     pointer: Tensor
     low_res_logits: Tensor
-
-    def __len__(self) -> int:
-        return len(self.memory)
-
-    def __getitem__(self, index: slice | Tensor | Sequence[int]) -> Memory:
-        """Select memories by a slice, a list or an index tensor."""
-        return Memory(self.memory[index], self.position[index], self.pointer[index], self.low_res_logits[index])
-
-    def to(self, *args: Any, **kwargs: Any) -> Memory:
-        """The same memory on another device or in another dtype (as torch.Tensor.to)."""
-        return Memory(
-            self.memory.to(*args, **kwargs),
-            self.position.to(*args, **kwargs),
-            self.pointer.to(*args, **kwargs),
-            self.low_res_logits.to(*args, **kwargs),
-        )
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class ImageSet(Protocol):
     """What drawing and scoring need to know of a data set; images are read only when an episode needs them.
 
     name: what it is, in words, for headings and to recognise it. names: of its images, in the order of its list.
-    classes: those episodes are drawn from (in "novel", the fold's five).
+    classes: those episodes are drawn from (in "novel", the fold's own).
     class_uniform: True where the hsnet protocol draws the class first (COCO), False where it walks through pairs
         of image and class (PASCAL).
     """
@@ -83,8 +83,7 @@ class Benchmark:
         size = {"label": "the label's own size", "square": "the model's square"}
         return (
             f"{self.name} (queries: {order[self.queries]}; IoU at {size[self.resolution]}; "
-            f"several shots: {'fused by the model' if self.shots == 'fused' else 'vote over one-shot masks'}; "
-            f"training images with novel classes: {'dropped' if self.training_images == 'drop' else 'kept'})"
+            f"several shots: {'fused by the model' if self.shots == 'fused' else 'vote over one-shot masks'})"
         )
 
 
@@ -100,17 +99,6 @@ def benchmark(name: str) -> Benchmark:
     if name not in BENCHMARKS:
         raise ValueError(f"protocol must be one of {', '.join(BENCHMARKS)}, got {name!r}")
     return BENCHMARKS[name]
-
-
-def training_images(protocol: Benchmark, images: ImageSet, novel: Sequence[int]) -> list[str]:
-    """The images of a base-class set that the protocol allows for training; `novel`: the fold's novel classes.
-
-    An image counts as showing a novel class from its first pixel on. Reads every label map where images are dropped.
-    """
-    if protocol.training_images == "keep":
-        return list(images.names)
-    banned = torch.tensor(novel) + 1
-    return [name for name in images.names if not torch.isin(images.label(name), banned).any()]
 
 
 # ---- drawing

@@ -1,7 +1,7 @@
 """Looking into thousands of label maps and photographs once: what is in them, and which of them are bad.
 
 What was seen is kept beside the folder, in `<folder>.index.json`, by size and time of change of each file. Only a file
-that is new or has changed is opened again. The index may be deleted at any time.
+that is new, has changed or was bad is opened again. The index may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def scan(
     index = folder.with_name(f"{folder.name}.index.json")
     kept = _read_index(index)
     stamps = {name: _stamp(folder / f"{name}{suffix}") for name in names}
-    fresh = [n for n, stamp in stamps.items() if stamp and kept.get(n, [None])[0] != stamp]
+    # A bad file is looked at again: it may not have been the file's fault.
+    known = {name for name, (stamp, entry) in kept.items() if stamp == stamps.get(name) and "bad" not in entry}
+    fresh = [name for name, stamp in stamps.items() if stamp and name not in known]
     if fresh:
         threads = workers or min(8, os.cpu_count() or 1)
         pool = ThreadPoolExecutor(threads)

@@ -15,7 +15,7 @@ from fss_lab.episode import IGNORE, Episode
 
 
 class TrainingEpisodes:
-    """Endless training data as a data set: `dataset[i]` is always the same `Episode`, in any process and any order.
+    """Training data as a data set: `dataset[i]` is always the same `Episode`, in any process and any order.
 
     Every image is a query once an epoch, in an order of that epoch, with a random one of the classes it counts for;
     the supports are other images of that class. (PASCAL-5i: 300 epochs, COCO-20i: 75.)

@@ -36,7 +36,7 @@ class Choice(dict[str, Any]):
 
 
 def start_cell(run: Run) -> tuple[int, int]:
-    """Where the explorer starts: the cell deepest inside the truth, else inside the prediction, else the centre."""
+    """Where the explorer starts: the cell nearest to the middle of the truth, else of the prediction, else of all."""
     _, inside = run.foreground
     if not inside.any():
         return run.grid[0] // 2, run.grid[1] // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -60,7 +61,8 @@ def number_grids(grids: Mapping[str, Tensor], title: str, colours: Sequence[str]
     told = "; ".join(
         f"{name}: {[[float(f'{value:.3g}') for value in row] for row in values.tolist()]}"
         for name, values in grids.items()
-    ).replace(".0", "")
+    )
+    told = re.sub(r"\.0\b", "", told)
     picture.alt = f"{title}. Grids of numbers, row by row. {told}. {note}".strip()
     return picture
 

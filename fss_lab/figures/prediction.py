@@ -98,8 +98,8 @@ def episode_figure(episode: Episode, prediction: Prediction | Tensor | None = No
 
 def iou(mask: Tensor, truth: Tensor) -> float:
     """Intersection over union of a mask (H, W) and a truth (H, W) of 0, 1 and 255 (left out); 0 for no union."""
-    guess, valid = mask.bool() & (truth != 255), truth == 1
-    return float((guess & valid).sum() / (guess | valid).sum().clamp(min=1))
+    guess, wanted = mask.bool() & (truth != 255), truth == 1
+    return float((guess & wanted).sum() / (guess | wanted).sum().clamp(min=1))
 
 
 def priors_figure(episode: Episode, trace: Trace) -> Picture:

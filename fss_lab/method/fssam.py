@@ -63,7 +63,7 @@ class FSSAM(nn.Module):
         self.sam2 = sam2
         self.features = features
         self.precision = precision
-        self.chunk: int | None = None  # images an encoder sees at once; None: 1 on a CPU, else all (see fss_lab.cache)
+        self.chunk: int | None = None  # images an encoder sees at once; None: 1 on a CPU or with a cache, else all
         self.options = Options(memory, prior, rounds, refinement, calibration)
         self.eval()
 
@@ -359,22 +359,23 @@ class FSSAM(nn.Module):
         self, images: Sequence[Tensor], cache: FeatureCache | None = None, dense: bool = True
     ) -> tuple[ImageFeatures, Tensor | None]:
         """images: N of (3, H, W) in 0..255. Returns SAM 2's features and, if wanted, PPG's dense ones, batch N."""
-        run = partial(self._run_encoders, dense=dense)
+        # One by one for a cache: else the features would depend on how many others it lacks.
+        chunk = self.chunk or (len(images) if cache is None and self.device.type != "cpu" else 1)
+        run = partial(self._run_encoders, chunk=chunk, dense=dense)
         if cache is None:
             found = run(images)
         else:
             networks = [*self.sam2.encoder_modules(), *([self.features] if dense and self.features is not None else [])]
-            settings = {"image size": self.sam2.image_size, "precision": self.precision, "chunk": self.chunk}
+            settings = {"image size": self.sam2.image_size, "precision": self.precision, "chunk": chunk}
             found = cache.fetch(images, networks, settings, self.device, run)
         top = found["top"]
         return ImageFeatures(top, self.sam2.position_code(top), (found["finer"], found["fine"])), found.get("dense")
 
-    def _run_encoders(self, images: Sequence[Tensor], dense: bool = True) -> Features:
-        """What a `FeatureCache` keeps of N images: "top", "finer", "fine" and, with a feature extractor and unless
-        it is not wanted, "dense"."""
+    def _run_encoders(self, images: Sequence[Tensor], chunk: int, dense: bool) -> Features:
+        """What a `FeatureCache` keeps of N images: "top", "finer", "fine" and, with a feature extractor and if it is
+        wanted, "dense". chunk: images that an encoder sees at once."""
         features = self.features if dense else None
         fitted = [self._fit_images(image.unsqueeze(0)) for image in images]
-        chunk = self.chunk or (1 if self.device.type == "cpu" else len(fitted))
         with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
             encoded = [self.sam2.encode(part) for part in _in_chunks(fitted, chunk)]
             if features is not None:

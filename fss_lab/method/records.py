@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from fss_lab.backbones.sam2 import ImageFeatures, Memory, Sam2Backbone
@@ -52,7 +50,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Encoded:
-    """All that frozen networks say about B episodes; a training loop may cache it. Tensors start with B.
+    """All that frozen networks say about B episodes. Tensors start with B.
 
     query: image features, batch B.
     support: image features of shape (B, K, ...), or None if `support_memory` is given.
@@ -75,15 +73,6 @@ class Encoded:
     def __getitem__(self, index: slice | Tensor | Sequence[int]) -> Encoded:
         """Select episodes by a slice, a list or an index tensor."""
         return map_tensors(lambda x: x[index], self)
-
-    def to(self, *args: Any, **kwargs: Any) -> Encoded:
-        """The same on another device or in another dtype (as torch.Tensor.to)."""
-        return map_tensors(lambda x: x.to(*args, **kwargs), self)
-
-    @staticmethod
-    def cat(parts: Sequence[Encoded]) -> Encoded:
-        """Join batches that were encoded alike (same K, same model)."""
-        return map_tensors(lambda *tensors: torch.cat(tensors), *parts)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from fss_lab.datasets.episodes import (
     benchmark,
     draw_episodes,
     load_or_draw,
-    training_images,
 )
 from fss_lab.datasets.pictogram_images import PictogramImages
 from fss_lab.datasets.pictograms import Pictograms
@@ -88,11 +87,6 @@ def test_a_class_needs_one_image_more_than_shots() -> None:
         draw_episodes(FSSAM, TinyImages(), 2, 5)
     with pytest.raises(ValueError, match="at least 1, got 0 and 5"):
         draw_episodes(FSSAM, TinyImages(), 0, 5)
-
-
-def test_training_images_with_novel_classes_are_dropped_or_kept() -> None:
-    assert training_images(FSSAM, TinyImages(), novel=[4, 7]) == list("abcdef")
-    assert training_images(HSNET, TinyImages(), novel=[4, 7]) == list("abcdefgh")
 
 
 def test_a_saved_list_comes_back_and_a_changed_one_is_refused(tmp_path) -> None:

@@ -17,7 +17,7 @@ from fss_lab.backbones.sam2 import Sam2Backbone, merge_heads
 from fss_lab.cache import FeatureCache
 from fss_lab.episode import Episode, EpisodeBatch
 from fss_lab.losses import dice_loss
-from fss_lab.method import FSSAM, Encoded, Trace
+from fss_lab.method import FSSAM, Trace
 from fss_lab.method.calibration import MODES
 
 Maker = Callable[..., EpisodeBatch]
@@ -209,10 +209,10 @@ def test_dropout_is_active_in_training_only(model: FSSAM, batch: EpisodeBatch) -
     model.eval()
 
 
-def test_encoded_can_be_cached_and_joined(model: FSSAM, batch: EpisodeBatch) -> None:
+def test_encoded_episodes_are_picked(model: FSSAM, batch: EpisodeBatch) -> None:
     encoded = model.encode(batch)
     assert not any(tensor.requires_grad for tensor in tensors_of(encoded))
-    swapped = Encoded.cat([encoded[1:], encoded[torch.tensor([0])]]).to(torch.float32)
+    swapped = encoded[[1, 0]]
     assert len(swapped) == 2
     found, expected = model.predict(swapped).logits, model(batch).logits.flip(0)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
