@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,13 @@ from fss_lab.checkpoints import (
     save_safetensors,
     write_atomically,
 )
-from fss_lab.curves import curves
 from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.datasets.real import open_photos
 from fss_lab.datasets.training_episodes import TrainingEpisodes
 from fss_lab.episode import EpisodeBatch
 from fss_lab.evaluation import Episodes, Part, evaluate
+from fss_lab.figures.training import curves_figure
 from fss_lab.frozen import check_frozen, frozen_networks
 from fss_lab.loop import SCHEDULES, Losses, Progress, run_loop
 from fss_lab.losses import dice_loss
@@ -265,9 +264,8 @@ def _finish(
             told["validation_miou"] = f"{progress.best_score:.4f}"
         save_safetensors(weights, {name: tensor.half() for name, tensor in trained.items()}, told)
         log, validation = (read_log(directory / f"{name}.csv") for name in ("log", "validation"))
-        picture = BytesIO()
-        curves(log, validation).savefig(picture, format="png", dpi=120)
-        write_atomically(directory / "curves.png", picture.getvalue())
+        if log:  # unless somebody has removed it
+            write_atomically(directory / "curves.png", curves_figure(log, validation).png())
         if validation:
             fabric.print(
                 f"mIoU on {config.validation_episodes} held-out base-class episodes: {100 * validation[0]['miou']:.1f} "

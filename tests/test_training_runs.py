@@ -11,7 +11,6 @@ import torch
 from fss_lab import cli
 from fss_lab.batches import EpisodeBatches
 from fss_lab.checkpoints import CheckpointError
-from fss_lab.curves import curves
 from fss_lab.episode import Episode
 from fss_lab.runs import HARMLESS, RunError, TrainConfig, check_same_run, facts_of, profile, read_config, to_yaml
 
@@ -273,18 +272,6 @@ def test_batches_that_cannot_be() -> None:
         EpisodeBatches(Numbers(3), 12, 1, processes=5)
     with pytest.raises(ValueError, match="holds no episode"):
         EpisodeBatches(Numbers(0), 12, 1)
-
-
-# -- the figure --
-
-
-def test_curves() -> None:
-    log = [{"step": step, "loss": 1 / step} for step in (20, 40)]
-    alone = curves(log)
-    assert len(alone.axes) == 1 and alone.axes[0].lines[0].get_ydata().tolist() == [1 / 20, 1 / 40]
-    both = curves(log, [{"step": 0, "miou": 0.2}, {"step": 20, "miou": 0.5}, {"step": 40, "miou": 0.4}])
-    assert both.axes[1].lines[0].get_ydata().tolist() == [20, 50, 40]
-    assert both.axes[1].get_legend().get_texts()[0].get_text() == "best: 50.0"
 
 
 def test_the_configuration_does_not_wait_for_torch() -> None:

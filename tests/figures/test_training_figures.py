@@ -41,8 +41,10 @@ def test_curves(rows):
     validation = [{"step": 0.0, "miou": 0.2}, {"step": 20.0, "miou": 0.4}, {"step": 40.0, "miou": 0.3}]
     picture = curves_figure(log, validation)
     assert picture.png() and "the best 40.0 at step 20" in picture.alt
+    alone = curves_figure(log)
+    assert alone.png() and len(alone.axes) == 1 and "mIoU" not in alone.alt
     with pytest.raises(ValueError, match="at least one row"):
-        curves_figure(log, [])
+        curves_figure([])
 
 
 @pytest.mark.parametrize(("fold", "shots"), [(0, 1), (2, 5)])
