@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from fss_lab.backbones.dinov2 import Dinov2Features
 from fss_lab.cache import hash_tensors
 from fss_lab.hub import commit_of
 from fss_lab.method import FSSAM
@@ -44,13 +45,15 @@ def frozen_networks(model: FSSAM, trained: Collection[str]) -> Frozen:
     """What "sam2" and "features" hold besides the parameters `trained` (names of the SAM 2 state dict), and whence.
 
     DINOv2's position grid does not count: it is resized after loading, which rounds in its own way on every machine.
-    Neither do the names of the features' tensors, which differ between versions of `transformers`.
+    Neither do the names of DINOv2's tensors, which differ between versions of `transformers`.
     """
     features = {} if model.features is None else model.features.state_dict()
-    kept = [tensor for name, tensor in features.items() if not name.endswith("position_embeddings")]
+    if isinstance(model.features, Dinov2Features):
+        kept = [tensor for name, tensor in features.items() if not name.endswith("position_embeddings")]
+        features = {hash_tensors("", {"": tensor}): tensor for tensor in kept}
     states = {
         "sam2": {name: tensor for name, tensor in model.sam2.model.state_dict().items() if name not in trained},
-        "features": {hash_tensors("", {"": tensor}): tensor for tensor in kept},
+        "features": features,
     }
     told = origins(model)
     return {
