@@ -37,7 +37,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _pretrain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["sam2", "features"], help="which of the two toy backbones")
     parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
-    parser.add_argument("--steps", type=_positive, help="optimiser steps (default: 3000 for sam2, 6200 for features)")
+    parser.add_argument("--steps", type=_positive, help="optimiser steps (default: 2400 for sam2, 6200 for features)")
     parser.add_argument("--seed", type=_seed, default=0, help="chooses the data and the first weights (default 0)")
     parser.add_argument(
         "--accelerator", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CUDA where there is one (default)"

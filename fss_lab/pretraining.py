@@ -38,7 +38,7 @@ def hold(step: int, steps: int) -> float:
 
 
 def pretrain_sam2(
-    directory: Path, *, steps: int = 3000, clips: int = 8, seed: int = 0, accelerator: str = "auto"
+    directory: Path, *, steps: int = 2400, clips: int = 8, seed: int = 0, accelerator: str = "auto"
 ) -> Sam2Backbone:
     """Train SAM 2 in miniature on its own tasks: shown an object in one frame, segment the same one in another; and
     given a damaged mask of it in the frame itself, mend that.
