@@ -172,8 +172,8 @@ def run(
     However the work is spread, the counts are the same.
 
     Raises ValueError for a directory that holds counts of another evaluation (other weights, options, episodes, ...),
-    a shard outside 1..n, without a directory or with workers, or jobs of the same name; RuntimeError if a worker
-    process dies.
+    a shard outside 1..n, without a directory or with workers, or jobs of the same name; RunError if a worker
+    process dies or memory is full.
     """
     settings = settings or Settings()
     if len({job.name for job in jobs}) < len(jobs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -121,11 +121,10 @@ def run_loop(
     source = (part for part in batches(progress.step))  # a generator: once closed, it lets go of the loader's workers
     bar = tqdm(total=steps, initial=progress.step, unit="step", disable=None if main else True)  # None: on a terminal
     # Explained twice: torch may tell of a dead worker just while the inner one begins to look at another error.
-    with StopRequest() as stop, bar, explained_failures(), explained_failures(), ExitStack() as opened:
-        opened.enter_context(closing(source))
-        log = None
-        if main:
-            log = opened.enter_context(RunLog(directory, progress.step, progress.validated, tensorboard=tensorboard))
+    with (
+        StopRequest() as stop, bar, explained_failures(), explained_failures(), closing(source),
+        RunLog(directory, progress.step, progress.validated, tensorboard=tensorboard) if main else nullcontext() as log,
+    ):  # fmt: skip
         while True:
             step = progress.step
             due = validate_every and (step % validate_every == 0 or step == steps)

@@ -46,8 +46,7 @@ class Networks:
         networks: the commits in the pair's name may differ, what they hold may not.
         """
         path = Path(str(path).replace("{fold}", str(fold)))
-        metadata = load_metadata(path)
-        if _of_authors(path, metadata):
+        if _of_authors(path):
             model, report = load_authors_checkpoint(
                 path, features_checkpoint=self.features_checkpoint, compare=False, image_size=self.image_size, **options
             )
@@ -56,7 +55,7 @@ class Networks:
                     f"{path} holds {report.sam2}, not the SAM 2 of {self.model}; name its pair with --model"
                 )
             return model
-        run = json.loads(metadata.get("config", "{}"))
+        run = json.loads(load_metadata(path).get("config", "{}"))
         own = {"model": without_commits(self.model), "image_size": self.image_size, "dataset": dataset, "fold": fold}
         theirs = {**run, "model": without_commits(run.get("model", ""))}
         wrong = [f"{key} {run.get(key)!r}, not {value!r}" for key, value in own.items() if theirs.get(key) != value]
@@ -67,9 +66,9 @@ class Networks:
         return put_weights(self.load(**options_of(run) | options), load_state(path), run, path)
 
 
-def _of_authors(path: Path, metadata: Mapping[str, str]) -> bool:
+def _of_authors(path: Path) -> bool:
     """Whether a file comes from the authors' program, not from a run of `fss-lab train`."""
-    return path.suffix != ".safetensors" and "config" not in metadata
+    return path.suffix != ".safetensors" and "config" not in load_metadata(path)
 
 
 def real_models(
@@ -83,7 +82,7 @@ def real_models(
     """
     own = {name: path.replace("{fold}", str(fold)) for name, path in (weights or {}).items()}
     models: dict[str, FSSAM] = {}
-    if not own or not all(_of_authors(Path(path), load_metadata(path)) for path in own.values()):
+    if not own or not all(_of_authors(Path(path)) for path in own.values()):
         stock = networks.load()
         models["support memory, not fine-tuned"] = stock.variant(memory="support")
         if not own:

@@ -210,6 +210,9 @@ def test_bad_arguments_say_what_was_expected(monkeypatch) -> None:
         Settings(threads=0)
     with pytest.raises(ValueError, match="there is no device 'gpu'; expected cpu, cuda"):
         Settings(device="gpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match="finds 0 CUDA devices here, and no cuda; choose"):
+        Settings(device="cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert Settings(device="cuda").device == "cuda"
     with pytest.raises(ValueError, match="finds 1 CUDA devices here, and no cuda:1; choose"):

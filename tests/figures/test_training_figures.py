@@ -41,6 +41,10 @@ def test_curves(rows):
     validation = [{"step": 0.0, "miou": 0.2}, {"step": 20.0, "miou": 0.4}, {"step": 40.0, "miou": 0.3}]
     picture = curves_figure(log, validation)
     assert picture.png() and "the best 40.0 at step 20" in picture.alt
+    assert picture.axes[1].lines[0].get_ydata().tolist() == [20, 40, 30]
+    assert picture.axes[1].get_legend().get_texts()[0].get_text() == "best: 40.0"
+    if rows == 40:  # a line; a few rows are bars
+        assert picture.axes[0].lines[0].get_ydata().tolist() == [row["loss"] for row in log]
     alone = curves_figure(log)
     assert alone.png() and len(alone.axes) == 1 and "mIoU" not in alone.alt
     with pytest.raises(ValueError, match="at least one row"):
