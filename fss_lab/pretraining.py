@@ -24,12 +24,17 @@ from fss_lab.datasets.random_classes import RandomScenes
 from fss_lab.datasets.scenes import IGNORE, Scene, silhouette
 from fss_lab.loop import Losses, run_loop
 from fss_lab.method.prompts import cosine_map, discriminative_prior, min_max, prototype
-from fss_lab.optimisers import MuonAdamW, require_muon
+from fss_lab.optimisers import MuonAdamW
 from fss_lab.running import one_device, only_run_in
 
 GUESS_SIZE = 32  # cells along each side of a damaged mask, as of a prior
 SHAPE_SIZE = 16  # cells along each side of the silhouettes that the features learn to tell
 T = TypeVar("T")
+
+
+def _bfloat16_on_cuda(device: torch.device) -> torch.autocast:
+    """Autocast on CUDA; nothing on a CPU, since many only emulate bfloat16, at several times the cost of float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def hold(step: int, steps: int) -> float:
@@ -45,10 +50,8 @@ def pretrain_sam2(
 
     Each step renders `clips` clips of two frames; in every clip two objects are followed in both directions, in half of
     these tasks with a damaged mask, instead of the other frame or beside it (`damage`).
-    accelerator: cpu, cuda, or auto for CUDA where there is one. Raises RunError without `torch.optim.Muon`, and as
-    `run_loop`.
+    accelerator: cpu, cuda, or auto for CUDA where there is one. Raises as `run_loop`.
     """
-    require_muon()
     torch.manual_seed(seed)
     backbone = build_toy_sam2().train()
     corpus = RandomScenes(classes=4000, size=IMAGE_SIZE)
@@ -103,7 +106,7 @@ def sam2_losses(backbone: Sam2Backbone, pairs: list[list[Scene]]) -> Losses:
         tokens = backbone.memory_tokens([(m.memory, m.position) for m in memories], [m.pointer for m in memories])
         return backbone.attend(features[target[chosen]], tokens)
 
-    with torch.autocast(device.type, torch.bfloat16):
+    with _bfloat16_on_cuda(device):
         features = backbone.encode(images)
         attended = [
             attend(followed, before(followed)),
@@ -183,7 +186,6 @@ def pretrain_features(
     The pyramids learn side by side from the same scenes, each by itself. Each step renders two scenes of each of
     `classes_a_step` classes (at least 2), with distractors of the others. accelerator, errors: as `pretrain_sam2`.
     """
-    require_muon()
     torch.manual_seed(seed)
     corpus = RandomScenes(classes=4000, size=FEATURE_INPUT)
     model = ToyFeatures()
@@ -226,7 +228,7 @@ def feature_losses(pyramid: FeaturePyramid, heads: FeatureHeads, scenes: list[Sc
     images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).to(device)
     masks = torch.from_numpy(np.stack([scene.mask(chosen[i % count]) for i, scene in enumerate(scenes)])).to(device)
     instances = torch.from_numpy(np.stack([scene.instances for scene in scenes])).to(device)
-    with torch.autocast(device.type, torch.bfloat16):
+    with _bfloat16_on_cuda(device):
         features = pyramid(images.contiguous(memory_format=torch.channels_last))
     features = features.float()  # 2n, c, 32, 32
     size = features.shape[-1]

@@ -4,10 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fss_lab.optimisers import MuonAdamW
-from fss_lab.runs import RunError
-
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9 with torch.optim.Muon")
+from fss_lab.optimisers import Muon, MuonAdamW, orthogonalised
 
 
 def _model() -> nn.Sequential:
@@ -22,7 +19,6 @@ def _step(model: nn.Module, optimiser: torch.optim.Optimizer, seed: int) -> None
     optimiser.step()
 
 
-@needs_muon
 def test_the_hidden_convolution_steps_along_an_orthogonal_matrix_and_the_rest_by_adamw() -> None:
     model, twin = _model(), _model()
     hidden = model[2].weight
@@ -36,7 +32,6 @@ def test_the_hidden_convolution_steps_along_an_orthogonal_matrix_and_the_rest_by
     assert gradient[0] / gradient[5] > 3 * step[0] / step[5]
 
 
-@needs_muon
 def test_a_continued_run_equals_an_uninterrupted_one() -> None:
     whole = _model()
     optimiser = MuonAdamW(whole, [whole[2].weight])
@@ -56,7 +51,33 @@ def test_a_continued_run_equals_an_uninterrupted_one() -> None:
         assert torch.equal(expected, actual)
 
 
-def test_a_torch_without_muon_is_an_error_that_says_what_to_install(monkeypatch) -> None:
-    monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(RunError, match=r"install torch 2\.9"):
-        MuonAdamW(_model(), [])
+@pytest.mark.parametrize("shape", [(24, 8), (8, 24), (16, 16)])
+def test_orthogonalising_keeps_the_singular_vectors_and_levels_the_values(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    levelled = left.T @ orthogonalised(matrix) @ right.T
+    off_diagonal = levelled - levelled.diagonal().diag()
+    assert off_diagonal.abs().max() < 1e-4
+    assert values[0] / values[-1] > 1.5
+    assert levelled.diagonal().min() > 0.6 and levelled.diagonal().max() < 1.25
+    assert orthogonalised(torch.zeros(shape)).abs().max() == 0
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9 with torch.optim.Muon to compare with")
+def test_muon_steps_as_torchs_own_does_but_for_its_bfloat16() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (nn.Parameter(torch.ones(24, 8)) for _ in range(2))
+    optimisers = Muon([ours], 1e-2, 0.1), torch.optim.Muon([theirs], 1e-2, 0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        gradient = torch.randn(24, 8, generator=generator)
+        for parameter, optimiser in zip((ours, theirs), optimisers, strict=True):
+            parameter.grad = gradient.clone()
+            optimiser.step()
+    moved = (theirs - 1).norm()
+    assert moved > 0.05 and (ours - theirs).norm() < 0.02 * moved
+
+
+def test_muon_leaves_weights_without_a_gradient_as_they_are() -> None:
+    weight = nn.Parameter(torch.ones(4, 4))
+    Muon([weight], 1e-2, 0.1).step()
+    assert torch.equal(weight.detach(), torch.ones(4, 4))

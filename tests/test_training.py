@@ -23,7 +23,6 @@ QUICK = TrainConfig(
     fold=1, steps=3, batch_size=2, validate_every=0, save_every=2, validation_episodes=3, tensorboard=False,
     accelerator="cpu",
 )  # fmt: skip
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9 with torch.optim.Muon")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -295,12 +294,10 @@ def test_a_damaged_mask_is_a_coarse_uneven_guess() -> None:
     assert damage(torch.zeros(2, 1, 64, 64), torch.zeros(2, 1, 64, 64)).max() < 0.5
 
 
-@needs_muon
 def test_pretraining_runs_and_writes_weights(tmp_path) -> None:
     check_pretraining(tmp_path, "cpu", 1)
 
 
-@needs_muon
 @needs_cuda
 @pytest.mark.gpu
 def test_pretraining_on_a_gpu(tmp_path) -> None:
@@ -330,16 +327,6 @@ def test_training_on_a_gpu_goes_on_where_it_stopped(tmp_path, monkeypatch) -> No
     assert moved(result.model.cpu())
 
 
-def test_pretraining_without_muon_says_so_at_once(tmp_path, monkeypatch) -> None:
-    monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    for pretrain in (pretrain_sam2, pretrain_features):
-        monkeypatch.setattr("fss_lab.pretraining.RandomScenes", lambda **_: pytest.fail("began"))
-        with pytest.raises(RunError, match=r"install torch 2\.9"):
-            pretrain(tmp_path, accelerator="cpu")
-    assert list(tmp_path.iterdir()) == []
-
-
-@needs_muon
 def test_pretraining_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
     options = {"steps": 2, "classes_a_step": 3, "accelerator": "cpu"}
     whole = pretrain_features(tmp_path / "whole", **options)

@@ -26,7 +26,7 @@ def test_the_two_protocols_are_known_by_name_and_tell_what_they_do() -> None:
     assert (benchmark("fssam").seed, benchmark("hsnet").seed) == (321, 0)
     assert str(FSSAM) == (
         "fssam (queries: images in order, a random class of each; IoU at the label's own size; several shots: fused by "
-        "the model; training images with novel classes: dropped)"
+        "the model)"
     )
     assert "vote over one-shot masks" in str(HSNET) and "the model's square" in str(HSNET)
     with pytest.raises(ValueError, match="protocol must be one of fssam, hsnet, got 'pfenet'"):
