@@ -136,11 +136,20 @@ class Settings:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """With `threads` threads, and afterwards with as many as before."""
+        """With `threads` threads, and afterwards with as many as before. Full memory ends it as a RunError that says
+        what to do."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
             yield
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise RunError(
+                "there is not enough memory: lower batch_size, the cache or the number of workers. What was finished "
+                "is kept if the run has a directory: start it again to go on, or with another batch_size in another "
+                f"directory. ({type(error).__name__}: {error})"
+            ) from error
         finally:
             torch.set_num_threads(before)
 
@@ -274,7 +283,7 @@ def _work(plan: _Plan, part: int, parts: int, progress: bool = False) -> None:
     """Do part `part` of `parts` of every job, but for the batches that were done before."""
     settings = plan.settings
     cache = settings.cache()
-    with settings.computing(), _explained():
+    with settings.computing():
         for job in plan.jobs:
             own = plan.facts[job.name]
             mine = range(part - 1, _batches(own["episodes"], settings), parts)
@@ -282,21 +291,6 @@ def _work(plan: _Plan, part: int, parts: int, progress: bool = False) -> None:
             if todo:
                 path = plan.directory / "counts" / f"{job.name}.shard{part}of{parts}.json"
                 _work_on(job, path, settings, own, todo, cache, progress)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Say what to do when memory is full, as RunError."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise RunError(
-            "there is not enough memory: lower batch_size, the cache or the number of workers. What was finished is "
-            f"kept if the run has a directory: start it again to go on, or with another batch_size in another "
-            f"directory. ({type(error).__name__}: {error})"
-        ) from error
 
 
 def _work_on(

@@ -126,3 +126,11 @@ def test_ablate_from_the_command_line(tmp_path, capsys, monkeypatch) -> None:
     kept.write_text(kept.read_text().replace('"threads": 2', '"threads": 1'))
     assert cli.main(command) == 1
     assert "threads 1, not 2" in capsys.readouterr().err
+
+    def full(*arguments, **options) -> None:
+        raise MemoryError
+
+    kept.unlink()
+    monkeypatch.setattr(ablation, "measure_each", full)
+    assert cli.main(command) == 1
+    assert "not enough memory: lower batch_size" in capsys.readouterr().err
