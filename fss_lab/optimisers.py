@@ -14,8 +14,8 @@ NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)  # of the quintic iteration, by Muon's 
 def orthogonalised(matrix: Tensor, rounds: int = 5) -> Tensor:
     """A matrix (m, n) with the same singular vectors and all singular values near 1 (about 0.7 to 1.2).
 
-    In the matrix's own precision: `torch.optim.Muon` computes this in bfloat16, which most processors of laptops only
-    emulate, at three times the cost of the whole step.
+    In the matrix's own precision. `torch.optim.Muon` computes this in bfloat16, which many processors only emulate: it
+    then takes longer than all the rest of a step.
     """
     a, b, c = NEWTON_SCHULZ
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
@@ -53,8 +53,9 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is None:
                     continue
                 state = self.state[weight]
-                mean = state.setdefault("momentum_buffer", torch.zeros_like(weight))
-                mean.lerp_(weight.grad, 1 - momentum)
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                mean = state["momentum"].lerp_(weight.grad, 1 - momentum)
                 ahead = weight.grad.lerp(mean, momentum).flatten(1)  # Nesterov's
                 length = 0.2 * max(ahead.shape) ** 0.5
                 weight.mul_(1 - rate * decay)
