@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 RECIPE = [  # as in fss_lab/weights/README.md
-    "--steps", "350", "--learning-rate", "5e-4", "--pool", "1000", "--cache",
-    "--validate-every", "175", "--validation-episodes", "100",
+    "--steps", "300", "--learning-rate", "5e-4", "--pool", "1000", "--cache",
+    "--validate-every", "150", "--validation-episodes", "100",
 ]  # fmt: skip
 KINDS = {"fssam": ("", "pseudo"), "baseline": ("_baseline", "support")}
 

@@ -65,7 +65,7 @@ def main() -> None:
         "--sets", nargs="*", default=[], metavar="NAME=DIR", help=f"other trainable sets, seed {SHIPPED}"
     )
     parser.add_argument("--episodes", type=int, default=400, help="novel-class episodes a fold (default 400)")
-    parser.add_argument("--seed", type=int, default=1, help="chooses the episodes (default 1)")
+    parser.add_argument("--seed", type=int, default=3, help="chooses the episodes (default 3, as in docs/results.md)")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5], help="supports per episode (default 1 5)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--output", type=Path, help="directory in which an interrupted evaluation goes on")
