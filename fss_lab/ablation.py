@@ -193,7 +193,8 @@ def ablate(
 ) -> str:
     """Run jobs whose models are those of `suite`, measure, and write all into `directory`; goes on with what is there.
 
-    measured: episodes of each job for `measure_each`, from the first on; None: all, 0: none. It runs in this process,
+    measured: episodes of each job for `measure_each`, from the first on; None: all, 0: none (nor of several shots
+    under the protocol hsnet, where a vote answers and not the model that would be measured). It runs in this process,
     computes as `settings` say, and goes on job by job.
     Files: results.{json,csv,md,png}; ablation.{json,md}, the tables by group with paired differences; with
     measurements, prior_K_shot.png and attention_K_shot.png. Returns the text of ablation.md. Raises as `run`, and
@@ -218,7 +219,9 @@ def ablate(
                 difference = paired_bootstrap(score, scores[FULL])
                 own["differences"].setdefault(group, {})[shown] = difference
                 lines.append(f"- {shown}: {_points(difference, sign=True)}")
-        if measured != 0:
+        if shots > 1 and results[0].facts["protocol"].startswith("hsnet"):
+            lines += ["", "What IMR and SCMA do is not measured: here a vote over one-shot masks answers."]
+        elif measured != 0:
             found = summarise([
                 _measured_job(job, result, directory, settings, measured, progress)
                 for job, result in zip(jobs, results, strict=True)

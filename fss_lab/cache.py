@@ -100,7 +100,8 @@ class FeatureCache:
         Raises ValueError if a network is in training mode: its features would differ from call to call.
         """
         # a bare convolution, such as those of SAM 2's decoder, computes the same in either mode
-        if any(network.training for network in networks if not isinstance(network, nn.Conv2d)):
+        parts = (part for network in networks if not isinstance(network, nn.Conv2d) for part in network.modules())
+        if any(part.training for part in parts):
             raise ValueError("a network in training mode gives other features each time: call eval() or pass no cache")
         context = json.dumps([settings, environment(device), *map(self._fingerprint, networks)], sort_keys=True)
         keys = [hash_tensors(context, {"image": image}) for image in images]
@@ -180,12 +181,13 @@ class FeatureCache:
                 warnings.warn(f"from here on features are cached in memory only: {error}", stacklevel=5)
 
     def _fingerprint(self, network: nn.Module) -> str:
-        """`fingerprint`, computed again only after a weight was replaced or changed in place (not through `.data`,
-        which PyTorch does not count)."""
-        state = tuple(
+        """`fingerprint`, computed again only after a setting was changed, or a weight replaced or changed in place (not
+        through `.data`, which PyTorch does not count)."""
+        tensors = tuple(
             (id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
             for tensor in (*network.parameters(), *network.buffers())
         )
+        state = (_settings(network), tensors)
         if network not in self._fingerprints or self._fingerprints[network][0] != state:
             self._fingerprints[network] = (state, fingerprint(network))
         return self._fingerprints[network][1]
@@ -193,6 +195,12 @@ class FeatureCache:
 
 def fingerprint(network: nn.Module) -> str:
     """A hash of all that decides a network's output: its modules' types and plain settings, parameters and buffers."""
+    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
+    return hash_tensors(_settings(network), tensors)
+
+
+def _settings(network: nn.Module) -> str:
+    """The types and plain settings of a network's modules, by name."""
     modules = [
         [
             name,
@@ -201,8 +209,7 @@ def fingerprint(network: nn.Module) -> str:
         ]
         for name, module in network.named_modules()
     ]
-    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
-    return hash_tensors(json.dumps(modules), tensors)
+    return json.dumps(modules)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

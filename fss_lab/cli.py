@@ -220,6 +220,7 @@ def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict
     if photographs:
         sources = cli_data.evaluation_sources(arguments, lists)
     else:
+        cli_data.refuse_photograph_options(arguments)
         toy = {"number": arguments.episodes, "protocol": arguments.protocol, "images": arguments.images or 400}
         world = {"look_alikes": arguments.dataset == "look-alikes", "lists": lists}
         sources = {"models": toy_models, "episodes": partial(toy_episodes, **toy, **world)}

@@ -129,6 +129,17 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--image-size", type=positive, help="side of the square input, in pixels (default 512)")
 
 
+def refuse_photograph_options(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for options of `add_evaluation_arguments` that the toy world would ignore."""
+    named = ("data_root", "skip_bad", "model", "sam2_checkpoint", "features_checkpoint", "image_size")
+    for name in named:
+        if getattr(arguments, name) not in (None, False):
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for photographs, and the toy world has its own; add --dataset pascal, "
+                "or leave it out"
+            )
+
+
 def evaluation_sources(arguments: argparse.Namespace, lists: Path | None) -> dict[str, Any]:
     """For photographs: `models` of a fold and `episodes` of a fold, shots and seed, as `grid_jobs` takes them.
 

@@ -128,9 +128,14 @@ class Settings:
             model.precision = self.precision
         return model
 
+    @property
+    def cached(self) -> bool:
+        """Whether there is a cache."""
+        return bool(self.cache_bytes or self.cache_directory)
+
     def cache(self) -> FeatureCache | None:
         """A new cache of this size, or None."""
-        if self.cache_bytes or self.cache_directory:
+        if self.cached:
             return FeatureCache(self.cache_bytes, self.cache_directory)
         return None
 
@@ -178,7 +183,8 @@ def run(
     one are spawned, so a script that asks for them needs its `if __name__ == "__main__":`. shard: (i, n) does only part
     i of n, 1 <= i <= n, e.g. on one of n machines that share the directory; the list returned is empty while other
     parts are missing, and whoever finishes last gets it.
-    However the work is spread, the counts are the same.
+    However the work is spread, the counts are the same. (With a cache a graphics card encodes image by image, which
+    rounds in another way; so there counts made with one are not added to counts made without.)
 
     Raises ValueError for a directory that holds counts of another evaluation (other weights, options, episodes, ...),
     a shard outside 1..n, without a directory or with workers, or jobs of the same name; RunError if a worker
@@ -252,7 +258,7 @@ def facts(job: Job, settings: Settings) -> Facts:
         "threads": settings.threads,
         "device": torch.device(settings.device).type,  # the card's name is in "machine"
         "precision": precision,
-        "chunk": first.chunk,
+        "chunk": first.chunk or (1 if settings.cached or settings.device == "cpu" else "batch"),  # as `FSSAM` encodes
         "machine": machine,
         "fss_lab": __version__,
         "torch": torch.__version__,
@@ -307,6 +313,7 @@ def _work_on(
     new = _read_file(path)["batches"] if path.exists() else {}
     with tqdm(total=len(todo), desc=job.name, unit="batch", disable=None if progress else True) as bar:
         for batch in todo:
+            _leave_with_parent()
             first = batch * settings.batch_size
             scores = {name: SegmentationScore(episodes.classes) for name in models}
             indices = range(first, min(first + settings.batch_size, len(episodes)))
@@ -315,6 +322,13 @@ def _work_on(
             if len(new) % settings.save_every == 0 or batch == todo[-1]:
                 write_atomically(path, json.dumps({"facts": own, "batches": new}).encode())
             bar.update()
+
+
+def _leave_with_parent() -> None:
+    """End a worker whose run was killed: it would work on, and write beside the run that goes on."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        raise SystemExit(1)
 
 
 def _spawn(plan: _Plan, workers: int, progress: bool) -> None:

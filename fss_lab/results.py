@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -60,8 +61,9 @@ def markdown(results: Sequence[Result], title: str = "Evaluation", steps: Sequen
     if not results:
         raise ValueError("there are no results to write")
     for key in ("protocol", "images", "split"):
-        if len(_values(results, key)) > 1:
-            raise ValueError(f"results of different {key} are not comparable: {_values(results, key)}")
+        values = _values(results, key)
+        if len({_without_count(value) for value in values}) > 1:
+            raise ValueError(f"results of different {key} are not comparable: {values}")
     lines = [f"# {title}", "", about(results)]
     for shots, scores in by_shots(results).items():
         own = [result for result in results if result.facts["shots"] == shots]
@@ -88,8 +90,9 @@ def about(results: Sequence[Result]) -> str:
     """One paragraph: protocol, images, folds, shots, seeds, episodes, machine-independent settings."""
     facts = results[0].facts
     listed = {key: ", ".join(map(str, _values(results, key))) for key in ("fold", "shots", "seed", "episodes")}
+    images = "; ".join(_values(results, "images"))
     return (
-        f"Protocol {facts['protocol']}. Images: {facts['images']}; {facts['split']} classes of folds {listed['fold']}; "
+        f"Protocol {facts['protocol']}. Images: {images}; {facts['split']} classes of folds {listed['fold']}; "
         f"shots: {listed['shots']}; episode seeds: {listed['seed']}; episodes for each of these: {listed['episodes']}. "
         f"{facts['device']}, {facts['precision']}, batches of {facts['batch_size']}, {facts['threads']} thread(s) per "
         "process. Pixels of 255 left out; mIoU: intersections and unions summed by class, mean over classes; brackets: "
@@ -170,6 +173,11 @@ def _grid(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
 
 def _values(results: Sequence[Result], key: str) -> list[Any]:
     return list(dict.fromkeys(result.facts[key] for result in results))
+
+
+def _without_count(text: str) -> str:
+    """The name of a data set without how many of its images the fold has, see `LabelledPhotos.name`."""
+    return re.sub(r", \d+ images.*", "", text)
 
 
 def _brief(results: Sequence[Result]) -> str:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 HARMLESS = (
-    "accelerator", "devices", "nodes", "strategy", "accumulate", "workers", "save_every", "cache", "cache_directory",
-    "tensorboard", "data_root",
+    "accelerator", "devices", "nodes", "strategy", "accumulate", "workers", "save_every", "cache", "cache_megabytes",
+    "cache_directory", "tensorboard", "data_root",
 )  # fmt: skip
 """What may differ when a run is continued, because it changes neither the data nor the method. The numbers do change:
 devices, nodes and accumulate cut a step into other parts, with other draws of dropout; accelerator changes the rounding
-and, with precision auto, the precision. The others change nothing."""
+and, with precision auto, the precision; on a GPU a cache encodes image by image, which rounds in another way. The
+others change nothing."""
 
 PAPER_EPOCHS = {"pascal": 300, "coco": 75}
 TRAINING_IMAGES = {"pascal": (4208, 3726, 2752, 4510), "coco": (21917, 41809, 43045, 44614)}  # of folds 0 to 3
@@ -100,10 +101,15 @@ class TrainConfig:
     )
     validate_every: int = _option(40, "steps between validations on held-out base-class episodes; 0: never", least=0)
     validation_episodes: int = _option(40, "episodes of a validation", least=1)
-    validation_seed: int = _option(10_000, "chooses them; the same for all runs that are compared", least=0)
+    validation_seed: int = _option(
+        10_000, "chooses them (of photographs their classes and supports); the same for all runs compared", least=0
+    )
     patience: int = _option(0, "stop after this many validations without a better one; 0: never", least=0)
     save_every: int = _option(20, "steps between checkpoints", least=1)
     cache: bool = _option(False, "remember the frozen features of images (worth it with a pool, or without augment)")
+    cache_megabytes: int = _option(
+        4000, "memory for these features: at full size an image takes 9 MB, with toy models 0.8 MB", least=1
+    )
     cache_directory: str | None = _option(
         None, "remember them in this folder too, for other processes and runs: 9 MB an image at full size", type=str
     )
@@ -174,15 +180,19 @@ def profile(name: str = "toy", **changes: Any) -> TrainConfig:
     """A profile with changes, e.g. `profile("paper", fold=2, devices=4)`.
 
     The paper's steps follow from its epochs and the images of the fold. Raises ValueError for an unknown profile, a
-    value that `TrainConfig` refuses, or the paper's profile on another data set without `steps`.
+    value that `TrainConfig` refuses, or the paper's profile on another data set or protocol without `steps`.
     """
     if name not in PROFILES:
         raise ValueError(f"profile must be one of {tuple(PROFILES)}, got {name!r}")
     chosen = {**PROFILES[name], **changes}
     if name == "paper" and "steps" not in chosen:
         dataset, fold = chosen["dataset"], chosen.get("fold", 0)
-        if dataset not in PAPER_EPOCHS or fold not in range(4):
-            raise ValueError(f"the paper has no number of epochs for {dataset!r}, fold {fold!r}; give the steps")
+        protocol = chosen.get("protocol", TrainConfig.protocol)
+        if dataset not in PAPER_EPOCHS or fold not in range(4) or protocol != "fssam":
+            raise ValueError(
+                f"the paper has no number of epochs for {dataset!r}, fold {fold!r}, protocol {protocol!r}; give the "
+                "steps"
+            )
         batch_size = chosen.get("batch_size", TrainConfig.batch_size)
         chosen["steps"] = PAPER_EPOCHS[dataset] * TRAINING_IMAGES[dataset][fold] // batch_size
     return TrainConfig(**chosen)

@@ -86,7 +86,8 @@ def train(config: TrainConfig, directory: str | Path) -> TrainResult:
     fabric.print(f"{fabric.world_size} process(es) on {fabric.device.type}, precision {precision_of(fabric)}")
     trained = dict(model.trainable_parameters(config.trainable))
     facts = {**facts_of(config), "frozen": frozen_networks(model, trained)}
-    cache = FeatureCache(directory=config.cache_directory) if config.cache or config.cache_directory else None
+    cached = config.cache or config.cache_directory
+    cache = FeatureCache(config.cache_megabytes * 10**6, config.cache_directory) if cached else None
     batches = EpisodeBatches(
         data, config.batch_size, config.steps, accumulate=config.accumulate, rank=fabric.global_rank,
         processes=fabric.world_size, workers=config.workers, seed=config.seed,

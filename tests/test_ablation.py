@@ -134,3 +134,10 @@ def test_ablate_from_the_command_line(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(ablation, "measure_each", full)
     assert cli.main(command) == 1
     assert "not enough memory: lower batch_size" in capsys.readouterr().err
+
+
+def test_what_a_vote_decides_is_not_measured_in_the_fused_model(tmp_path, capsys) -> None:
+    command = "ablate --protocol hsnet --images 40 --folds 1 --shots 2 --episodes 1 --output"
+    assert cli.main([*command.split(), str(tmp_path)]) == 0
+    assert "is not measured: here a vote over one-shot masks answers" in capsys.readouterr().out
+    assert not (tmp_path / "measured").exists() and not list(tmp_path.glob("prior_*"))

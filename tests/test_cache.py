@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fss_lab import cache as cache_module
 from fss_lab.backbones.sam2 import Sam2Backbone
-from fss_lab.backbones.toy import WEIGHTS
+from fss_lab.backbones.toy import WEIGHTS, build_toy_sam2
 from fss_lab.cache import FeatureCache, fingerprint
 from fss_lab.episode import Episode, collate
 from fss_lab.evaluation import evaluate
@@ -205,6 +205,22 @@ def test_other_images_sizes_precisions_chunks_and_threads_have_entries_of_their_
         encode(model)
     encode(build_model())  # built again, but the same
     assert missed == [2, 0, 2, 2, 2, 2, 2, 0]
+
+
+def test_a_setting_changed_in_place_is_seen() -> None:
+    network, cache = build_toy_sam2().eval(), FeatureCache()
+    images = [Repeating()[0].query_image]
+
+    def fetch() -> int:
+        cache.fetch(images, [network], {}, torch.device("cpu"), lambda missing: {"x": torch.zeros(len(missing), 1)})
+        return cache.misses
+
+    assert (fetch(), fetch()) == (1, 1)
+    network.model.image_encoder.scalp += 1
+    assert (fetch(), fetch()) == (2, 2)
+    network.model.image_encoder.neck.training = True  # a part alone
+    with pytest.raises(ValueError, match="a network in training mode"):
+        fetch()
 
 
 def test_images_of_other_type_shape_or_one_other_pixel_are_others(model: FSSAM) -> None:

@@ -68,6 +68,18 @@ def test_unknown_arguments_are_refused(arguments, capsys):
     assert "usage: fss-lab" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["--model x", "--sam2-checkpoint x", "--features-checkpoint x", "--image-size 99", "--data-root x", "--skip-bad"],
+)
+@pytest.mark.parametrize("command", ["evaluate", "ablate --dataset look-alikes"])
+def test_the_toy_world_refuses_options_of_photographs(command, option, tmp_path, capsys):
+    arguments = [*command.split(), *option.split(), "--output", str(tmp_path / "x")]
+    assert cli.main(arguments) == 1
+    assert f"error: {option.split()[0]} is for photographs" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
 def test_ctrl_c_ends_without_a_traceback(monkeypatch):
     def interrupted(arguments):
         raise KeyboardInterrupt

@@ -5,6 +5,7 @@ import os
 import tempfile
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -142,6 +143,14 @@ def test_workers_that_die_lose_little_and_the_next_run_goes_on(tmp_path) -> None
     assert counts(run(jobs, tmp_path, SETTINGS)) == once()
 
 
+def test_a_worker_whose_run_was_killed_does_not_work_on(tmp_path, monkeypatch) -> None:
+    killed = SimpleNamespace(is_alive=lambda: False)
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: killed)
+    with pytest.raises(SystemExit):
+        run(tiny_jobs(), tmp_path, SETTINGS)
+    assert not list(tmp_path.rglob("*.json"))
+
+
 @pytest.mark.parametrize(
     ("jobs", "how", "message"),
     [
@@ -228,6 +237,7 @@ def test_facts_tell_all_that_decides_the_numbers() -> None:
     )
     chosen = {
         "images": "tiny",
+        "chunk": 1,
         "fold": 1,
         "shots": 1,
         "seed": 5,

@@ -40,6 +40,14 @@ def test_folds_and_seeds_are_pooled_and_also_shown_one_by_one() -> None:
     assert "- fold 1, 1-shot, seed 7: episode list `abababababab`; `0123456789ab` model" in lines
 
 
+def test_folds_of_photographs_have_other_numbers_of_images() -> None:
+    names = "PASCAL-5i val, 364 images", "PASCAL-5i val, 445 images (1 bad file(s) left out)"
+    text = markdown([result(0, hit=50, images=names[0]), result(1, hit=30, images=names[1])])
+    assert f"Images: {names[0]}; {names[1]}; novel classes of folds 0, 1" in text and "| model | 50.0 | 30.0 |" in text
+    with pytest.raises(ValueError, match="results of different images are not comparable"):
+        markdown([result(0, images=names[0]), result(1, images="COCO-20i val2014, 364 images")])
+
+
 def test_shots_have_tables_of_their_own_and_protocols_never_share_one() -> None:
     text = markdown([result(0), result(0, shots=5, hit=90)])
     assert text.index("## 1-shot, protocol fssam") < text.index("| 50.0 [") < text.index("## 5-shot, protocol fssam")

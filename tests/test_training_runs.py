@@ -71,6 +71,8 @@ def test_profiles_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="no number of epochs for 'pictograms'.*give the steps"):
         profile("paper", dataset="pictograms")
     assert profile("paper", dataset="pictograms", steps=7).steps == 7
+    with pytest.raises(ValueError, match="no number of epochs for 'pascal', fold 0, protocol 'hsnet'; give the steps"):
+        profile("paper", protocol="hsnet")  # it keeps images that the paper's leaves out
 
 
 @pytest.mark.parametrize(

@@ -57,12 +57,16 @@ class ImageSet(Protocol):
     def class_name(self, class_id: int) -> str: ...
 
 
+MANY = 1000  # images, as many as a usual list has episodes
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """One of the protocols; numbers from one are not comparable with the other's. The rules are those of the
     literature, the random numbers are our own (the published programs draw while they load, from a global generator).
 
-    queries: "images" in their order, wrapping, each with a class at random among those it counts for; or "pairs" of
+    queries: "images" in their order, wrapping, each with a class at random among those it counts for (more than `MANY`
+        in a seeded order, or a usual list would ask about the first of COCO's images only); or "pairs" of
         image and class in their order, wrapping (a class-uniform image set: class at random, then image).
     resolution: where IoU is counted, "label" (the label map's own size) or "square" (the model's input; the label is
         stretched by nearest neighbour).
@@ -79,7 +83,10 @@ class Benchmark:
     shots: str
 
     def __str__(self) -> str:
-        order = {"images": "images in order, a random class of each", "pairs": "(image, class) pairs in order"}
+        order = {
+            "images": f"images in order, over {MANY:,} in a seeded one; a random class of each",
+            "pairs": "(image, class) pairs in order",
+        }
         size = {"label": "the label's own size", "square": "the model's square"}
         return (
             f"{self.name} (queries: {order[self.queries]}; IoU at {size[self.resolution]}; "
@@ -180,6 +187,9 @@ def draw_episodes(
     counts = {name: images.counts_for(name) for name in images.names}
     queries = [name for name, classes in counts.items() if classes]
     pairs = [(name, c) for name, classes in counts.items() for c in classes]
+    if len(queries) > MANY:
+        rng = np.random.Generator(np.random.PCG64([seed, images.fold, SPLITS.index(images.split)]))
+        queries = [queries[i] for i in np.argsort(rng.random(len(queries)), kind="stable")]
     drawn = []
     for index in range(count):
         rng = np.random.Generator(np.random.PCG64([seed, images.fold, SPLITS.index(images.split), index]))

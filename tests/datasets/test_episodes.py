@@ -25,8 +25,8 @@ FSSAM, HSNET = BENCHMARKS["fssam"], BENCHMARKS["hsnet"]
 def test_the_two_protocols_are_known_by_name_and_tell_what_they_do() -> None:
     assert (benchmark("fssam").seed, benchmark("hsnet").seed) == (321, 0)
     assert str(FSSAM) == (
-        "fssam (queries: images in order, a random class of each; IoU at the label's own size; several shots: fused by "
-        "the model)"
+        "fssam (queries: images in order, over 1,000 in a seeded one; a random class of each; IoU at the label's own "
+        "size; several shots: fused by the model)"
     )
     assert "vote over one-shot masks" in str(HSNET) and "the model's square" in str(HSNET)
     with pytest.raises(ValueError, match="protocol must be one of fssam, hsnet, got 'pfenet'"):
@@ -38,6 +38,23 @@ def test_fssam_walks_through_the_images_and_takes_a_random_class_of_each() -> No
     assert "".join(e.query for e in drawn[:9]) == "abdefghab"  # c shows nothing; after h it starts again
     assert all(e.class_id in SHOWN[e.query] for e in drawn)
     assert {e.class_id for e in drawn if e.query == "b"} == {3, 5}
+
+
+def test_a_usual_list_asks_about_images_from_all_of_a_long_data_set() -> None:
+    class Many(TinyImages):
+        names = tuple(f"{name}{i}" for i in range(300) for name in "abdg")
+
+        def __init__(self) -> None:
+            self.class_uniform = False
+
+        def counts_for(self, name: str) -> tuple[int, ...]:
+            return SHOWN[name[0]]
+
+    queries = [e.query for e in draw_episodes(FSSAM, Many(), shots=1, count=1200).episodes]
+    assert sorted(queries) == sorted(Many.names)  # each once
+    first = [int(query[1:]) for query in queries[:400]]
+    assert max(first) > 250 and sum(number < 100 for number in first) < 200  # in order it would be all of them
+    assert queries != [e.query for e in draw_episodes(FSSAM, Many(), shots=1, count=1200, seed=7).episodes]
 
 
 def test_hsnet_walks_through_pairs_of_image_and_class() -> None:
