@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,6 +124,18 @@ def test_a_step_of_training_and_an_evaluation_with_a_full_size_architecture(
             "true query mask (upper bound)"]  # fmt: skip
     assert list(result["scores"]) == rows
     assert (tmp_path / "out" / "episodes" / "fssam_fold0_1shot_seed321.json").exists()
+
+
+def test_folds_with_other_numbers_of_images_share_a_table(pascal, networks, tmp_path, capsys) -> None:
+    root = shutil.copytree(pascal, tmp_path / "data")
+    (names,) = root.rglob("Segmentation/val.txt")
+    names.write_text(names.read_text() + "more\n")
+    for kept in ("JPEGImages/{}.jpg", "SegmentationClassAug/{}.png"):  # of fold 1
+        shutil.copy(names.parents[2] / kept.format("2008_06v0"), names.parents[2] / kept.format("more"))
+    command = ["evaluate", *options(**networks, dataset="pascal", data_root=str(root), episodes="1")]
+    assert cli.main([*command, "--folds", "0", "1", "--output", str(tmp_path / "out")]) == 0
+    assert "PASCAL-5i val, 10 images; PASCAL-5i val, 11 images; novel classes of folds 0, 1" in capsys.readouterr().out
+    assert (tmp_path / "out" / "results.md").exists()
 
 
 def test_weights_are_not_evaluated_on_what_they_were_trained_on(trained, networks) -> None:
