@@ -166,9 +166,11 @@ def before_after_figure(episodes: Sequence[Episode], before: Sequence[Tensor], a
         overlay(rows[0, column], episode.query_image, episode.query_mask, TRUTH, width=1)
         name_panel(rows[0, column], episode.class_name, TRUTH)
         scores = [100 * iou(mask, episode.query_mask) for mask in masks]
-        for axes, mask, score, colour in zip(rows[1:, column], masks, scores, (INK, PREDICTION), strict=True):
+        for axes, word, mask, score, colour in zip(
+            rows[1:, column], ("before", "after"), masks, scores, (INK, PREDICTION), strict=True
+        ):
             overlay(axes, episode.query_image, mask, colour, width=1)
-            name_panel(axes, f"IoU {score:.0f} %", INK)
+            name_panel(axes, f"{word}: IoU {score:.0f} %", INK)
         told.append(f"{episode.class_name} {scores[0]:.0f} to {scores[1]:.0f} %")
     legend(picture, patch(TRUTH, "truth"), patch(INK, "before"), patch(PREDICTION, "after"))
     picture.alt = f"Queries with their masks before and after training; IoU: {', '.join(told)}."
