@@ -242,6 +242,7 @@ def facts(job: Job, settings: Settings) -> Facts:
             weights[key] = weights_digest(model)
         described[name] = {"weights": weights[key], **asdict(model.options)}
     first = settings.prepared(next(iter(models.values())))
+    kind = torch.device(settings.device).type
     precision = str(first.sam2.mean.dtype).removeprefix("torch.")
     if first.precision != precision:
         precision += f", encoders {first.precision}"
@@ -256,9 +257,9 @@ def facts(job: Job, settings: Settings) -> Facts:
         "networks": origins(first),
         "batch_size": settings.batch_size,
         "threads": settings.threads,
-        "device": torch.device(settings.device).type,  # the card's name is in "machine"
+        "device": kind,  # the card's name is in "machine"
         "precision": precision,
-        "chunk": first.chunk or (1 if settings.cached or settings.device == "cpu" else "batch"),  # as `FSSAM` encodes
+        "chunk": first.chunk or (1 if settings.cached or kind == "cpu" else "batch"),  # as `FSSAM` encodes
         "machine": machine,
         "fss_lab": __version__,
         "torch": torch.__version__,
