@@ -190,13 +190,15 @@ def ablate(
     measured: int | None = None,
     workers: int = 1,
     progress: bool = False,
+    files: Mapping[str, str | Path] | None = None,
 ) -> str:
     """Run jobs whose models are those of `suite`, measure, and write all into `directory`; goes on with what is there.
 
     measured: episodes of each job for `measure_each`, from the first on; None: all, 0: none (nor of several shots
     under the protocol hsnet, where a vote answers and not the model that would be measured). It runs in this process,
     computes as `settings` say, and goes on job by job.
-    Files: results.{json,csv,md,png}; ablation.{json,md}, the tables by group with paired differences; with
+    files: weights that were given instead of the shipped ones, as `markdown` takes them.
+    Files written: results.{json,csv,md,png}; ablation.{json,md}, the tables by group with paired differences; with
     measurements, prior_K_shot.png and attention_K_shot.png. Returns the text of ablation.md. Raises as `run`, and
     ValueError for `measured` below 0.
     """
@@ -204,7 +206,7 @@ def ablate(
         raise ValueError(f"measured must be at least 0, or None for all episodes, got {measured}")
     directory, settings = Path(directory), settings or Settings()
     results = run(jobs, directory, settings, workers=workers, progress=progress)
-    write_results(results, directory, "Ablation: all variants")
+    write_results(results, directory, "Ablation: all variants", files=files)
     lines = ["# Ablation", "", about(results)]
     content: dict[str, Any] = {"about": about(results), "jobs": [result.facts for result in results], "shots": {}}
     for shots, scores in by_shots(results).items():

@@ -149,7 +149,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if not results:
         print(f"this part is done; the result is written when all parts in {directory} are")
         return 0
-    text = markdown(results, title, steps) if directory is None else write_results(results, directory, title, steps)
+    told = (title, steps, chosen["weights"])
+    text = markdown(results, *told) if directory is None else write_results(results, directory, *told)
     print(text)
     if report:
         from fss_lab.checkpoints import write_atomically
@@ -282,7 +283,7 @@ def _ablate(arguments: argparse.Namespace) -> int:
     jobs = grid_jobs(arguments.folds, arguments.shots, chosen["seeds"], models, chosen["episodes"])
     text = ablate(
         jobs, arguments.output, chosen["settings"],
-        measured=arguments.measured, workers=arguments.workers, progress=True,
+        measured=arguments.measured, workers=arguments.workers, progress=True, files=chosen["weights"],
     )  # fmt: skip
     print(text)
     return 0
@@ -330,6 +331,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[arguments.command].run(arguments)
     except KeyboardInterrupt:
+        output = getattr(arguments, "output", None)
+        goes_on = arguments.command != "course" and output and output.is_dir()
+        kept = f"; the same command goes on with what is in {output}" if goes_on else ""
+        print(f"fss-lab {arguments.command}: interrupted{kept}", file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get("FSS_LAB_DEBUG") == "1" or not _for_the_user(error):

@@ -84,13 +84,13 @@ def fetch(name: str, revision: str | None = None) -> Path:
             download(published.repo, file, revision=commit_of(first))
     except Exception as error:  # its errors have no common base, and they differ from version to version
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        given = "sam2_checkpoint" if name.startswith("sam") else "features_checkpoint"
         raise CheckpointError(
             f"the weights {name} are not on this machine and could not be fetched: {reason}. "
             f"Expected {' and '.join(published.files)} of {published.repo}, revision {asked}, on the Hugging Face "
             f"hub. Without a network (or with HF_HUB_OFFLINE=1) get {published.own} from Meta's download page on "
-            f"another machine and put it at {own}, or say where it lies ("
-            f"{'sam2_checkpoint' if name.startswith('sam') else 'features_checkpoint'}=...). "
-            "weights=None builds the model with random weights"
+            f"another machine and put it at {own}, or say where it lies ({given}=..., as an option "
+            f"--{given.replace('_', '-')}). For trials, weights=\"random\" (--weights random) needs none"
         ) from error
     return _where(published, first)
 
@@ -130,6 +130,6 @@ def _downloader() -> Any:
     except ImportError as error:
         raise ImportError(
             'fetching weights needs the package huggingface_hub: pip install "fss-lab[real]"; '
-            "or give files (sam2_checkpoint=..., features_checkpoint=...), or weights=None for random weights"
+            'or give files (sam2_checkpoint=..., features_checkpoint=...), or weights="random"'
         ) from error
     return hf_hub_download

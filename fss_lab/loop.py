@@ -29,7 +29,7 @@ from fss_lab.running import (
     restore_random_states,
     seed_all,
 )
-from fss_lab.runs import RunError, check_same_run, to_yaml
+from fss_lab.runs import RunError, check_same_run, read_facts, to_yaml
 
 Losses = dict[str, Tensor]  # by name; "loss" is minimised, the others are only logged
 Batches = Callable[[int], Iterator[tuple[list[int], Any]]]  # first step -> (numbers of the episodes, batch)
@@ -108,6 +108,8 @@ def run_loop(
     rates = [group["lr"] for group in optimiser.param_groups]
     progress = _resume(fabric, directory, facts, state, optimiser)
 
+    if progress.step:
+        fabric.print(f"going on with {directory} after step {progress.step} of {steps}")
     started = time.monotonic() - progress.seconds
 
     def save(name: str) -> None:
@@ -139,7 +141,7 @@ def run_loop(
                     save("best.pt")
                 save("last.pt")
                 if stop.anywhere(fabric):
-                    stop.leave(main)
+                    stop.leave(main, f"step {step} of {steps} is saved in {directory}")
             if step == steps or (patience and step - progress.best_step >= patience * validate_every):
                 return progress
             parts = list(islice(source, accumulate))
@@ -171,7 +173,7 @@ def run_loop(
             if step % save_every == 0 or step == steps or asked:
                 save("last.pt")
             if asked:
-                stop.leave(main)
+                stop.leave(main, f"step {step} of {steps} is saved in {directory}")
 
 
 def _gradients(
@@ -196,9 +198,14 @@ def _resume(
     state: Mapping[str, Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> Progress:
-    """Load `last.pt` into state and optimiser if there is one that belongs to these facts; write `run.yaml`."""
-    path = directory / "last.pt"
+    """Load `last.pt` into state and optimiser if there is one that belongs to these facts; write `run.yaml`.
+
+    Without it a `run.yaml` must tell the same facts: the other files beside it are of that run.
+    """
+    path, description = directory / "last.pt", directory / "run.yaml"
     progress = Progress()
+    if description.exists() and not path.exists():
+        check_same_run(read_facts(description), facts, description)
     if path.exists():
         saved = load_run_file(
             path,
@@ -219,7 +226,7 @@ def _resume(
         )
     if fabric.is_global_zero:
         remove_leftovers(directory)
-        write_atomically(directory / "run.yaml", to_yaml(facts).encode())
+        write_atomically(description, to_yaml(facts).encode())
     return progress
 
 

@@ -89,6 +89,12 @@ class SegmentationScore:
         return dict(zip(self.class_ids, _ratio(sums[:, 0], sums[:, 1]).tolist(), strict=True))
 
     @property
+    def untested(self) -> tuple[int, ...]:
+        """The classes that no episode asked for; as in published results they count as 0 in the mIoU."""
+        asked = set(self.counts[:, 0].tolist())
+        return tuple(class_id for class_id in self.class_ids if class_id not in asked)
+
+    @property
     def miou(self) -> float:
         """The mean of `iou_per_class`."""
         return float(_score(_class_sums(self.counts, self.class_ids), "miou"))

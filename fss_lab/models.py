@@ -14,8 +14,7 @@ from fss_lab.frozen import note_origin
 from fss_lab.hub import fetch
 from fss_lab.method import FSSAM
 
-TOY_WEIGHTS = ("fssam", "baseline", "pretrained", None)
-PAIR_WEIGHTS = ("pretrained", None)
+TOY_WEIGHTS = ("fssam", "baseline", "pretrained")
 
 
 def load_model(
@@ -33,7 +32,7 @@ def load_model(
     name: "toy", whose weights ship with the package; or a pair such as "sam2-small+dinov2-base" (SAM 2 or 2.1, tiny …
         large; DINOv2 small … giant). "sam2-small@<commit>+dinov2-base@<commit>" pins what comes from the hub.
     fold: for "toy", 0..3, whose novel classes were kept out of training.
-    weights: None: random ones, for trials of speed and memory. For "toy": "fssam" (the default) is trained on the base
+    weights: None or "random": no trained ones, for trials of speed and memory. For "toy": "fssam" (the default) is trained on the base
         classes of `fold`; "baseline" is the support-memory baseline trained equally long (memory="support");
         "pretrained" has seen no Pictogram at all. For a pair: "pretrained" (the default) are Meta's published
         weights, which know nothing of few-shot segmentation yet; they come from the Hugging Face hub, once
@@ -47,6 +46,7 @@ def load_model(
     Raises ValueError for an unknown name, fold or kind of weights; CheckpointError, ValueError or FileNotFoundError
     that name the file for weights that are missing, cannot be fetched or do not fit.
     """
+    weights = None if weights == "random" else weights
     if name == "toy":
         if sam2_checkpoint is not None or features_checkpoint is not None:
             raise ValueError(
@@ -61,10 +61,10 @@ def load_model(
             f"{', '.join(CONFIGS)} and dinov2-{', dinov2-'.join(SIZES)}"
         )
     weights = "pretrained" if weights == "default" else weights
-    if weights not in PAIR_WEIGHTS:
+    if weights not in ("pretrained", None):
         raise ValueError(
-            f"weights of {name} must be one of {PAIR_WEIGHTS}, got {weights!r}; for weights trained for few-shot "
-            "segmentation see fss_lab.load_authors_checkpoint and fss_lab.training.load_trained"
+            f"weights of {name} are pretrained or random, got {weights!r}; for those trained for few-shot segmentation "
+            "see fss_lab.load_authors_checkpoint and fss_lab.training.load_trained"
         )
     # both files first: a missing one is told before minutes go into building the other network
     sam2_source = _source(*sam2[::2], sam2_checkpoint, weights)
@@ -88,8 +88,11 @@ def _source(name: str, revision: str, given: str | Path | None, weights: str | N
 def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
     if fold not in range(FOLDS):
         raise ValueError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
-    if weights not in TOY_WEIGHTS:
-        raise ValueError(f"weights must be one of {TOY_WEIGHTS}, got {weights!r}")
+    if weights not in (*TOY_WEIGHTS, None):
+        raise ValueError(
+            f"weights of the toy model are {', '.join(TOY_WEIGHTS)} or random, got {weights!r}; files of "
+            "your own runs go to `fss-lab evaluate --weights` or fss_lab.evaluation.load_weights"
+        )
     sam2, features = build_toy_sam2(), ToyFeatures().eval()
     if weights is None:
         return FSSAM(sam2, features, **options)

@@ -26,22 +26,26 @@ COLUMNS = (
 
 
 def write_results(
-    results: Sequence[Result], directory: str | Path, title: str = "Evaluation", steps: Sequence[str] = ()
+    results: Sequence[Result],
+    directory: str | Path,
+    title: str = "Evaluation",
+    steps: Sequence[str] = (),
+    files: Mapping[str, str | Path] | None = None,
 ) -> str:
     """Write results.json, results.csv, results.md and results.png into `directory`; returns the Markdown.
 
-    steps: see `markdown`.
+    steps, files: see `markdown`.
     Nothing in them tells how the run was spread or how long it took: the same evaluation gives the same bytes.
     """
     directory = Path(directory)
-    text = markdown(results, title, steps)
-    files = {
+    text = markdown(results, title, steps, files)
+    contents = {
         "results.json": (json.dumps([as_json(result) for result in results], indent=1) + "\n").encode(),
         "results.csv": as_csv(results).encode(),
         "results.md": (text + "\n").encode(),
         "results.png": scores_figure(by_shots(results), f"{title}, {_brief(results)}").png(),
     }
-    for name, content in files.items():
+    for name, content in contents.items():
         write_atomically(directory / name, content)
     return text
 
@@ -51,11 +55,17 @@ def by_shots(results: Sequence[Result]) -> dict[int, Scores]:
     return {shots: _pooled([r for r in results if r.facts["shots"] == shots]) for shots in _values(results, "shots")}
 
 
-def markdown(results: Sequence[Result], title: str = "Evaluation", steps: Sequence[str] = ()) -> str:
+def markdown(
+    results: Sequence[Result],
+    title: str = "Evaluation",
+    steps: Sequence[str] = (),
+    files: Mapping[str, str | Path] | None = None,
+) -> str:
     """Tables for each number of shots: all folds, by fold and, with several, by seed; then what was evaluated how.
 
     steps: variants of which each adds something to the one before (those that were not evaluated are passed over);
-    their differences, paired by episode, are listed.
+    their differences, paired by episode, are listed. files: weights that were given instead of the shipped ones, by
+    name, as `toy_variants` takes them.
     Raises ValueError for no results, or results of different protocols or images, which must not stand in one table.
     """
     if not results:
@@ -74,16 +84,17 @@ def markdown(results: Sequence[Result], title: str = "Evaluation", steps: Sequen
             rows = {name: [_percent(value) for value in values] for name, values in _by(own, "fold", folds).items()}
             lines += ["", "mIoU by fold:", "", *_grid(heads, rows)]
         if len(seeds) > 1:
-            heads = [*(f"seed {seed}" for seed in seeds), "all"]
+            heads = [*(f"seed {seed}" for seed in seeds), "mean ± sd"]
             rows = {name: [*map(_percent, values), _spread(values)] for name, values in _by(own, "seed", seeds).items()}
-            lines += ["", "mIoU by episode seed, mean ± standard deviation:", "", *_grid(heads, rows)]
+            lines += ["", "mIoU by episode seed (the table above adds up the pixels of all seeds first):", ""]
+            lines += _grid(heads, rows)
         added = list(pairwise(name for name in steps if name in scores))
         if added:
             lines += ["", "What each step adds, in points of mIoU on the same episodes:", ""]
         for worse, better in added:
             estimate, low, high = (100 * value for value in paired_bootstrap(scores[better], scores[worse]))
             lines.append(f"- {better} over {worse}: {estimate:+.1f} [{low:+.1f}, {high:+.1f}]")
-    return "\n".join([*lines, "", "## What was evaluated", "", *_provenance(results)])
+    return "\n".join([*lines, "", "## What was evaluated", "", *_provenance(results, files or {})])
 
 
 def about(results: Sequence[Result]) -> str:
@@ -96,8 +107,20 @@ def about(results: Sequence[Result]) -> str:
         f"shots: {listed['shots']}; episode seeds: {listed['seed']}; episodes for each of these: {listed['episodes']}. "
         f"{facts['device']}, {facts['precision']}, batches of {facts['batch_size']}, {facts['threads']} thread(s) per "
         "process. Pixels of 255 left out; mIoU: intersections and unions summed by class, mean over classes; brackets: "
-        "95 % bootstrap intervals over episodes within each class; folds and seeds are pooled."
+        "95 % bootstrap intervals over episodes within each class; folds and seeds are pooled." + _gaps(results)
     )
+
+
+def _gaps(results: Sequence[Result]) -> str:
+    """A sentence about classes that no episode asked for, if there are any."""
+    scores = {
+        f"fold {r.facts['fold']}, {r.facts['shots']}-shot, seed {r.facts['seed']}": next(iter(r.scores.values()))
+        for r in results
+    }
+    found = [f"{len(s.untested)} of {len(s.class_ids)} ({name})" for name, s in scores.items() if s.untested]
+    if not found:
+        return ""
+    return f" **No episode asked for {', '.join(found)} classes, which count as 0 in mIoU; draw more episodes.**"
 
 
 def as_json(result: Result) -> dict[str, Any]:
@@ -130,9 +153,11 @@ def as_csv(results: Sequence[Result]) -> str:
     return file.getvalue()
 
 
-def _provenance(results: Sequence[Result]) -> list[str]:
+def _provenance(results: Sequence[Result], files: Mapping[str, str | Path]) -> list[str]:
     facts = results[0].facts
-    lines = [f"fss_lab {facts['fss_lab']}, torch {facts['torch']}. Weights as the first digits of their SHA-256:", ""]
+    given = "".join(f" Weights given for {name}: `{path}`." for name, path in files.items())
+    versions = f"fss_lab {facts['fss_lab']}, torch {facts['torch']}."
+    lines = [f"{versions}{given} Weights as the first digits of their SHA-256:", ""]
     for result in results:
         weights: dict[str, list[str]] = {}
         for name, model in result.facts["models"].items():

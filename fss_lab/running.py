@@ -8,6 +8,7 @@ import io
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -175,11 +176,12 @@ class StopRequest:
         """Whether any process was asked; all must call this together."""
         return mean_of_processes(fabric, torch.tensor(float(self.signal), device=fabric.device)).item() > 0
 
-    def leave(self, main: bool) -> NoReturn:
-        """Leave after the run is saved: as KeyboardInterrupt after a Ctrl-C, else with exit status 143. Only the main
+    def leave(self, main: bool, saved: str) -> NoReturn:
+        """Say what was saved and leave: as KeyboardInterrupt after a Ctrl-C, else with exit status 143. Only the main
         process: a launcher would kill it if another one ended with an error."""
         if not main:
             raise SystemExit(0)
+        print(f"stopped: {saved}", file=sys.stderr)
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + signal.SIGTERM)

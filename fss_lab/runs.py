@@ -51,7 +51,9 @@ class TrainConfig:
     model: str = _option(
         "toy", '"toy", or a pair with published weights such as sam2-small+dinov2-base; @COMMIT after a half pins it'
     )
-    weights: str = _option("pretrained", "for toy: start from pretrained, fssam or baseline")
+    weights: str = _option(
+        "pretrained", "start from: pretrained; for toy also fssam or baseline; random: no files, for trials of speed"
+    )
     sam2_checkpoint: str | None = _option(None, "for a pair: your own SAM 2 weights, .pt or .safetensors", type=str)
     features_checkpoint: str | None = _option(None, "for a pair: your own DINOv2 weights, file or directory", type=str)
     image_size: int = _option(512, "for a pair: side of the square input, in pixels", least=16)
@@ -200,6 +202,18 @@ def profile(name: str = "toy", **changes: Any) -> TrainConfig:
 
 def read_config(path: str | Path) -> TrainConfig:
     """The configuration in a `run.yaml`. Raises RunError for a file that is missing or holds something else."""
+    content = read_facts(path)
+    unknown = [name for name in content if name not in TrainConfig.__dataclass_fields__]
+    if unknown:
+        raise RunError(f"{path} names options that `fss-lab train --help` does not know: {', '.join(unknown)}")
+    try:
+        return TrainConfig(**content)
+    except ValueError as error:
+        raise RunError(f"{path}: {error}") from error
+
+
+def read_facts(path: str | Path) -> dict[str, Any]:
+    """What `to_yaml` wrote. Raises RunError for a file that is missing or holds something else."""
     from omegaconf import OmegaConf
 
     # PyYAML's and OmegaConf's errors have no common base below Exception; the cause is kept.
@@ -209,13 +223,7 @@ def read_config(path: str | Path) -> TrainConfig:
         raise RunError(f"{path} cannot be read as the run.yaml of a run: {error}") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} is no run.yaml: expected lines such as `fold: 0`")
-    unknown = [str(name) for name in content if name not in TrainConfig.__dataclass_fields__]
-    if unknown:
-        raise RunError(f"{path} names options that `fss-lab train --help` does not know: {', '.join(unknown)}")
-    try:
-        return TrainConfig(**{str(name): value for name, value in content.items()})
-    except ValueError as error:
-        raise RunError(f"{path}: {error}") from error
+    return {str(name): value for name, value in content.items()}
 
 
 def facts_of(config: TrainConfig) -> dict[str, Any]:

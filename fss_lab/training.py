@@ -228,6 +228,7 @@ def _validation(
     data = base_episodes(config, config.validation_episodes, config.validation_seed, True)
     share = Part(data, range(fabric.global_rank, len(data), fabric.world_size))
     at_once = config.batch_size // (fabric.world_size * config.accumulate)  # what has room when it trains
+    told: list[str] = []
 
     def validate() -> dict[str, float]:
         model.eval()
@@ -238,7 +239,13 @@ def _validation(
         added = fabric.all_reduce(torch.from_numpy(sums).to(fabric.device), reduce_op="sum")
         assert isinstance(added, Tensor)
         counts = np.concatenate([np.array(data.classes)[:, None], added.cpu().numpy()], axis=1)
-        whole = SegmentationScore(data.classes, counts)
+        whole = SegmentationScore(data.classes, counts[added.any(dim=1).cpu().numpy()])
+        if whole.untested and not told:
+            told.append(
+                f"no validation episode asks for {len(whole.untested)} of {len(data.classes)} base classes, which "
+                "count as 0 in their mIoU; --validation-episodes draws more"
+            )
+            fabric.print(*told)
         return {"miou": whole.miou, "fb_iou": whole.fb_iou}
 
     return validate

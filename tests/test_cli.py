@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,12 +81,19 @@ def test_the_toy_world_refuses_options_of_photographs(command, option, tmp_path,
     assert not (tmp_path / "x").exists()
 
 
-def test_ctrl_c_ends_without_a_traceback(monkeypatch):
+def test_ctrl_c_ends_without_a_traceback_and_says_what_goes_on(monkeypatch, tmp_path, capsys):
     def interrupted(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli.COMMANDS, "long", cli.Command("take long", interrupted))
+    def output(parser):
+        parser.add_argument("--output", type=Path)
+
+    monkeypatch.setitem(cli.COMMANDS, "long", cli.Command("take long", interrupted, output))
     assert cli.main(["long"]) == 130
+    assert capsys.readouterr().err == "fss-lab long: interrupted\n"
+    assert cli.main(["long", "--output", str(tmp_path)]) == 130
+    told = f"fss-lab long: interrupted; the same command goes on with what is in {tmp_path}\n"
+    assert capsys.readouterr().err == told
 
 
 def test_python_m_fss_lab_is_the_same():

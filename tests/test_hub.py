@@ -110,7 +110,7 @@ def test_a_file_that_is_not_there_is_named_with_what_to_do(hub: Hub, tmp_path: P
     message = str(caught.value)
     assert "sam2.1_hiera_base_plus.pt of facebook/sam2.1-hiera-base-plus, revision main" in message
     assert f"put it at {tmp_path / 'weights' / 'sam2.1_hiera_base_plus.pt'}" in message
-    assert "sam2_checkpoint=" in message and "weights=None" in message and "\n" not in message
+    assert "--sam2-checkpoint" in message and "--weights random" in message and "\n" not in message
     with pytest.raises(CheckpointError, match=r"dinov2_vitb14_pretrain\.pth .*features_checkpoint="):
         fetch("dinov2-base")
     assert not list((tmp_path / "cache").rglob("*.pt"))

@@ -117,6 +117,7 @@ def test_ignored_pixels_drop_out_and_a_perfect_prediction_scores_one(seed: int) 
     perfect = scored([(target == 1, target, class_id) for _, target, class_id in rows])
     tested = {class_id for *_, class_id in rows}
     assert perfect.iou_per_class == {class_id: float(class_id in tested) for class_id in CLASSES}
+    assert set(perfect.untested) == set(CLASSES) - tested
     assert perfect.fb_iou == 1
 
 

@@ -47,6 +47,13 @@ def test_options_reach_the_model() -> None:
     assert options.rounds == 1 and options.calibration == "off"
 
 
+def test_random_weights_by_name_are_none_of_the_shipped() -> None:
+    torch.manual_seed(0)
+    named = load_model("toy", weights="random").state_dict()
+    torch.manual_seed(0)
+    assert all(map(torch.equal, named.values(), load_model("toy", weights=None).state_dict().values()))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -55,7 +62,7 @@ def test_options_reach_the_model() -> None:
         ({"fold": 4}, "fold must be one of 0, 1, 2, 3, got 4"),
         ({"name": "sam2-small+dinov2-huge"}, "there is no model"),
         ({"name": "sam2-small+sam2-small"}, "there is no model"),
-        ({"weights": "best"}, "weights must be one of"),
+        ({"weights": "best"}, "weights of the toy model are fssam, baseline, pretrained or random, got 'best'"),
         ({"name": "sam2-small+dinov2-base", "weights": "fssam"}, "see fss_lab.load_authors_checkpoint"),
         ({"name": "sam2-small@v2+dinov2-base", "weights": None}, "leave @v2 out"),
         ({"name": "sam2-small@v2+dinov2-base", "sam2_checkpoint": "sam2.pt"}, "leave @v2 out"),

@@ -74,6 +74,19 @@ def test_mean_and_deviation_are_rounded_last() -> None:
     assert "| model | 50.0 | 50.0 | 50.0 ± 0.0 |" in markdown(results)  # of 50.0 and 50.1 it were 50.0 ± 0.1
 
 
+def test_classes_that_nothing_asked_for_are_told() -> None:
+    results = [result(0), result(1)]
+    assert "No episode asked" not in markdown(results)
+    results[1].scores["model"] = SegmentationScore((5, 6, 7), results[1].scores["model"].counts)
+    assert "**No episode asked for 1 of 3 (fold 1, 1-shot, seed 0) classes, which count as 0" in markdown(results)
+
+
+def test_weights_that_were_given_are_named() -> None:
+    assert "Weights given for fssam: `runs/mine.safetensors`." in markdown(
+        [result(0)], files={"fssam": "runs/mine.safetensors"}
+    )
+
+
 def test_steps_are_compared_with_the_one_before() -> None:
     results = [result(0, hit=50)]
     for name, hit in (("one", 30), ("two", 70)):

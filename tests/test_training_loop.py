@@ -161,14 +161,16 @@ def test_killed_at_any_moment_a_run_continues_bit_for_bit(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_a_signal_finishes_the_step_saves_and_leaves(tmp_path, number, error) -> None:
+def test_a_signal_finishes_the_step_saves_and_leaves(tmp_path, number, error, capfd) -> None:
     before = signal.getsignal(number)
     with pytest.raises(error) as left:
         fit(tmp_path / "stopped", 30, at(6, lambda: signal.raise_signal(number)))
     assert error is KeyboardInterrupt or left.value.code == 143
     assert load_run_file(tmp_path / "stopped/last.pt")["progress"]["step"] == 7
+    assert capfd.readouterr().err == f"stopped: step 7 of 30 is saved in {tmp_path / 'stopped'}\n"
     assert signal.getsignal(number) is before
     assert same(fit(tmp_path / "stopped")[0], fit(tmp_path / "whole")[0])
+    assert capfd.readouterr().out == f"going on with {tmp_path / 'stopped'} after step 7 of 30\n"
     assert without_time(tmp_path / "stopped/log.csv") == without_time(tmp_path / "whole/log.csv")
 
 
@@ -189,6 +191,15 @@ def test_another_run_is_refused_by_the_fields_that_differ(tmp_path) -> None:
         fit(tmp_path, 10, facts={**FACTS, "seed": 1})
     assert (tmp_path / "run.yaml").read_bytes() == before
     fit(tmp_path, 10, facts={**FACTS, "devices": "4"})  # where it runs does not matter
+
+
+def test_without_its_checkpoint_a_run_is_replaced_by_itself_alone(tmp_path) -> None:
+    fit(tmp_path, 10)
+    (tmp_path / "last.pt").unlink()
+    with pytest.raises(RunError, match=r"run\.yaml belongs to another run: seed was 0, now 1"):
+        fit(tmp_path, 10, facts={**FACTS, "seed": 1})
+    assert not (tmp_path / "last.pt").exists()
+    assert fit(tmp_path, 10)[1].step == 10
 
 
 @pytest.mark.parametrize("spoil", ["truncated", "foreign", "mismatching", "incomplete"])
