@@ -117,7 +117,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path,
         help="FILE.md: also write the text there; or a directory for JSON, CSV, Markdown and a figure, where an "
-        "interrupted run goes on",
+        "interrupted run goes on, and a protocol's lists of episodes are kept, or taken from, in episodes/",
     )  # fmt: skip
 
 

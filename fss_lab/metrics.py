@@ -94,6 +94,11 @@ class SegmentationScore:
         asked = set(self.counts[:, 0].tolist())
         return tuple(class_id for class_id in self.class_ids if class_id not in asked)
 
+    def of_tested(self) -> SegmentationScore:
+        """The score of the classes that some episode asked for, alone. Raises ValueError where there are none."""
+        untested = self.untested
+        return SegmentationScore([c for c in self.class_ids if c not in untested], self.counts)
+
     @property
     def miou(self) -> float:
         """The mean of `iou_per_class`."""

@@ -32,8 +32,8 @@ def load_model(
     name: "toy", whose weights ship with the package; or a pair such as "sam2-small+dinov2-base" (SAM 2 or 2.1, tiny …
         large; DINOv2 small … giant). "sam2-small@<commit>+dinov2-base@<commit>" pins what comes from the hub.
     fold: for "toy", 0..3, whose novel classes were kept out of training.
-    weights: None or "random": no trained ones, for trials of speed and memory. For "toy": "fssam" (the default) is trained on the base
-        classes of `fold`; "baseline" is the support-memory baseline trained equally long (memory="support");
+    weights: None or "random": no trained ones, for trials of speed and memory. For "toy": "fssam" (the default) is
+        trained on the base classes of `fold`; "baseline" is the support-memory baseline trained equally long (memory="support");
         "pretrained" has seen no Pictogram at all. For a pair: "pretrained" (the default) are Meta's published
         weights, which know nothing of few-shot segmentation yet; they come from the Hugging Face hub, once
         (`fss_lab.hub.fetch`).

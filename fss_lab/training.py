@@ -264,7 +264,8 @@ def _finish(
     weights = directory / "weights.safetensors"
     if progress.best_step >= 0:
         best = directory / "best.pt"
-        load_tensors(trained, load_run_file(best)["model"], source=best)
+        advice = f"copy {directory / 'last.pt'} over it to end with the weights of the last step"
+        load_tensors(trained, load_run_file(best, advice=advice)["model"], source=best)
     if fabric.is_global_zero:
         at = progress.best_step if progress.best_step >= 0 else progress.step
         told = {"config": json.dumps(facts), "fold": str(config.fold), "step": str(at)}

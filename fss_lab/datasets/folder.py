@@ -63,8 +63,9 @@ class Folder:
             self._take([photo for photo in found if photo not in bad])
             problems += bad.values()
         elif problems:
+            problems += self._bad().values()  # all in one go, now that the files must be looked at anyway
             raise ValueError(
-                f"{self.root} has {len(problems)} problems (skip_bad=True leaves such files out):\n"
+                f"{self.root} has {len(problems)} problem(s) (skip_bad=True leaves such files out):\n"
                 + "\n".join(problems[:20])
             )
         self.skipped = tuple(problems)
