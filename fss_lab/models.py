@@ -33,10 +33,10 @@ def load_model(
         large; DINOv2 small … giant). "sam2-small@<commit>+dinov2-base@<commit>" pins what comes from the hub.
     fold: for "toy", 0..3, whose novel classes were kept out of training.
     weights: None or "random": no trained ones, for trials of speed and memory. For "toy": "fssam" (the default) is
-        trained on the base classes of `fold`; "baseline" is the support-memory baseline trained equally long (memory="support");
-        "pretrained" has seen no Pictogram at all. For a pair: "pretrained" (the default) are Meta's published
-        weights, which know nothing of few-shot segmentation yet; they come from the Hugging Face hub, once
-        (`fss_lab.hub.fetch`).
+        trained on the base classes of `fold`; "baseline" is the support-memory baseline trained equally long
+        (memory="support"); "pretrained" has seen no Pictogram at all. For a pair: "pretrained" (the default) are
+        Meta's published weights, which know nothing of few-shot segmentation yet; they come from the Hugging Face
+        hub, once (`fss_lab.hub.fetch`).
     sam2_checkpoint, features_checkpoint: for a pair, files of yours instead: Meta's .pt files, .safetensors, or for
         DINOv2 a directory as transformers saves it.
     image_size: side of the square input of a pair, in pixels.
