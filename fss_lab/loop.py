@@ -200,11 +200,12 @@ def _resume(
 ) -> Progress:
     """Load `last.pt` into state and optimiser if there is one that belongs to these facts; write `run.yaml`.
 
-    Without it a `run.yaml` must tell the same facts: the other files beside it are of that run.
+    Without it, what else was learnt there must be of a run with these facts: it will be replaced.
     """
     path, description = directory / "last.pt", directory / "run.yaml"
     progress = Progress()
-    if description.exists() and not path.exists():
+    learnt = any((directory / name).exists() for name in ("best.pt", "weights.safetensors"))
+    if learnt and description.exists() and not path.exists():
         check_same_run(read_facts(description), facts, description)
     if path.exists():
         saved = load_run_file(

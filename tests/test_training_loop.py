@@ -194,12 +194,15 @@ def test_another_run_is_refused_by_the_fields_that_differ(tmp_path) -> None:
 
 
 def test_without_its_checkpoint_a_run_is_replaced_by_itself_alone(tmp_path) -> None:
-    fit(tmp_path, 10)
+    fit(tmp_path, 10, scores=scores_of(0.5, 0.4), validate_every=10)
     (tmp_path / "last.pt").unlink()
     with pytest.raises(RunError, match=r"run\.yaml belongs to another run: seed was 0, now 1"):
         fit(tmp_path, 10, facts={**FACTS, "seed": 1})
-    assert not (tmp_path / "last.pt").exists()
+    assert not (tmp_path / "last.pt").exists() and load_run_file(tmp_path / "best.pt")["facts"] == FACTS
     assert fit(tmp_path, 10)[1].step == 10
+    for name in ("last.pt", "best.pt"):  # then nothing is lost
+        (tmp_path / name).unlink()
+    assert fit(tmp_path, 10, facts={**FACTS, "seed": 1})[1].step == 10
 
 
 @pytest.mark.parametrize("spoil", ["truncated", "foreign", "mismatching", "incomplete"])
