@@ -165,7 +165,7 @@ def print_telling_apart(sets: dict[str, tuple[list[Case], Tensor]]) -> None:
 
 
 def print_mended_priors(models: dict[int, FSSAM], cases: dict[int, list[Case]]) -> None:
-    """What one kind of error alone costs: the prior is put right on the target, or on the other objects."""
+    """What one kind of error alone costs: the prior is put right in one way, and in no other."""
     changes: dict[str, Callable[[Case, Tensor], Tensor]] = {
         "as it is": lambda case, prior: prior,
         "each scene's own threshold moved to 0.5": at_own_threshold,
@@ -173,7 +173,7 @@ def print_mended_priors(models: dict[int, FSSAM], cases: dict[int, list[Case]]) 
         "0 on other objects": lambda case, prior: prior * ~case.area("others"),
         "1 on the target": lambda case, prior: torch.maximum(prior, case.area("target").float()),
     }
-    print("\nIoU with the discriminative prior put right in one place (and in the place of the foreground prior)\n")
+    print("\nIoU with the discriminative prior put right in one way (and in the place of the foreground prior)\n")
     print("| prior | IoU |\n|---|---|")
     caches = {fold: FeatureCache() for fold in cases}
     for name, change in changes.items():

@@ -17,10 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-_ADVICE = (
-    "download it again and compare its checksum, or save the state dict alone from the program that made it; of a run "
-    "of your own use its best.pt, last.pt or weights.safetensors, whichever is whole"
-)
+_ADVICE = "download it again and compare its checksum, or save the state dict alone from the program that made it"
 _PICKLED = (".pt", ".pth", ".bin")
 RUN_FORMAT = "fss_lab training run 1"
 

@@ -21,11 +21,13 @@ from fss_lab.cli_data import positive as _positive
 
 @dataclass(frozen=True)
 class Command:
-    """help: one line; run: arguments -> exit status, 0 for success; add_arguments: fills the parser."""
+    """help: one line; run: arguments -> exit status, 0 for success; add_arguments: fills the parser; goes_on: whether
+    the same command goes on with what an interrupted one left in its --output."""
 
     help: str
     run: Callable[[argparse.Namespace], int]
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    goes_on: bool = False
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -117,7 +119,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path,
         help="FILE.md: also write the text there; or a directory for JSON, CSV, Markdown and a figure, where an "
-        "interrupted run goes on, and a protocol's lists of episodes are kept, or taken from, in episodes/",
+        "interrupted run goes on; lists of a protocol's episodes lie in its folder episodes, and are used again",
     )  # fmt: skip
 
 
@@ -291,16 +293,19 @@ def _ablate(arguments: argparse.Namespace) -> int:
 
 COMMANDS = {
     "doctor": Command("check this installation and say how to repair it", _doctor),
-    "pretrain": Command("make a toy backbone from scratch, on random classes", _pretrain, _pretrain_arguments),
+    "pretrain": Command("make a toy backbone from scratch, on random classes", _pretrain, _pretrain_arguments, True),
     "train": Command(
-        "train FSSAM, or with --memory support its baseline, on a fold's base classes", _train, _train_arguments
+        "train FSSAM, or with --memory support its baseline, on a fold's base classes", _train, _train_arguments, True
     ),
     "data": Command("get, prepare and check PASCAL-5i and COCO-20i", cli_data.run, cli_data.add_arguments),
     "evaluate": Command(
-        "score the shipped toy models on novel classes, or your own on photographs", _evaluate, _evaluate_arguments
+        "score the shipped toy models on novel classes, or your own on photographs",
+        _evaluate,
+        _evaluate_arguments,
+        True,
     ),
     "ablate": Command(
-        "score every part and variant of the method, and measure IMR and SCMA", _ablate, _ablate_arguments
+        "score every part and variant of the method, and measure IMR and SCMA", _ablate, _ablate_arguments, True
     ),
     "course": Command(
         "make the student edition, refresh the notebooks, build the web site", cli_course.run, cli_course.add_arguments
@@ -332,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[arguments.command].run(arguments)
     except KeyboardInterrupt:
         output = getattr(arguments, "output", None)
-        goes_on = arguments.command != "course" and output and output.is_dir()
+        goes_on = COMMANDS[arguments.command].goes_on and output and output.is_dir()
         kept = f"; the same command goes on with what is in {output}" if goes_on else ""
         print(f"fss-lab {arguments.command}: interrupted{kept}", file=sys.stderr)
         return 130

@@ -161,15 +161,16 @@ def load_weights(path: str | Path, fold: int, **options: Any) -> FSSAM:
     path: a weight file with any part of the toy SAM 2, such as a run's weights.safetensors or best.pt; the rest stays
     as it was when that run began. "{fold}" in it stands for `fold`. options: see `fss_lab.method.Options`; by default
     those of the run.
-    Raises CheckpointError for a file that is unreadable or holds other weights, ValueError for one of another model, or
-    one that was trained on another fold, whose base classes are novel here, RunError for one that was trained with
-    other frozen networks.
+    Raises CheckpointError for a file that is unreadable or holds other weights, ValueError for one of another model, of
+    a run that began from random weights, or of another fold, whose base classes are novel here, RunError for one that
+    was trained with other frozen networks.
     """
     path = Path(str(path).replace("{fold}", str(fold)))
     trained, facts = load_state(path), load_metadata(path)
     run = json.loads(facts.get("config", "{}"))
     if run.get("model", "toy") != "toy":
         raise ValueError(f"{path} was trained for {run['model']}, but the toy world is for the toy model")
+    check_begun_from_weights(run, path)
     if facts.get("fold", str(fold)) != str(fold):
         raise ValueError(
             f"{path} was trained on fold {facts['fold']}, so it has seen the novel classes of fold {fold}; choose "
@@ -182,6 +183,12 @@ def load_weights(path: str | Path, fold: int, **options: Any) -> FSSAM:
 def options_of(run: Mapping[str, Any]) -> dict[str, Any]:
     """The `Options` among the settings of a training run."""
     return {field.name: run[field.name] for field in fields(Options) if field.name in run}
+
+
+def check_begun_from_weights(run: Mapping[str, Any], path: Path) -> None:
+    """Raise ValueError for a run that began from random weights, which nothing can give back. run: its settings."""
+    if run.get("weights") == "random":
+        raise ValueError(f"{path} was trained from random weights, which are for trials of training alone")
 
 
 def put_weights(model: FSSAM, trained: Mapping[str, Tensor], run: Mapping[str, Any], path: Path) -> FSSAM:

@@ -90,7 +90,8 @@ def fetch(name: str, revision: str | None = None) -> Path:
             f"Expected {' and '.join(published.files)} of {published.repo}, revision {asked}, on the Hugging Face "
             f"hub. Without a network (or with HF_HUB_OFFLINE=1) get {published.own} from Meta's download page on "
             f"another machine and put it at {own}, or say where it lies ({given}=..., as an option "
-            f'--{given.replace("_", "-")}). For trials, weights="random" (--weights random) needs none'
+            f"--{given.replace('_', '-')}). For trials, `fss-lab train --weights random` or "
+            'load_model(..., weights="random") needs none'
         ) from error
     return _where(published, first)
 

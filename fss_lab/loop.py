@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fss_lab.checkpoints import load_run_file, load_tensors, remove_leftovers, save_run, write_atomically
+from fss_lab.checkpoints import load_metadata, load_run_file, load_tensors, remove_leftovers, save_run, write_atomically
 from fss_lab.episode import EpisodeBatch
 from fss_lab.running import (
     RunLog,
@@ -108,7 +109,9 @@ def run_loop(
     rates = [group["lr"] for group in optimiser.param_groups]
     progress = _resume(fabric, directory, facts, state, optimiser)
 
-    if progress.step:
+    if progress.step == steps:
+        fabric.print(f"{directory} is complete")
+    elif progress.step or progress.validated >= 0:
         fabric.print(f"going on with {directory} after step {progress.step} of {steps}")
     started = time.monotonic() - progress.seconds
 
@@ -141,6 +144,7 @@ def run_loop(
                     save("best.pt")
                 save("last.pt")
                 if stop.anywhere(fabric):
+                    bar.close()
                     stop.leave(main, f"step {step} of {steps} is saved in {directory}")
             if step == steps or (patience and step - progress.best_step >= patience * validate_every):
                 return progress
@@ -173,6 +177,7 @@ def run_loop(
             if step % save_every == 0 or step == steps or asked:
                 save("last.pt")
             if asked:
+                bar.close()
                 stop.leave(main, f"step {step} of {steps} is saved in {directory}")
 
 
@@ -198,16 +203,12 @@ def _resume(
     state: Mapping[str, Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> Progress:
-    """Load `last.pt` into state and optimiser if there is one that belongs to these facts; write `run.yaml`.
-
-    Without it, what else was learnt there must be of a run with these facts: it will be replaced.
-    """
-    path, description = directory / "last.pt", directory / "run.yaml"
+    """Load `last.pt` into state and optimiser if there is one that belongs to these facts; write `run.yaml`."""
+    path = directory / "last.pt"
     progress = Progress()
-    learnt = any((directory / name).exists() for name in ("best.pt", "weights.safetensors"))
-    if learnt and description.exists() and not path.exists():
-        check_same_run(read_facts(description), facts, description)
-    if path.exists():
+    if not path.exists():
+        _check_replaced(fabric, directory, facts)
+    else:
         saved = load_run_file(
             path,
             keys=("facts", "progress", "model", "optimiser", "random"),
@@ -227,8 +228,19 @@ def _resume(
         )
     if fabric.is_global_zero:
         remove_leftovers(directory)
-        write_atomically(description, to_yaml(facts).encode())
+        write_atomically(directory / "run.yaml", to_yaml(facts).encode())
     return progress
+
+
+def _check_replaced(fabric: Fabric, directory: Path, facts: Mapping[str, Any]) -> None:
+    """Raise RunError if other files than `last.pt`, which is not there, are of another run: they will be replaced."""
+    learnt = [path for path in (directory / "best.pt", directory / "weights.safetensors") if path.exists()]
+    for path in learnt:
+        config = load_metadata(path).get("config")  # pre-training writes none
+        source = path if config else directory / "run.yaml"
+        check_same_run(json.loads(config) if config else read_facts(source), facts, source)
+    if learnt:
+        fabric.print(f"{directory} has no last.pt: beginning at step 0, {learnt[0].name} will be replaced")
 
 
 def _stop_not_finite(

@@ -95,6 +95,8 @@ def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
         )
     sam2, features = build_toy_sam2(), ToyFeatures().eval()
     if weights is None:
+        note_origin(sam2, "toy", None)
+        note_origin(features, "toy", None)
         return FSSAM(sam2, features, **options)
     source = WEIGHTS / "toy_features.safetensors"
     load_into(features, unpack(load_state(source)), source=source)

@@ -12,7 +12,7 @@ from fss_lab.authors import load_authors_checkpoint
 from fss_lab.checkpoints import load_metadata, load_state
 from fss_lab.datasets.episodes import ListedEpisodes
 from fss_lab.datasets.real import open_photos
-from fss_lab.evaluation import FULL, listed_episodes, options_of, put_weights
+from fss_lab.evaluation import FULL, check_begun_from_weights, listed_episodes, options_of, put_weights
 from fss_lab.method import FSSAM
 from fss_lab.method.records import Options
 from fss_lab.models import load_model
@@ -42,8 +42,8 @@ class Networks:
         path: `weights.safetensors` or `best.pt` of a run of `fss-lab train`, or a checkpoint of the authors' program
         (.pt, .pth); "{fold}" in it stands for `fold`. options: by default those of the run.
         Raises CheckpointError for an unreadable file, ValueError for one that was trained for another pair, input size,
-        data set or fold: base classes of one fold are novel in another. RunError for one of a run that had other frozen
-        networks: the commits in the pair's name may differ, what they hold may not.
+        data set or fold (base classes of one fold are novel in another), or from random weights. RunError for one of a
+        run that had other frozen networks: the commits in the pair's name may differ, what they hold may not.
         """
         path = Path(str(path).replace("{fold}", str(fold)))
         if _of_authors(path):
@@ -56,6 +56,7 @@ class Networks:
                 )
             return model
         run = json.loads(load_metadata(path).get("config", "{}"))
+        check_begun_from_weights(run, path)
         own = {"model": without_commits(self.model), "image_size": self.image_size, "dataset": dataset, "fold": fold}
         theirs = {**run, "model": without_commits(run.get("model", ""))}
         wrong = [f"{key} {run.get(key)!r}, not {value!r}" for key, value in own.items() if theirs.get(key) != value]

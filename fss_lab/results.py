@@ -35,7 +35,8 @@ def write_results(
     """Write results.json, results.csv, results.md and results.png into `directory`; returns the Markdown.
 
     steps, files: see `markdown`.
-    Nothing in them tells how the run was spread or how long it took: the same evaluation gives the same bytes.
+    Nothing in them tells how the run was spread or how long it took: the same evaluation gives the same bytes, if
+    `files` are named alike.
     """
     directory = Path(directory)
     text = markdown(results, title, steps, files)
@@ -86,8 +87,8 @@ def markdown(
         if len(seeds) > 1:
             heads = [*(f"seed {seed}" for seed in seeds), "mean ± sd"]
             rows = {name: [*map(_percent, values), _spread(values)] for name, values in _by(own, "seed", seeds).items()}
-            lines += ["", "mIoU by episode seed (the table above adds up the pixels of all seeds first):", ""]
-            lines += _grid(heads, rows)
+            told = "the table above adds up the pixels of all seeds; a class that a seed never asks for counts as 0"
+            lines += ["", f"mIoU by episode seed ({told}):", "", *_grid(heads, rows)]
         added = list(pairwise(name for name in steps if name in scores))
         if added:
             lines += ["", "What each step adds, in points of mIoU on the same episodes:", ""]
@@ -112,15 +113,16 @@ def about(results: Sequence[Result]) -> str:
 
 
 def _gaps(results: Sequence[Result]) -> str:
-    """A sentence about classes that no episode asked for, if there are any."""
-    scores = {
-        f"fold {r.facts['fold']}, {r.facts['shots']}-shot, seed {r.facts['seed']}": next(iter(r.scores.values()))
-        for r in results
-    }
-    found = [f"{len(s.untested)} of {len(s.class_ids)} ({name})" for name, s in scores.items() if s.untested]
+    """A sentence about classes that no episode of any seed asked for, if there are some."""
+    found = []
+    for fold, shots in dict.fromkeys((result.facts["fold"], result.facts["shots"]) for result in results):
+        own = [r for r in results if (r.facts["fold"], r.facts["shots"]) == (fold, shots)]
+        score = next(iter(_pooled(own).values()))
+        if score.untested:
+            found.append(f"{len(score.untested)} of {len(score.class_ids)} classes of fold {fold} ({shots}-shot)")
     if not found:
         return ""
-    return f" **No episode asked for {', '.join(found)} classes, which count as 0 in mIoU; draw more episodes.**"
+    return f" **No episode asked for {', '.join(found)}: they count as 0 in mIoU. Draw more episodes.**"
 
 
 def as_json(result: Result) -> dict[str, Any]:

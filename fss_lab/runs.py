@@ -52,7 +52,8 @@ class TrainConfig:
         "toy", '"toy", or a pair with published weights such as sam2-small+dinov2-base; @COMMIT after a half pins it'
     )
     weights: str = _option(
-        "pretrained", "start from: pretrained; for toy also fssam or baseline; random: no files, for trials of speed"
+        "pretrained",
+        "start from: pretrained; for toy also fssam or baseline; random: nothing learnt, for trials of speed",
     )
     sam2_checkpoint: str | None = _option(None, "for a pair: your own SAM 2 weights, .pt or .safetensors", type=str)
     features_checkpoint: str | None = _option(None, "for a pair: your own DINOv2 weights, file or directory", type=str)

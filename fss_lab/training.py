@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from fss_lab.augmentation import AUGMENTATIONS, Augmentation
 from fss_lab.backbones.toy import IMAGE_SIZE
@@ -240,12 +241,12 @@ def _validation(
         assert isinstance(added, Tensor)
         counts = np.concatenate([np.array(data.classes)[:, None], added.cpu().numpy()], axis=1)
         whole = SegmentationScore(data.classes, counts[added.any(dim=1).cpu().numpy()])
-        if whole.untested and not told:
+        if whole.untested and not told and fabric.is_global_zero:
             told.append(
                 f"no validation episode asks for {len(whole.untested)} of {len(data.classes)} base classes, which "
-                "count as 0 in their mIoU; --validation-episodes draws more"
+                "count as 0 in their mIoU; a run with more --validation-episodes asks for all"
             )
-            fabric.print(*told)
+            tqdm.write(*told)
         return {"miou": whole.miou, "fb_iou": whole.fb_iou}
 
     return validate
@@ -264,7 +265,7 @@ def _finish(
     weights = directory / "weights.safetensors"
     if progress.best_step >= 0:
         best = directory / "best.pt"
-        advice = f"copy {directory / 'last.pt'} over it to end with the weights of the last step"
+        advice = f"{directory / 'last.pt'} has the weights of the last step, `fss-lab evaluate --weights` takes it too"
         load_tensors(trained, load_run_file(best, advice=advice)["model"], source=best)
     if fabric.is_global_zero:
         at = progress.best_step if progress.best_step >= 0 else progress.step

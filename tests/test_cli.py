@@ -89,8 +89,12 @@ def test_ctrl_c_ends_without_a_traceback_and_says_what_goes_on(monkeypatch, tmp_
         parser.add_argument("--output", type=Path)
 
     monkeypatch.setitem(cli.COMMANDS, "long", cli.Command("take long", interrupted, output))
-    assert cli.main(["long"]) == 130
+    assert cli.main(["long", "--output", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "fss-lab long: interrupted\n"
+    monkeypatch.setitem(cli.COMMANDS, "long", cli.Command("take long", interrupted, output, goes_on=True))
+    for nothing in ([], ["--output", str(tmp_path / "result.md")]):
+        assert cli.main(["long", *nothing]) == 130
+        assert capsys.readouterr().err == "fss-lab long: interrupted\n"
     assert cli.main(["long", "--output", str(tmp_path)]) == 130
     told = f"fss-lab long: interrupted; the same command goes on with what is in {tmp_path}\n"
     assert capsys.readouterr().err == told

@@ -197,6 +197,9 @@ def test_weights_of_a_run_bring_its_options(tmp_path) -> None:
     save_safetensors(tmp_path / "fold1.safetensors", some, {"config": json.dumps({"model": "sam2-small"})})
     with pytest.raises(ValueError, match="was trained for sam2-small"):
         load_weights(path, fold=1)
+    save_safetensors(tmp_path / "fold1.safetensors", some, {"config": json.dumps({"weights": "random"})})
+    with pytest.raises(ValueError, match="was trained from random weights"):
+        load_weights(path, fold=1)
 
 
 # ---- the command

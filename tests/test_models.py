@@ -47,7 +47,7 @@ def test_options_reach_the_model() -> None:
     assert options.rounds == 1 and options.calibration == "off"
 
 
-def test_random_weights_by_name_are_none_of_the_shipped() -> None:
+def test_random_weights_have_a_name() -> None:
     torch.manual_seed(0)
     named = load_model("toy", weights="random").state_dict()
     torch.manual_seed(0)

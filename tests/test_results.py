@@ -10,7 +10,7 @@ from fss_lab.datasets.pictograms import CLASS_NAMES
 from fss_lab.evaluation_runs import Result
 from fss_lab.metrics import SegmentationScore
 from fss_lab.result_figures import attention_figure, rounds_figure, scores_figure
-from fss_lab.results import as_csv, as_json, by_shots, markdown
+from fss_lab.results import as_csv, as_json, by_shots, markdown, write_results
 
 CLASSES = {0: (0, 1), 1: (5, 6)}
 
@@ -75,16 +75,16 @@ def test_mean_and_deviation_are_rounded_last() -> None:
 
 
 def test_classes_that_nothing_asked_for_are_told() -> None:
-    results = [result(0), result(1)]
-    assert "No episode asked" not in markdown(results)
-    results[1].scores["model"] = SegmentationScore((5, 6, 7), results[1].scores["model"].counts)
-    assert "**No episode asked for 1 of 3 (fold 1, 1-shot, seed 0) classes, which count as 0" in markdown(results)
+    results = [result(0), result(1), result(1, seed=7)]
+    results[1].scores["model"] = SegmentationScore((5, 6), results[1].scores["model"].counts[:1])
+    assert "No episode asked" not in markdown(results)  # seed 7 does
+    results[2].scores["model"] = SegmentationScore((5, 6), results[2].scores["model"].counts[:1])
+    assert "**No episode asked for 1 of 2 classes of fold 1 (1-shot): they count as 0" in markdown(results)
 
 
-def test_weights_that_were_given_are_named() -> None:
-    assert "Weights given for fssam: `runs/mine.safetensors`." in markdown(
-        [result(0)], files={"fssam": "runs/mine.safetensors"}
-    )
+def test_weights_that_were_given_are_named(tmp_path) -> None:
+    write_results([result(0)], tmp_path, files={"fssam": "runs/mine.safetensors"})
+    assert "Weights given for fssam: `runs/mine.safetensors`." in (tmp_path / "results.md").read_text()
 
 
 def test_steps_are_compared_with_the_one_before() -> None:

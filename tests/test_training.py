@@ -97,6 +97,13 @@ def test_the_score_is_that_of_held_out_base_episodes(finished) -> None:
     assert score.miou == result.progress.best_score
 
 
+def test_base_classes_that_validation_never_asks_for_are_told_once(tmp_path, capsys) -> None:
+    score = train(replace(QUICK, validate_every=2, validation_episodes=2), tmp_path).progress.best_score
+    printed = capsys.readouterr().out
+    assert printed.count("no validation episode asks for 13 of 15 base classes, which count as 0") == 1
+    assert 0 < score < 2 / 15
+
+
 def test_a_finished_run_can_be_loaded(finished) -> None:
     directory, result = finished
     model = load_trained(directory)

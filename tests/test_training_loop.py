@@ -16,7 +16,7 @@ from torch import nn
 
 import fss_lab
 from fss_lab import running
-from fss_lab.checkpoints import CheckpointError, load_run_file, save_run
+from fss_lab.checkpoints import CheckpointError, load_run_file, save_run, save_safetensors
 from fss_lab.loop import Progress, cosine, poly, run_loop
 from fss_lab.running import read_log
 from fss_lab.runs import RunError
@@ -171,6 +171,8 @@ def test_a_signal_finishes_the_step_saves_and_leaves(tmp_path, number, error, ca
     assert signal.getsignal(number) is before
     assert same(fit(tmp_path / "stopped")[0], fit(tmp_path / "whole")[0])
     assert capfd.readouterr().out == f"going on with {tmp_path / 'stopped'} after step 7 of 30\n"
+    fit(tmp_path / "stopped")
+    assert capfd.readouterr().out == f"{tmp_path / 'stopped'} is complete\n"
     assert without_time(tmp_path / "stopped/log.csv") == without_time(tmp_path / "whole/log.csv")
 
 
@@ -194,15 +196,32 @@ def test_another_run_is_refused_by_the_fields_that_differ(tmp_path) -> None:
 
 
 def test_without_its_checkpoint_a_run_is_replaced_by_itself_alone(tmp_path) -> None:
-    fit(tmp_path, 10, scores=scores_of(0.5, 0.4), validate_every=10)
+    facts = {**FACTS, "fold": 0, "frozen": {"sam2": {"sha256": "ab", "from": "here"}}}
+    moved = {**facts, "frozen": {"sam2": {"sha256": "ab", "from": "there"}}}
+    other = {**facts, "frozen": {"sam2": {"sha256": "cd", "from": "here"}}}
+    fit(tmp_path, 10, scores=scores_of(0.5, 0.4), validate_every=10, facts=facts)
     (tmp_path / "last.pt").unlink()
-    with pytest.raises(RunError, match=r"run\.yaml belongs to another run: seed was 0, now 1"):
-        fit(tmp_path, 10, facts={**FACTS, "seed": 1})
-    assert not (tmp_path / "last.pt").exists() and load_run_file(tmp_path / "best.pt")["facts"] == FACTS
-    assert fit(tmp_path, 10)[1].step == 10
+    with pytest.raises(RunError, match=r"best\.pt belongs to another run: seed was 0, now 1"):
+        fit(tmp_path, 10, facts={**facts, "seed": 1})
+    with pytest.raises(RunError, match="with other frozen networks"):
+        fit(tmp_path, 10, facts=other)
+    assert not (tmp_path / "last.pt").exists() and load_run_file(tmp_path / "best.pt")["facts"] == facts
+    assert fit(tmp_path, 10, facts=moved)[1].step == 10
     for name in ("last.pt", "best.pt"):  # then nothing is lost
         (tmp_path / name).unlink()
-    assert fit(tmp_path, 10, facts={**FACTS, "seed": 1})[1].step == 10
+    assert fit(tmp_path, 10, facts={**facts, "seed": 1})[1].step == 10
+
+
+def test_weights_of_pretraining_are_replaced_by_the_same_run_alone(tmp_path) -> None:
+    """Nothing in them tells their run, but run.yaml does."""
+    fit(tmp_path, 10)
+    (tmp_path / "last.pt").unlink()
+    save_safetensors(tmp_path / "weights.safetensors", {"w": torch.zeros(1)}, {})
+    with pytest.raises(RunError, match=r"run\.yaml belongs to another run: seed was 0, now 1"):
+        fit(tmp_path, 10, facts={**FACTS, "seed": 1})
+    (tmp_path / "run.yaml").unlink()
+    with pytest.raises(RunError, match=r"run\.yaml cannot be read"):
+        fit(tmp_path, 10)
 
 
 @pytest.mark.parametrize("spoil", ["truncated", "foreign", "mismatching", "incomplete"])

@@ -50,7 +50,8 @@ class Folder:
 
         skip_bad: read everything now, leave out what is bad and list it in `skipped`.
         Raises FileNotFoundError without a folder `root`, ValueError that lists photos without mask, masks without
-        photo, files of other formats and classes without photos; with skip_bad only if no class is left.
+        photo, files of other formats and classes without photos; with skip_bad only if no class is left. The
+        list tells of unreadable files and wrong values too; alone, these are no error before `check` or use.
         """
         self.root = Path(root)
         if not self.root.is_dir():

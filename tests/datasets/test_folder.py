@@ -174,6 +174,13 @@ def test_bad_files_are_named_and_can_be_skipped(root: Path, spoil, message: str)
     assert skipping.skipped == (problem,) and "shoe/x.jpeg" not in skipping.names and len(skipping) == 4
 
 
+def test_what_is_wrong_is_told_in_one_go(root: Path) -> None:
+    (root / "shoe" / "x.jpeg").write_bytes((root / "shoe" / "x.jpeg").read_bytes()[:900])
+    photo(root / "shoe" / "alone.jpg")
+    with pytest.raises(ValueError, match=r"(?s)has 2 problem\(s\).*alone\.jpg.*x\.jpeg cannot be read"):
+        Folder(root)
+
+
 def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is no folder"):
         Folder(tmp_path / "gone")
