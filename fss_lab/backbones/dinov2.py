@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +162,28 @@ def _transformers() -> Any:
     return transformers
 
 
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """transformers draws one for a second's work, also into files."""
+    switches = _transformers().utils.logging
+    drawn = switches.is_progress_bar_enabled()
+    switches.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            switches.enable_progress_bar()
+
+
 def _pretrained(source: str | os.PathLike[str], name: str | None, **options: Any) -> Any:
     """A float32 Dinov2Model in which every parameter comes from the source."""
     model_class = _transformers().Dinov2Model
     try:
         # transformers would only warn about weights that do not fit
-        model, info = model_class.from_pretrained(
-            name, output_loading_info=True, ignore_mismatched_sizes=True, **options
-        )
+        with _no_progress_bar():
+            model, info = model_class.from_pretrained(
+                name, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
     except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"DINOv2 could not be loaded from {source}: {' '.join(str(error).split())} "

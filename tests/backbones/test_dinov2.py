@@ -117,9 +117,12 @@ def test_a_directory_and_a_file_with_own_names_agree(
         torch.testing.assert_close(found(images()), expected, atol=1e-4, rtol=1e-5)
 
 
-def test_half_precision_directories_become_float32(transformers: Any, tmp_path: Path) -> None:
+def test_half_precision_directories_become_float32(transformers: Any, tmp_path: Path, capfd) -> None:
     small(transformers).half().save_pretrained(tmp_path)
+    capfd.readouterr()
     found = Dinov2Features.load(tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert transformers.utils.logging.is_progress_bar_enabled()
     assert {parameter.dtype for parameter in found.parameters()} == {torch.float32}
 
 
