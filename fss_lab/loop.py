@@ -122,6 +122,10 @@ def run_loop(
             save_run(directory / name, {**content, "optimiser": optimiser.state_dict(), "random": random_states()})
         fabric.barrier()
 
+    def leave() -> NoReturn:
+        bar.close()
+        stop.leave(main, f"step {progress.step} of {steps} is saved in {directory}")
+
     main = fabric.is_global_zero
     source = (part for part in batches(progress.step))  # a generator: once closed, it lets go of the loader's workers
     bar = tqdm(total=steps, initial=progress.step, unit="step", disable=None if main else True)  # None: on a terminal
@@ -144,8 +148,7 @@ def run_loop(
                     save("best.pt")
                 save("last.pt")
                 if stop.anywhere(fabric):
-                    bar.close()
-                    stop.leave(main, f"step {step} of {steps} is saved in {directory}")
+                    leave()
             if step == steps or (patience and step - progress.best_step >= patience * validate_every):
                 return progress
             parts = list(islice(source, accumulate))
@@ -177,8 +180,7 @@ def run_loop(
             if step % save_every == 0 or step == steps or asked:
                 save("last.pt")
             if asked:
-                bar.close()
-                stop.leave(main, f"step {step} of {steps} is saved in {directory}")
+                leave()
 
 
 def _gradients(

@@ -229,9 +229,10 @@ def _validation(
     data = base_episodes(config, config.validation_episodes, config.validation_seed, True)
     share = Part(data, range(fabric.global_rank, len(data), fabric.world_size))
     at_once = config.batch_size // (fabric.world_size * config.accumulate)  # what has room when it trains
-    told: list[str] = []
+    told = False
 
     def validate() -> dict[str, float]:
+        nonlocal told
         model.eval()
         with fabric.autocast():
             score = evaluate({"": model}, share, batch_size=at_once, cache=cache)[""]
@@ -240,13 +241,14 @@ def _validation(
         added = fabric.all_reduce(torch.from_numpy(sums).to(fabric.device), reduce_op="sum")
         assert isinstance(added, Tensor)
         counts = np.concatenate([np.array(data.classes)[:, None], added.cpu().numpy()], axis=1)
-        whole = SegmentationScore(data.classes, counts[added.any(dim=1).cpu().numpy()])
+        asked = added.any(dim=1).cpu().numpy()  # a class that no episode asks for has no pixels at all
+        whole = SegmentationScore(data.classes, counts[asked])
         if whole.untested and not told and fabric.is_global_zero:
-            told.append(
+            told = True
+            tqdm.write(
                 f"no validation episode asks for {len(whole.untested)} of {len(data.classes)} base classes, which "
                 "count as 0 in their mIoU; a run with more --validation-episodes asks for all"
             )
-            tqdm.write(*told)
         return {"miou": whole.miou, "fb_iou": whole.fb_iou}
 
     return validate
