@@ -19,10 +19,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fss_lab.cache import FeatureCache
-from fss_lab.checkpoints import write_atomically
-from fss_lab.episode import collate
-from fss_lab.evaluation import FULL, Episodes, Part, table, toy_models
+from fss_lab.episode import Episodes, Subset, collate
+from fss_lab.errors import InputError
+from fss_lab.evaluation import FULL, table, toy_models
 from fss_lab.evaluation_runs import Job, Result, Settings, read_checked, run
+from fss_lab.files import write_atomically
 from fss_lab.method import FSSAM
 from fss_lab.method.calibration import MODES
 from fss_lab.method.prompts import resize
@@ -59,12 +60,12 @@ def suite(
 
     weights: of runs of yours by name, see `fss_lab.evaluation.toy_models`; those other than "fssam" and "baseline",
     e.g. with other trainable sets, are added as the full method. A path may hold "{fold}".
-    source: where they come from, see `fss_lab.evaluation.toy_variants`. Raises ValueError for one without a trained
+    source: where they come from, see `fss_lab.evaluation.toy_variants`. Raises InputError for one without a trained
     FSSAM.
     """
     models = source(fold, weights)
     if FULL not in models:
-        raise ValueError("there is nothing trained to take apart; name the weights of your run with --weights")
+        raise InputError("there is nothing trained to take apart; name the weights of your run with --weights")
     full = models.pop(FULL)
     added = {name: models.pop(name) for name in list(models) if name.startswith("trained: ")}
     variants: dict[Options, str] = {}
@@ -99,7 +100,7 @@ def background_attention(
     For each model the attention mass before SCMA's bias and with it, mean over the heads, in 0..1; a mass is the mean
     over the query cells, each by the share of it that the object covers. Then, as in `BACKGROUND`, for two meanings of
     background: every memory cell by the share that the object does not cover, or only cells that hold nothing of it.
-    The models share their frozen encoders. Raises ValueError for a model without a pseudo memory.
+    The models share their frozen encoders. Raises InputError for a model without a pseudo memory.
     """
     first = next(iter(models.values()))
     found: dict[str, list[np.ndarray]] = {name: [] for name in models}
@@ -200,10 +201,10 @@ def ablate(
     files: weights that were given instead of the shipped ones, as `markdown` takes them.
     Files written: results.{json,csv,md,png}; ablation.{json,md}, the tables by group with paired differences; with
     measurements, prior_K_shot.png and attention_K_shot.png. Returns the text of ablation.md. Raises as `run`, and
-    ValueError for `measured` below 0.
+    InputError for `measured` below 0.
     """
     if measured is not None and measured < 0:
-        raise ValueError(f"measured must be at least 0, or None for all episodes, got {measured}")
+        raise InputError(f"measured must be at least 0, or None for all episodes, got {measured}")
     directory, settings = Path(directory), settings or Settings()
     results = run(jobs, directory, settings, workers=workers, progress=progress)
     write_results(results, directory, "Ablation: all variants", files=files)
@@ -277,7 +278,7 @@ def _measured_job(
     facts = {**result.facts, "background": list(BACKGROUND)}
     if not path.exists():
         with settings.computing():
-            model, part = settings.prepared(job.models()[FULL]).to(settings.device), Part(episodes, range(number))
+            model, part = settings.prepared(job.models()[FULL]).to(settings.device), Subset(episodes, range(number))
             found = measure_each(model, part, batch_size=settings.batch_size, cache=settings.cache(), progress=progress)
         arrays = {name: values.tolist() for name, values in found.items()}
         write_atomically(path, json.dumps({"facts": facts, "arrays": arrays}).encode())
@@ -346,7 +347,7 @@ def _trace(model: FSSAM, encoded: Encoded) -> tuple[Trace, Tensor]:
     """The traced forward pass, and how much of each cell of the memory grid the query's object covers, (B, 1, h, w)."""
     trace = model.predict(encoded, trace=True).trace
     if trace is None or trace.pseudo_prior is None or encoded.query_masks is None:
-        raise ValueError('this needs a pseudo memory and the true masks; use memory="pseudo" and whole episodes')
+        raise InputError('this needs a pseudo memory and the true masks; use memory="pseudo" and whole episodes')
     height, width = trace.support_masks_refine.shape[-2:]
     return trace, F.adaptive_avg_pool2d(encoded.query_masks, (height, width))
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fss_lab.backbones.dinov2 import Dinov2Features
 from fss_lab.backbones.sam2 import Sam2Backbone
-from fss_lab.checkpoints import CheckpointError, load_into, load_state
+from fss_lab.checkpoints import load_into, load_state
+from fss_lab.errors import CheckpointError
 from fss_lab.frozen import note_origin
 from fss_lab.hub import fetch
 from fss_lab.method import FSSAM

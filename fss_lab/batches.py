@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from fss_lab.episode import Episode, EpisodeBatch, collate
-from fss_lab.evaluation import Episodes
-from fss_lab.runs import RunError
+from fss_lab.episode import Episode, EpisodeBatch, Episodes, collate
+from fss_lab.errors import InputError, RunError
 
 Numbered = tuple[list[int], EpisodeBatch]  # numbers of the episodes in their data set, and the episodes
 
@@ -27,7 +26,7 @@ class EpisodeBatches:
         rank, processes: which of how many processes this is.
         workers: processes that prepare episodes ahead; the order does not depend on them.
 
-    Raises ValueError for an empty data set, or a batch that cannot be divided evenly.
+    Raises InputError for an empty data set, or a batch that cannot be divided evenly.
     """
 
     def __init__(
@@ -43,9 +42,9 @@ class EpisodeBatches:
         seed: int = 0,
     ) -> None:
         if len(data) == 0:
-            raise ValueError("the data set holds no episode to train on")
+            raise InputError("the data set holds no episode to train on")
         if batch_size % (processes * accumulate):
-            raise ValueError(
+            raise InputError(
                 f"batch_size {batch_size} cannot be divided evenly by {processes} processes x {accumulate} accumulated "
                 f"parts; choose a multiple of {processes * accumulate}"
             )

@@ -36,7 +36,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from fss_lab.checkpoints import CheckpointError, save_safetensors
+from fss_lab.checkpoints import save_safetensors
+from fss_lab.errors import FileError, InputError
 
 Features = dict[str, Tensor]  # by name; the first axis counts images
 CHECKSUM = "sha256"  # the name of its tensor in a file
@@ -57,10 +58,10 @@ class FeatureCache:
         """capacity_bytes: of the tensors held in memory; 0 keeps them in the folder only. The folder is not bounded,
         and may be deleted whenever nothing runs. device: where entries are held; "cuda" saves their way to the card.
 
-        Raises ValueError for a capacity below 0, or of 0 without a folder; OSError where the folder cannot be made.
+        Raises InputError for a capacity below 0, or of 0 without a folder; OSError where the folder cannot be made.
         """
         if capacity_bytes < 0 or (capacity_bytes == 0 and directory is None):
-            raise ValueError(
+            raise InputError(
                 f"capacity_bytes must be above 0, or 0 with a directory, got {capacity_bytes}; for no cache pass "
                 "cache=None"
             )
@@ -97,12 +98,12 @@ class FeatureCache:
 
         images: (3, H, W) each, of any type. networks: whose weights decide the features. settings: whatever else does,
         as JSON can write it. encode: images -> contiguous tensors (number of images, ...) on `device`.
-        Raises ValueError if a network is in training mode: its features would differ from call to call.
+        Raises InputError if a network is in training mode: its features would differ from call to call.
         """
         # a bare convolution, such as those of SAM 2's decoder, computes the same in either mode
         parts = (part for network in networks if not isinstance(network, nn.Conv2d) for part in network.modules())
         if any(part.training for part in parts):
-            raise ValueError("a network in training mode gives other features each time: call eval() or pass no cache")
+            raise InputError("a network in training mode gives other features each time: call eval() or pass no cache")
         context = json.dumps([settings, environment(device), *map(self._fingerprint, networks)], sort_keys=True)
         keys = [hash_tensors(context, {"image": image}) for image in images]
         known = {key: self._get(key) for key in dict.fromkeys(keys)}
@@ -173,7 +174,7 @@ class FeatureCache:
         checksum = torch.tensor(list(bytes.fromhex(hash_tensors(key, own))), dtype=torch.uint8)
         try:
             save_safetensors(self._path(key), {**own, CHECKSUM: checksum})
-        except CheckpointError as error:
+        except FileError as error:
             # Windows refuses while another process reads the same entry; that one is as good. Else nothing is lost
             # but time, so the work goes on.
             self._unwritable = not self._path(key).exists()

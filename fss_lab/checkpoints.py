@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
-import time
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +14,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from fss_lab.errors import CheckpointError
+from fss_lab.files import write_atomically
+
 _ADVICE = "download it again and compare its checksum, or save the state dict alone from the program that made it"
 _PICKLED = (".pt", ".pth", ".bin")
 RUN_FORMAT = "fss_lab training run 1"
-
-
-class CheckpointError(RuntimeError):
-    """A weight file that cannot be written, read, or does not fit the model."""
 
 
 def save_safetensors(
@@ -32,7 +28,7 @@ def save_safetensors(
     """Write tensors to `path` in one step: whoever looks sees the old file or the whole new one.
 
     The folder is created if need be. metadata: strings about the file, read back by `load_metadata`.
-    Raises TypeError for metadata that are not strings, CheckpointError where the file cannot be written (disk
+    Raises TypeError for metadata that are not strings, FileError where the file cannot be written (disk
     full, no permission); then `path` is as it was and nothing else is left behind.
     """
     path = Path(path)
@@ -45,56 +41,10 @@ def save_safetensors(
     write_atomically(path, content)
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file in one step: aside, flushed to the disk, renamed. The folder is created if need be.
-
-    Raises CheckpointError where it cannot be written; then `path` is as it was and nothing else is left behind.
-    """
-    path = Path(path)
-    # beside the target, because only a rename within one file system is atomic
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(aside, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            _replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)  # gone already after the rename
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = f"free some disk space, {len(content) / 1e6:.1f} MB are needed"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            advice = "choose a folder you may write to, and close programs that have the file open"
-        else:
-            advice = "check the path and the disk"
-        raise CheckpointError(
-            f"{path} could not be written ({error}); {advice}. A file that was there before is unchanged"
-        ) from error
-
-
-def _replace(aside: Path, path: Path) -> None:
-    """Rename; again for a second where that is refused, for Windows' virus scanners hold new files for a moment."""
-    for pause in (0.05, 0.1, 0.2, 0.3, 0.4):
-        try:
-            return os.replace(aside, path)
-        except PermissionError:
-            time.sleep(pause)
-    os.replace(aside, path)
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Delete what a process that was killed while writing left in `directory`; no other may be writing there."""
-    for aside in directory.glob(".*." + "[0-9a-f]" * 32 + ".tmp"):
-        aside.unlink()
-
-
 def save_run(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write a checkpoint of a run: tensors, numbers, strings, and lists, tuples and dicts of them.
 
-    Raises CheckpointError as `write_atomically`.
+    Raises FileError as `write_atomically`.
     """
     buffer = io.BytesIO()
     torch.save({"format": RUN_FORMAT, **content}, buffer)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from fss_lab import __version__, cli_course, cli_data
 from fss_lab.cli_data import positive as _positive
+from fss_lab.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     text = markdown(results, *told) if directory is None else write_results(results, directory, *told)
     print(text)
     if report:
-        from fss_lab.checkpoints import write_atomically
+        from fss_lab.files import write_atomically
 
         write_atomically(report, (text + "\n").encode())
     return 0
@@ -328,8 +328,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; argv: default the process's own. Returns the exit status, 130 after a Ctrl-C.
 
-    What a user can put right is one line on stderr and status 1; with FSS_LAB_DEBUG=1 in the environment, and for
-    every other error, it is raised.
+    A `UserError`, or a file that is missing or forbidden, is one line on stderr and status 1; with FSS_LAB_DEBUG=1 in
+    the environment, and for every other error, it is raised.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads would spin, and starve a busy machine
     arguments = build_parser().parse_args(argv)
@@ -341,20 +341,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = f"; the same command goes on with what is in {output}" if goes_on else ""
         print(f"fss-lab {arguments.command}: interrupted{kept}", file=sys.stderr)
         return 130
-    except Exception as error:
-        if os.environ.get("FSS_LAB_DEBUG") == "1" or not _for_the_user(error):
+    except (UserError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        if os.environ.get("FSS_LAB_DEBUG") == "1":
             raise
         print(f"fss-lab {arguments.command}: error: {error}", file=sys.stderr)
         return 1
-
-
-def _for_the_user(error: Exception) -> bool:
-    """Whether the message says all: a missing or forbidden file, or an error that fss_lab itself raised."""
-    from fss_lab.checkpoints import CheckpointError
-    from fss_lab.runs import RunError
-
-    if isinstance(error, RunError | CheckpointError | FileNotFoundError | NotADirectoryError | PermissionError):
-        return True
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    own = frame.f_globals.get("__name__", "").startswith("fss_lab.")
-    return own and isinstance(error, ValueError | FloatingPointError | ImportError)

@@ -54,7 +54,7 @@ def _notebooks(names: list[str]) -> list[Path]:
 
     Raises CourseError for what is neither.
     """
-    from fss_lab.course.notebooks import CourseError
+    from fss_lab.errors import CourseError
 
     folder, paths = ROOT / "notebooks", []
     for name in names or [""]:

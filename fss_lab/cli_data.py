@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fss_lab.errors import InputError
+
 SOURCES = ("voc", "sbd", "coco")
 DATASETS = ("pascal", "coco")
 TOY_WORLDS = ("pictograms", "look-alikes")
@@ -61,7 +63,7 @@ def _get(arguments: argparse.Namespace, root: Path) -> int:
     manifest = read_manifest(arguments.manifest or data_folder() / "manifest.json")
     missing = [source for source in arguments.sources if not manifest.get(source)]
     if missing:
-        raise ValueError(f"the manifest lists no downloads of {', '.join(missing)}")
+        raise InputError(f"the manifest lists no downloads of {', '.join(missing)}")
     downloads = [each for source in arguments.sources for each in manifest[source]]
     places = get(
         downloads, root, patience=Patience(arguments.timeout), remove_archives=arguments.remove_archives, progress=True
@@ -106,7 +108,7 @@ def _chosen(arguments: argparse.Namespace, root: Path) -> list[str]:
 
     unknown = [name for name in arguments.datasets if name not in DATASETS]
     if unknown:
-        raise ValueError(f"there is no data set {unknown[0]!r} to {arguments.action}; there is {', '.join(DATASETS)}")
+        raise InputError(f"there is no data set {unknown[0]!r} to {arguments.action}; there is {', '.join(DATASETS)}")
     return arguments.datasets or present(root)
 
 
@@ -130,11 +132,11 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse_photograph_options(arguments: argparse.Namespace) -> None:
-    """Raise ValueError for options of `add_evaluation_arguments` that the toy world would ignore."""
+    """Raise InputError for options of `add_evaluation_arguments` that the toy world would ignore."""
     named = ("data_root", "skip_bad", "model", "sam2_checkpoint", "features_checkpoint", "image_size")
     for name in named:
         if getattr(arguments, name) not in (None, False):
-            raise ValueError(
+            raise InputError(
                 f"--{name.replace('_', '-')} is for photographs, and the toy world has its own; add --dataset pascal, "
                 "or leave it out"
             )
@@ -143,14 +145,14 @@ def refuse_photograph_options(arguments: argparse.Namespace) -> None:
 def evaluation_sources(arguments: argparse.Namespace, lists: Path | None) -> dict[str, Any]:
     """For photographs: `models` of a fold and `episodes` of a fold, shots and seed, as `grid_jobs` takes them.
 
-    lists: where episode lists are kept. Raises ValueError for options of the toy world.
+    lists: where episode lists are kept. Raises InputError for options of the toy world.
     """
     from functools import partial
 
     from fss_lab.real_evaluation import Networks, real_episodes, real_models
 
     if arguments.images or getattr(arguments, "identity", False):
-        raise ValueError("--images and --identity are for the toy world; photographs have a list of their own")
+        raise InputError("--images and --identity are for the toy world; photographs have a list of their own")
     given = ("model", "sam2_checkpoint", "features_checkpoint", "image_size")
     networks = Networks(**{key: getattr(arguments, key) for key in given if getattr(arguments, key) is not None})
     return {

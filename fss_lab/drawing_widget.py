@@ -23,7 +23,8 @@ import traitlets
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from fss_lab.checkpoints import write_atomically
+from fss_lab.errors import InputError
+from fss_lab.files import write_atomically
 from fss_lab.images import Source, load_image
 
 SHOWN = 1600  # pixels: longest side of the picture that the browser gets; the mask has the photo's own size
@@ -51,7 +52,7 @@ CLEAR = {"tool": "clear"}
 def draw_mask(shape: tuple[int, int], strokes: Sequence[dict[str, Any]]) -> np.ndarray:
     """Draw strokes, one after the other, on an empty mask. shape: (H, W). Returns (H, W) uint8 of 0 and 1.
 
-    Raises ValueError for something that is no stroke.
+    Raises InputError for something that is no stroke.
     """
     height, width = shape
     canvas = Image.new("L", (width, height))
@@ -101,7 +102,7 @@ class MaskPainter(anywidget.AnyWidget):
         """photo: a path, PIL image, array or tensor, as `fss_lab.images.load_image` reads it.
         strokes: drawn already. brush_size: None: a twentieth of the photo's longer side.
 
-        Raises what `load_image` raises, ValueError for something that is no stroke, and traitlets.TraitError for a
+        Raises what `load_image` raises, InputError for something that is no stroke, and traitlets.TraitError for a
         brush of less than a pixel.
         """
         self.image: Tensor = load_image(photo)  # 3, H, W; upright, as the mask
@@ -122,10 +123,10 @@ class MaskPainter(anywidget.AnyWidget):
     def support(self) -> tuple[Tensor, np.ndarray]:
         """The photo (3, H, W) and its mask, as `FSSAM.segment` takes a support.
 
-        Raises ValueError while nothing is marked.
+        Raises InputError while nothing is marked.
         """
         if not self.mask.any():
-            raise ValueError("nothing is marked yet: draw on the object, or set `strokes`")
+            raise InputError("nothing is marked yet: draw on the object, or set `strokes`")
         return self.image, self.mask
 
     def undo(self) -> None:
@@ -137,10 +138,10 @@ class MaskPainter(anywidget.AnyWidget):
         self.strokes = [*self.strokes, CLEAR]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the mask as a PNG, black and white. Raises ValueError for another suffix (JPEG would blur the mask),
+        """Write the mask as a PNG, black and white. Raises InputError for another suffix (JPEG would blur the mask),
         CheckpointError where the file cannot be written."""
         if Path(path).suffix.lower() != ".png":
-            raise ValueError(f"{path}: a mask is saved as .png, which keeps every pixel")
+            raise InputError(f"{path}: a mask is saved as .png, which keeps every pixel")
         content = io.BytesIO()
         Image.fromarray(self.mask * np.uint8(255)).save(content, "PNG")
         write_atomically(path, content.getvalue())
@@ -168,14 +169,14 @@ def _jpeg(image: Tensor) -> bytes:
 
 
 def _check(stroke: Any) -> None:
-    """Raise ValueError for what is no stroke."""
+    """Raise InputError for what is no stroke."""
     needed = {"polygon": {"erase", "points"}, "brush": {"erase", "points", "size"}, "clear": set()}
     tool = stroke.get("tool") if isinstance(stroke, dict) else None
     if tool not in needed or not needed[tool] <= set(stroke):
-        raise ValueError(f"{stroke!r} is no stroke; make one with polygon(points) or brush(points, size), or use CLEAR")
+        raise InputError(f"{stroke!r} is no stroke; make one with polygon(points) or brush(points, size), or use CLEAR")
     points = stroke.get("points", ())
     least = {"polygon": 3, "brush": 1, "clear": 0}[tool]
     if len(points) < least or not all(len(point) == 2 and np.isfinite(point).all() for point in points):
-        raise ValueError(f"a {tool} needs at least {least} points (x, y) in pixels of the photo, got {points!r}")
+        raise InputError(f"a {tool} needs at least {least} points (x, y) in pixels of the photo, got {points!r}")
     if tool == "brush" and not 0 < stroke["size"] < np.inf:
-        raise ValueError(f"a brush has a size of more than 0 pixels, got {stroke['size']!r}")
+        raise InputError(f"a brush has a size of more than 0 pixels, got {stroke['size']!r}")

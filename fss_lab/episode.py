@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from fss_lab.errors import InputError
 
 IGNORE = 255
 
@@ -18,7 +21,7 @@ def _shape(tensor: Tensor) -> tuple[int, ...]:
 def check_images(name: str, images: Tensor, dims: int) -> Tensor:
     """Check RGB images of shape (..., 3, H, W) in 0..255 with `dims` dimensions; return them unchanged.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or range.
+    Raises TypeError for a wrong type or dtype, InputError for a wrong shape or range.
     """
     if not isinstance(images, Tensor):
         raise TypeError(
@@ -29,13 +32,13 @@ def check_images(name: str, images: Tensor, dims: int) -> Tensor:
         raise TypeError(f"{name} must be uint8 or floating point with values 0..255, got {images.dtype}")
     if images.ndim != dims or images.shape[-3] != 3 or 0 in images.shape:
         expected = {3: "(3, H, W)", 4: "(K, 3, H, W)", 5: "(B, K, 3, H, W)"}[dims]
-        raise ValueError(f"{name} must be RGB of shape {expected}, none of them 0, got {_shape(images)}")
+        raise InputError(f"{name} must be RGB of shape {expected}, none of them 0, got {_shape(images)}")
     if images.is_floating_point():
         low, high = images.amin().item(), images.amax().item()
         if not (low >= 0 and high <= 255):  # written so that NaN fails too
-            raise ValueError(f"{name} must lie in 0..255, got values from {low:g} to {high:g}")
+            raise InputError(f"{name} must lie in 0..255, got values from {low:g} to {high:g}")
         if 0 < high <= 1:
-            raise ValueError(
+            raise InputError(
                 f"{name} must lie in 0..255, but its largest value is {high:g}: multiply by 255 if it is 0..1"
             )
     return images
@@ -44,7 +47,7 @@ def check_images(name: str, images: Tensor, dims: int) -> Tensor:
 def check_masks(name: str, masks: Tensor, dims: int) -> Tensor:
     """Check masks of 0, 1 and 255 (ignore) with `dims` dimensions; return them as uint8.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or other values.
+    Raises TypeError for a wrong type or dtype, InputError for a wrong shape or other values.
     """
     if not isinstance(masks, Tensor):
         raise TypeError(
@@ -55,13 +58,13 @@ def check_masks(name: str, masks: Tensor, dims: int) -> Tensor:
         raise TypeError(f"{name} must be bool or integer with values 0, 1 and 255, got {masks.dtype}")
     if masks.ndim != dims or 0 in masks.shape:
         expected = {2: "(H, W)", 3: "(K, H, W)", 4: "(B, K, H, W)"}[dims]
-        raise ValueError(f"{name} must have shape {expected}, none of them 0, got {_shape(masks)}")
+        raise InputError(f"{name} must have shape {expected}, none of them 0, got {_shape(masks)}")
     if masks.dtype == torch.bool:
         return masks.to(torch.uint8)
     wrong = (masks != 0) & (masks != 1) & (masks != IGNORE)
     if wrong.any():
         values = masks[wrong].unique().tolist()
-        raise ValueError(
+        raise InputError(
             f"{name} may hold 0 (background), 1 (foreground) and 255 (ignore), got also {values[:10]}; "
             "make it binary for the class of the episode first, e.g. mask == class_id"
         )
@@ -73,7 +76,7 @@ class Episode:
     """One few-shot task: segment `class_name` in the query, given K supports with masks.
 
     Images are uint8 or float RGB in 0..255; masks are 0, 1 or 255 (ignore) and stored as uint8. Query and
-    supports share one size, K is at least 1. Construction raises TypeError or ValueError for anything else.
+    supports share one size, K is at least 1. Construction raises TypeError or InputError for anything else.
     """
 
     query_image: Tensor  # 3, H, W
@@ -94,14 +97,14 @@ class Episode:
         if not isinstance(self.class_name, str):
             raise TypeError(f"class_name must be a str, got {self.class_name!r}")
         if len(self.support_images) != len(self.support_masks):
-            raise ValueError(
+            raise InputError(
                 f"every support image needs one mask, got {len(self.support_images)} images "
                 f"and {len(self.support_masks)} masks"
             )
         sizes = {name: _shape(getattr(self, name))[-2:] for name in _TENSORS}
         if len(set(sizes.values())) > 1:
             listed = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
-            raise ValueError(f"images and masks of an episode must share one height x width, got {listed}")
+            raise InputError(f"images and masks of an episode must share one height x width, got {listed}")
 
     def __repr__(self) -> str:
         height, width = _shape(self.query_mask)
@@ -150,10 +153,10 @@ class EpisodeBatch:
 def collate(episodes: Sequence[Episode]) -> EpisodeBatch:
     """Stack episodes into an `EpisodeBatch`; a ready `collate_fn` for a DataLoader.
 
-    Raises ValueError for an empty list and for episodes of different shots, size or image dtype.
+    Raises InputError for an empty list and for episodes of different shots, size or image dtype.
     """
     if len(episodes) == 0:
-        raise ValueError("collate needs at least one episode, got an empty list")
+        raise InputError("collate needs at least one episode, got an empty list")
     equal = {
         "number of shots": [str(episode.shots) for episode in episodes],
         "height x width": ["{}x{}".format(*_shape(episode.query_mask)) for episode in episodes],
@@ -161,7 +164,7 @@ def collate(episodes: Sequence[Episode]) -> EpisodeBatch:
     }
     for what, values in equal.items():
         if len(set(values)) > 1:
-            raise ValueError(
+            raise InputError(
                 f"episodes of one batch must have the same {what}, got {', '.join(values)}; "
                 "resize or convert them first, or use batches of one"
             )
@@ -174,3 +177,29 @@ def collate(episodes: Sequence[Episode]) -> EpisodeBatch:
         class_ids=torch.tensor([episode.class_id for episode in episodes]),
         class_names=[episode.class_name for episode in episodes],
     )
+
+
+class Episodes(Protocol):
+    """A data set of episodes, such as `Pictograms` or `ListedEpisodes`; the latter brings a protocol of its own."""
+
+    classes: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Episode: ...
+
+
+class Subset:
+    """Some episodes of a data set, by their numbers. The protocol of a `ListedEpisodes` is not taken along."""
+
+    def __init__(self, episodes: Episodes, numbers: Sequence[int]) -> None:
+        self.episodes, self.numbers, self.classes = episodes, numbers, episodes.classes
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int, /) -> Episode:
+        return self.episodes[self.numbers[index]]
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[index] for index in range(len(self)))

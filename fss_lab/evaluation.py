@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from fss_lab.cache import FeatureCache, hash_tensors
-from fss_lab.checkpoints import CheckpointError, load_into, load_metadata, load_state
+from fss_lab.checkpoints import load_into, load_metadata, load_state
 from fss_lab.datasets.episodes import (
     BENCHMARKS,
     ImageSet,
@@ -24,10 +24,12 @@ from fss_lab.datasets.episodes import (
     draw_episodes,
     load_or_draw,
 )
+from fss_lab.datasets.folds import FOLDS
 from fss_lab.datasets.look_alikes import LookAlikes
 from fss_lab.datasets.pictogram_images import PictogramImages
-from fss_lab.datasets.pictograms import FOLDS, Pictograms
-from fss_lab.episode import Episode, EpisodeBatch, collate
+from fss_lab.datasets.pictograms import Pictograms
+from fss_lab.episode import EpisodeBatch, Episodes, collate
+from fss_lab.errors import CheckpointError, InputError
 from fss_lab.frozen import check_frozen
 from fss_lab.method import FSSAM
 from fss_lab.method.prompts import Priors, resize
@@ -42,32 +44,6 @@ STEPS: tuple[str, ...] = ("support memory, fine-tuned", "PPG", "PPG + IMR", FULL
 """The rows of `toy_variants` of which each adds one part to the row before."""
 
 
-class Episodes(Protocol):
-    """A data set of episodes, such as `Pictograms` or `ListedEpisodes`; the latter brings a protocol of its own."""
-
-    classes: tuple[int, ...]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Episode: ...
-
-
-class Part:
-    """Some episodes of a data set, by their numbers. The protocol of a `ListedEpisodes` is not taken along."""
-
-    def __init__(self, episodes: Episodes, numbers: Sequence[int]) -> None:
-        self.episodes, self.numbers, self.classes = episodes, numbers, episodes.classes
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, index: int, /) -> Episode:
-        return self.episodes[self.numbers[index]]
-
-    def __iter__(self) -> Iterator[Episode]:
-        return (self[index] for index in range(len(self)))
-
-
 def evaluate(
     models: Mapping[str, FSSAM],
     episodes: Episodes,
@@ -80,7 +56,7 @@ def evaluate(
 
     By the protocol of `episodes` (see `fss_lab.datasets.episodes.Benchmark`), for others as "fssam": the model fuses
     the shots, IoU at the label's own size. Pixels of 255 are left out. cache: a `FeatureCache` for the encoders.
-    Raises ValueError for no models, or for models whose image encoder or feature extractor differ.
+    Raises InputError for no models, or for models whose image encoder or feature extractor differ.
     """
     check_shared_encoders(models)
     scores = {name: SegmentationScore(episodes.classes) for name in models}
@@ -161,7 +137,7 @@ def load_weights(path: str | Path, fold: int, **options: Any) -> FSSAM:
     path: a weight file with any part of the toy SAM 2, such as a run's weights.safetensors or best.pt; the rest stays
     as it was when that run began. "{fold}" in it stands for `fold`. options: see `fss_lab.method.Options`; by default
     those of the run.
-    Raises CheckpointError for a file that is unreadable or holds other weights, ValueError for one of another model, of
+    Raises CheckpointError for a file that is unreadable or holds other weights, InputError for one of another model, of
     a run that began from random weights, or of another fold, whose base classes are novel here, RunError for one that
     was trained with other frozen networks.
     """
@@ -169,10 +145,10 @@ def load_weights(path: str | Path, fold: int, **options: Any) -> FSSAM:
     trained, facts = load_state(path), load_metadata(path)
     run = json.loads(facts.get("config", "{}"))
     if run.get("model", "toy") != "toy":
-        raise ValueError(f"{path} was trained for {run['model']}, but the toy world is for the toy model")
+        raise InputError(f"{path} was trained for {run['model']}, but the toy world is for the toy model")
     check_begun_from_weights(run, path)
     if facts.get("fold", str(fold)) != str(fold):
-        raise ValueError(
+        raise InputError(
             f"{path} was trained on fold {facts['fold']}, so it has seen the novel classes of fold {fold}; choose "
             f'--folds {facts["fold"]}, or give one file for each fold with "{{fold}}" in the path'
         )
@@ -186,9 +162,9 @@ def options_of(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_begun_from_weights(run: Mapping[str, Any], path: Path) -> None:
-    """Raise ValueError for a run that began from random weights, which nothing can give back. run: its settings."""
+    """Raise InputError for a run that began from random weights, which nothing can give back. run: its settings."""
     if run.get("weights") == "random":
-        raise ValueError(f"{path} was trained from random weights, which are for trials of training alone")
+        raise InputError(f"{path} was trained from random weights, which are for trials of training alone")
 
 
 def put_weights(model: FSSAM, trained: Mapping[str, Tensor], run: Mapping[str, Any], path: Path) -> FSSAM:
@@ -210,7 +186,7 @@ def toy_models(fold: int, weights: Mapping[str, str] | None = None) -> dict[str,
 
     weights: paths of own weights under the names "fssam" and "baseline", see `load_weights`. With only the first of
     them there is no fine-tuned baseline, for the shipped one was not trained beside it. Other names are added, with the
-    options of their runs. Raises as `load_weights`, and ValueError for a baseline in the place of FSSAM.
+    options of their runs. Raises as `load_weights`, and InputError for a baseline in the place of FSSAM.
     """
     own = dict(weights or {})
     models = {"support memory, not fine-tuned": load_model("toy", weights="pretrained", memory="support")}
@@ -221,7 +197,7 @@ def toy_models(fold: int, weights: Mapping[str, str] | None = None) -> dict[str,
     if "fssam" in own:
         trained = load_weights(path := own.pop("fssam"), fold)
         if trained.options.memory != "pseudo":
-            raise ValueError(f"{path} was trained with memory='support'; give it as baseline={path}")
+            raise InputError(f"{path} was trained with memory='support'; give it as baseline={path}")
         models[FULL] = trained.variant(**asdict(Options()))
     else:
         models[FULL] = load_model("toy", fold=fold)
@@ -240,9 +216,9 @@ def toy_episodes(
 ) -> Episodes:
     """Novel-class episodes of Pictograms: with scenes of their own (protocol None), or drawn by a protocol from a fixed
     set of images. lists: a directory; the list is taken from there, or drawn and saved there. look_alikes: scenes with
-    misleading distractors, see `LookAlikes`; raises ValueError with a protocol."""
+    misleading distractors, see `LookAlikes`; raises InputError with a protocol."""
     if look_alikes and protocol is not None:
-        raise ValueError(f"look-alikes are fresh scenes; protocol {protocol} needs a fixed set of images")
+        raise InputError(f"look-alikes are fresh scenes; protocol {protocol} needs a fixed set of images")
     if look_alikes:
         return LookAlikes(fold, shots, seed, episodes=number)
     if protocol is None:
@@ -338,13 +314,13 @@ def table(scores: Scores) -> str:
 
 
 def check_shared_encoders(models: Mapping[str, FSSAM]) -> None:
-    """Raises ValueError for no models, or for models whose encoders see an image in another way."""
+    """Raises InputError for no models, or for models whose encoders see an image in another way."""
     if not models:
-        raise ValueError("there is no model to evaluate")
+        raise InputError("there is no model to evaluate")
     first = next(iter(models.values()))
     for name, model in models.items():
         if not _share_encoders(first, model):
-            raise ValueError(f"{name!r} has other frozen encoders than {next(iter(models))!r}; evaluate it on its own")
+            raise InputError(f"{name!r} has other frozen encoders than {next(iter(models))!r}; evaluate it on its own")
 
 
 @lru_cache(maxsize=1)

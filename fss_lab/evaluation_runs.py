@@ -25,10 +25,10 @@ from tqdm.auto import tqdm
 
 from fss_lab import __version__
 from fss_lab.cache import FeatureCache, environment, hash_tensors
-from fss_lab.checkpoints import write_atomically
 from fss_lab.datasets.episodes import benchmark
+from fss_lab.episode import Episodes
+from fss_lab.errors import InputError, RunError
 from fss_lab.evaluation import (
-    Episodes,
     Scores,
     check_shared_encoders,
     identity_episodes,
@@ -36,11 +36,11 @@ from fss_lab.evaluation import (
     score_batch,
     weights_digest,
 )
+from fss_lab.files import write_atomically
 from fss_lab.frozen import origins
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
 from fss_lab.running import out_of_memory
-from fss_lab.runs import RunError
 
 Facts = dict[str, Any]
 Batches = dict[int, dict[str, list[list[int]]]]  # by batch and model: the rows of SegmentationScore.counts
@@ -97,7 +97,7 @@ class Settings:
     device: of the models. save_every: batches between two writes. cache_bytes: memory of each process for frozen
     features of images seen before, 0 for none; cache_directory: where the processes share them on disk. precision: of
     the frozen encoders, see `FSSAM`; None: as the models have it.
-    Raises ValueError for numbers below 1 (cache_bytes: below 0), and for a device that torch does not know or lacks.
+    Raises InputError for numbers below 1 (cache_bytes: below 0), and for a device that torch does not know or lacks.
     """
 
     batch_size: int = 8
@@ -110,13 +110,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.threads, self.save_every) < 1 or self.cache_bytes < 0:
-            raise ValueError(f"batch_size, threads and save_every must be at least 1, cache_bytes 0, got {self}")
+            raise InputError(f"batch_size, threads and save_every must be at least 1, cache_bytes 0, got {self}")
         try:
             kind = torch.device(self.device).type
         except RuntimeError as error:
-            raise ValueError(f"there is no device {self.device!r}; expected cpu, cuda, cuda:1, ...") from error
+            raise InputError(f"there is no device {self.device!r}; expected cpu, cuda, cuda:1, ...") from error
         if kind == "cuda" and (torch.device(self.device).index or 0) >= torch.cuda.device_count():
-            raise ValueError(
+            raise InputError(
                 f"torch finds {torch.cuda.device_count()} CUDA devices here, and no {self.device}; choose device "
                 '"cpu", or see `fss-lab doctor`'
             )
@@ -186,17 +186,17 @@ def run(
     However the work is spread, the counts are the same. (With a cache a graphics card encodes image by image, which
     rounds in another way; so there counts made with one are not added to counts made without.)
 
-    Raises ValueError for a directory that holds counts of another evaluation (other weights, options, episodes, ...),
+    Raises InputError for a directory that holds counts of another evaluation (other weights, options, episodes, ...),
     a shard outside 1..n, without a directory or with workers, or jobs of the same name; RunError if a worker
     process dies or memory is full.
     """
     settings = settings or Settings()
     if len({job.name for job in jobs}) < len(jobs):
-        raise ValueError(f"every job needs a name of its own, got {[job.name for job in jobs]}")
+        raise InputError(f"every job needs a name of its own, got {[job.name for job in jobs]}")
     if shard is not None and (workers > 1 or not 1 <= shard[0] <= shard[1]):
-        raise ValueError(f"shard must be (i, n) with 1 <= i <= n and without workers, got {shard}, {workers} workers")
+        raise InputError(f"shard must be (i, n) with 1 <= i <= n and without workers, got {shard}, {workers} workers")
     if shard is not None and directory is None:
-        raise ValueError("a shard needs the directory that all shards share, got directory=None")
+        raise InputError("a shard needs the directory that all shards share, got directory=None")
     with ExitStack() as stack:
         where = Path(directory if directory is not None else stack.enter_context(tempfile.TemporaryDirectory()))
         known = {job.name: facts(job, settings) for job in jobs}
@@ -220,7 +220,7 @@ def run(
 def facts(job: Job, settings: Settings) -> Facts:
     """All that decides a job's numbers: episodes and their hash, models and their weights, settings and versions.
 
-    Raises ValueError as `check_shared_encoders`.
+    Raises InputError as `check_shared_encoders`.
     """
     episodes, models = job.episodes(), job.models()
     check_shared_encoders(models)
@@ -362,7 +362,7 @@ def _batches(episodes: int, settings: Settings) -> int:
 
 
 def _read(directory: Path, job: Job, own: Facts) -> Batches:
-    """The batches that any process has finished. Raises ValueError if they are of another evaluation."""
+    """The batches that any process has finished. Raises InputError if they are of another evaluation."""
     done: Batches = {}
     for path in sorted((directory / "counts").glob(f"{job.name}.shard*of*.json")):
         batches = read_checked(path, own, "batches")
@@ -371,11 +371,11 @@ def _read(directory: Path, job: Job, own: Facts) -> Batches:
 
 
 def read_checked(path: Path, own: Facts, key: str) -> dict[str, Any]:
-    """What a file of an earlier run holds under `key`. Raises ValueError if it is damaged or of another evaluation."""
+    """What a file of an earlier run holds under `key`. Raises InputError if it is damaged or of another evaluation."""
     content = _read_file(path, key)
     changes = _differences(content["facts"], own)
     if changes:
-        raise ValueError(
+        raise InputError(
             f"{path} holds counts of another evaluation: {'; '.join(changes)}. Choose another directory, or remove "
             "this one to start again"
         )
@@ -386,9 +386,9 @@ def _read_file(path: Path, key: str = "batches") -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content["facts"], dict) or not isinstance(content[key], dict):
-            raise ValueError(f"facts and {key} expected")
+            raise InputError(f"facts and {key} expected")
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it, its part is then done again") from error
+        raise InputError(f"{path} is damaged ({error}); remove it, its part is then done again") from error
     return content
 
 

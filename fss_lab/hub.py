@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fss_lab.checkpoints import CheckpointError
+from fss_lab.errors import CheckpointError, InputError, MissingPackageError
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ def fetch(name: str, revision: str | None = None) -> Path:
     hub holds by now; then the hub (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE and its other variables hold). With a branch
     as revision the hub is always asked for its latest commit.
     Returns SAM 2's .pt file, or DINOv2's own .pth file or directory with config.json and model.safetensors.
-    Raises ValueError for an unknown name, ImportError without huggingface_hub, CheckpointError that says which file to
+    Raises InputError for an unknown name, ImportError without huggingface_hub, CheckpointError that says which file to
     put where if it cannot be fetched.
     """
     if name not in PUBLISHED:
-        raise ValueError(f"there are no published weights {name!r}; expected one of {', '.join(PUBLISHED)}")
+        raise InputError(f"there are no published weights {name!r}; expected one of {', '.join(PUBLISHED)}")
     published = PUBLISHED[name]
     own = weights_folder() / published.own
     if revision is None and own.is_file():
@@ -117,11 +117,11 @@ def weights_folder() -> Path:
 def commit_of(path: str | os.PathLike[str]) -> str:
     """The commit that a file or directory in huggingface_hub's cache came from, to pin it.
 
-    Raises ValueError for any other path, such as a file from Meta's download page.
+    Raises InputError for any other path, such as a file from Meta's download page.
     """
     found = re.search(r"/models--[^/]+/snapshots/([^/]+)", Path(path).as_posix())
     if found is None:
-        raise ValueError(f"{path} does not lie in huggingface_hub's cache, so nothing says which commit it is")
+        raise InputError(f"{path} does not lie in huggingface_hub's cache, so nothing says which commit it is")
     return found[1]
 
 
@@ -129,7 +129,7 @@ def _downloader() -> Any:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             'fetching weights needs the package huggingface_hub: pip install "fss-lab[real]"; '
             'or give files (sam2_checkpoint=..., features_checkpoint=...), or weights="random"'
         ) from error

@@ -34,6 +34,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from fss_lab.errors import ImageError
+
 Source = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 # what Pillow's decoders raise on files that are cut short, damaged or no images
@@ -51,10 +53,6 @@ DECODING_ERRORS = (
 
 
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: values for which width and height change places
-
-
-class ImageError(ValueError):
-    """An image or mask that cannot be read, or cannot be read in one way only."""
 
 
 def as_list(sources: Source | Sequence[Source], dims: int) -> list[Source]:

@@ -17,8 +17,10 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fss_lab.checkpoints import load_metadata, load_run_file, load_tensors, remove_leftovers, save_run, write_atomically
+from fss_lab.checkpoints import load_metadata, load_run_file, load_tensors, save_run
 from fss_lab.episode import EpisodeBatch
+from fss_lab.errors import NotFiniteError, RunError
+from fss_lab.files import remove_leftovers, write_atomically
 from fss_lab.running import (
     RunLog,
     StopRequest,
@@ -30,7 +32,7 @@ from fss_lab.running import (
     restore_random_states,
     seed_all,
 )
-from fss_lab.runs import RunError, check_same_run, read_facts, to_yaml
+from fss_lab.runs import check_same_run, read_facts, to_yaml
 
 Losses = dict[str, Tensor]  # by name; "loss" is minimised, the others are only logged
 Batches = Callable[[int], Iterator[tuple[list[int], Any]]]  # first step -> (numbers of the episodes, batch)
@@ -100,7 +102,7 @@ def run_loop(
     holds means over 20 steps, `validation.csv` the scores. Ctrl-C and SIGTERM end the run after the current step or
     validation, saved, as KeyboardInterrupt and as SystemExit with status 143.
 
-    Raises FloatingPointError when a loss or gradient is not finite, before it reaches the weights, and writes
+    Raises NotFiniteError when a loss or gradient is not finite, before it reaches the weights, and writes
     `not_finite*.pt` to reproduce it; RunError for a directory of another run or one that the processes do not share,
     when memory is full, or when a process that prepares data has died; CheckpointError for a checkpoint that cannot be
     read or written.
@@ -255,7 +257,7 @@ def _stop_not_finite(
     step: int,
     row: dict[str, float],
 ) -> NoReturn:
-    """Write down what this process did in the step, for `fss_lab.training.replay`, and raise FloatingPointError."""
+    """Write down what this process did in the step, for `fss_lab.training.replay`, and raise NotFiniteError."""
     rank = fabric.global_rank
     saved = [
         {
@@ -276,7 +278,7 @@ def _stop_not_finite(
         use = "holds the weights and the seeds of the step"
     if fabric.world_size > 1:
         use += ", as this process computed it; every process has written such a file, so look at each"
-    raise FloatingPointError(
+    raise NotFiniteError(
         f"the {what} of step {step} is {row[what]} (episodes {', '.join(map(str, everyone.flatten().tolist()))}). The "
         f"weights and {directory / 'last.pt'} are as before; {path} {use}. "
         "Lower the learning rate, or look at these episodes"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fss_lab.errors import InputError
+
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Dice loss 1 - 2 Σpy / (Σp² + Σy²), p = sigmoid(logits); sums per sample, then the mean over the batch.
@@ -13,10 +15,10 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     the ignore label 255) counts as background, as in the paper's training. Returns a scalar in 0..1, computed
     in float32 or better. A sample without any foreground costs 1 whatever is predicted, with no gradient.
 
-    Raises ValueError for shapes that differ or are not (B, H, W), TypeError for a floating-point target.
+    Raises InputError for shapes that differ or are not (B, H, W), TypeError for a floating-point target.
     """
     if logits.ndim != 3 or logits.shape != target.shape or logits.numel() == 0:
-        raise ValueError(
+        raise InputError(
             "dice_loss expects logits and target of one shape (B, H, W), "
             f"got {tuple(logits.shape)} and {tuple(target.shape)}"
         )

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fss_lab.errors import InputError
+
 COUNTS = ("class_id", "inter_fg", "union_fg", "inter_bg", "union_bg")
 Metric = Literal["miou", "fb_iou"]
 
@@ -37,11 +39,11 @@ class SegmentationScore:
     def __init__(self, class_ids: Sequence[int], counts: np.ndarray | None = None) -> None:
         """class_ids: the classes of the fold. counts: (N, 5) integers as in `counts`, to continue from.
 
-        Raises ValueError for no classes, repeated classes, and counts of another shape or of other classes.
+        Raises InputError for no classes, repeated classes, and counts of another shape or of other classes.
         """
         self.class_ids = tuple(int(class_id) for class_id in class_ids)
         if len(self.class_ids) == 0 or len(set(self.class_ids)) < len(self.class_ids):
-            raise ValueError(f"class_ids must be one or more different classes, got {list(self.class_ids)}")
+            raise InputError(f"class_ids must be one or more different classes, got {list(self.class_ids)}")
         self._rows = [] if counts is None else _check(counts, self.class_ids).tolist()
 
     def __len__(self) -> int:
@@ -51,22 +53,22 @@ class SegmentationScore:
         """Add one episode.
 
         prediction: (H, W) bool. target: (H, W) of 0, 1 and 255 (left out). class_id: one of `class_ids`.
-        Raises TypeError for a prediction that is not bool, ValueError for other shapes, values or classes.
+        Raises TypeError for a prediction that is not bool, InputError for other shapes, values or classes.
         """
         if prediction.dtype != torch.bool:
             raise TypeError(f"prediction must be bool, got {prediction.dtype}; threshold it, e.g. logits > 0")
         if prediction.ndim != 2 or prediction.shape != target.shape:
-            raise ValueError(
+            raise InputError(
                 "prediction and target must share one shape (H, W), "
                 f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
             )
         class_id = int(class_id)
         if class_id not in self.class_ids:
-            raise ValueError(f"class {class_id} is not among the classes scored, {list(self.class_ids)}")
+            raise InputError(f"class {class_id} is not among the classes scored, {list(self.class_ids)}")
         foreground, background = target == 1, target == 0
         valid = foreground | background
         if not (valid | (target == 255)).all():
-            raise ValueError(f"target may hold 0, 1 and 255, got {target.unique().tolist()[:10]}")
+            raise InputError(f"target may hold 0, 1 and 255, got {target.unique().tolist()[:10]}")
         counted = torch.stack(
             [
                 prediction & foreground,
@@ -95,7 +97,7 @@ class SegmentationScore:
         return tuple(class_id for class_id in self.class_ids if class_id not in asked)
 
     def of_tested(self) -> SegmentationScore:
-        """The score of the classes that some episode asked for, alone. Raises ValueError where there are none."""
+        """The score of the classes that some episode asked for, alone. Raises InputError where there are none."""
         untested = self.untested
         return SegmentationScore([c for c in self.class_ids if c not in untested], self.counts)
 
@@ -128,7 +130,7 @@ def merge_scores(scores: Iterable[SegmentationScore]) -> SegmentationScore:
     """The score of all episodes together, e.g. of several folds or seeds, in order.
 
     Its classes are those of any of the scores; where all have as many, its mIoU is the mean of theirs.
-    Raises ValueError for no scores.
+    Raises InputError for no scores.
     """
     parts = list(scores)
     class_ids = dict.fromkeys(class_id for score in parts for class_id in score.class_ids)
@@ -147,7 +149,7 @@ def bootstrap_interval(
 
     Episodes are drawn with replacement within each class, so every replicate tests every class as often as
     the run did; drawing over all of them would leave classes out by chance and score them 0. The same seed
-    gives the same interval. Raises ValueError for a score without episodes, an unknown metric, or a level
+    gives the same interval. Raises InputError for a score without episodes, an unknown metric, or a level
     outside (0, 1).
     """
     return _bootstrap([score], metric, replicates, level, seed)
@@ -165,17 +167,17 @@ def paired_bootstrap(
     """Interval of the difference `score` - `baseline` of two variants on the same episodes in the same order.
 
     Both are resampled with the same draws, which removes what the episodes have in common: the interval is
-    far narrower than those of the two scores suggest. Raises ValueError as `bootstrap_interval`, and if the
+    far narrower than those of the two scores suggest. Raises InputError as `bootstrap_interval`, and if the
     episodes are not the same (other classes, order, or number of counted pixels).
     """
     if score.class_ids != baseline.class_ids:
-        raise ValueError(
+        raise InputError(
             "a paired bootstrap needs scores of the same classes, "
             f"got {list(score.class_ids)} and {list(baseline.class_ids)}"
         )
     episodes, others = _identity(score.counts), _identity(baseline.counts)
     if not np.array_equal(episodes, others):
-        raise ValueError(
+        raise InputError(
             "a paired bootstrap needs both scores on the same episodes in the same order, got "
             f"{len(episodes)} and {len(others)} episodes that differ; use one episode list for both"
         )
@@ -195,13 +197,13 @@ def mean_interval(
 
     values: (N,). baseline: the same measure of another variant on the same episodes, (N,); then the interval is of
     the difference of the means, or with relative=True of mean(values) / mean(baseline) - 1, with paired draws.
-    Raises ValueError for other shapes, no episodes, values that are not finite, or relative=True without a baseline.
+    Raises InputError for other shapes, no episodes, values that are not finite, or relative=True without a baseline.
     """
     table = np.stack([values] if baseline is None else [values, baseline]).astype(np.float64)
     if table.ndim != 2 or table.shape[1] == 0 or not np.isfinite(table).all():
-        raise ValueError(f"expected finite values of shape (N,), N at least 1, got {table.shape[1:]}")
+        raise InputError(f"expected finite values of shape (N,), N at least 1, got {table.shape[1:]}")
     if relative and baseline is None:
-        raise ValueError("a relative change needs a baseline")
+        raise InputError("a relative change needs a baseline")
     n = table.shape[1]
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=replicates)  # replicates, N
     means = np.concatenate([table.mean(axis=1, keepdims=True), table @ drawn.T / n], axis=1)  # observed first
@@ -215,11 +217,11 @@ def mean_interval(
 def _bootstrap(scores: list[SegmentationScore], metric: Metric, replicates: int, level: float, seed: int) -> Interval:
     """Interval of the first score, or of the first minus the second."""
     if metric not in ("miou", "fb_iou"):
-        raise ValueError(f"metric must be 'miou' or 'fb_iou', got {metric!r}")
+        raise InputError(f"metric must be 'miou' or 'fb_iou', got {metric!r}")
     if not 0 < level < 1 or replicates < 1:
-        raise ValueError(f"expected 0 < level < 1 and replicates >= 1, got {level} and {replicates}")
+        raise InputError(f"expected 0 < level < 1 and replicates >= 1, got {level} and {replicates}")
     if len(scores[0]) == 0:
-        raise ValueError("there are no episodes to resample; call update() first")
+        raise InputError("there are no episodes to resample; call update() first")
     class_ids = scores[0].class_ids
     tables = np.stack([score.counts for score in scores])  # S, N, 5
     rng = np.random.default_rng(seed)
@@ -265,10 +267,10 @@ def _identity(counts: np.ndarray) -> np.ndarray:
 def _check(counts: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
     counts = np.asarray(counts)
     if counts.ndim != 2 or counts.shape[1] != len(COUNTS) or counts.dtype.kind not in "iu":
-        raise ValueError(
+        raise InputError(
             f"counts must be integers of shape (N, 5), columns {COUNTS}, got {counts.shape} {counts.dtype}"
         )
     unknown = sorted(set(counts[:, 0].tolist()) - set(class_ids))
     if unknown:
-        raise ValueError(f"counts hold the classes {unknown}, which are not among {list(class_ids)}")
+        raise InputError(f"counts hold the classes {unknown}, which are not among {list(class_ids)}")
     return counts

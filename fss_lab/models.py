@@ -8,8 +8,9 @@ from typing import Any
 from fss_lab.backbones.dinov2 import SIZES, Dinov2Features
 from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone
 from fss_lab.backbones.toy import WEIGHTS, ToyFeatures, build_toy_sam2, unpack
-from fss_lab.checkpoints import CheckpointError, load_into, load_state
-from fss_lab.datasets.pictograms import FOLDS
+from fss_lab.checkpoints import load_into, load_state
+from fss_lab.datasets.folds import FOLDS
+from fss_lab.errors import CheckpointError, InputError
 from fss_lab.frozen import note_origin
 from fss_lab.hub import fetch
 from fss_lab.method import FSSAM
@@ -43,26 +44,26 @@ def load_model(
     options: see `fss_lab.method.Options`, e.g. rounds=0 or calibration="off"; and precision="bfloat16" for the frozen
         encoders, see `FSSAM`.
 
-    Raises ValueError for an unknown name, fold or kind of weights; CheckpointError, ValueError or FileNotFoundError
+    Raises InputError for an unknown name, fold or kind of weights; CheckpointError, InputError or FileNotFoundError
     that name the file for weights that are missing, cannot be fetched or do not fit.
     """
     weights = None if weights == "random" else weights
     if name == "toy":
         if sam2_checkpoint is not None or features_checkpoint is not None:
-            raise ValueError(
+            raise InputError(
                 'checkpoints are for a pair such as "sam2-small+dinov2-base"; "toy" brings its own weights'
             )
         return _load_toy(fold, "fssam" if weights == "default" else weights, options)
     sam2, _, dinov2 = (part.partition("@") for part in name.partition("+"))
     size = dinov2[0].removeprefix("dinov2-")
     if sam2[0] not in CONFIGS or not dinov2[0].startswith("dinov2-") or size not in SIZES:
-        raise ValueError(
+        raise InputError(
             f'there is no model {name!r}; use "toy" or a pair such as "sam2-small+dinov2-base" of '
             f"{', '.join(CONFIGS)} and dinov2-{', dinov2-'.join(SIZES)}"
         )
     weights = "pretrained" if weights == "default" else weights
     if weights not in ("pretrained", None):
-        raise ValueError(
+        raise InputError(
             f"weights of {name} are pretrained or random, got {weights!r}; for those trained for few-shot segmentation "
             "see fss_lab.load_authors_checkpoint and fss_lab.training.load_trained"
         )
@@ -79,7 +80,7 @@ def load_model(
 def _source(name: str, revision: str, given: str | Path | None, weights: str | None) -> str | Path | None:
     """The file of one half of a pair: the given one, the published one, or None for random weights."""
     if revision and (given is not None or weights is None):
-        raise ValueError(f"{name}@{revision} asks for weights from the hub; leave @{revision} out with other weights")
+        raise InputError(f"{name}@{revision} asks for weights from the hub; leave @{revision} out with other weights")
     if given is not None:
         return given
     return None if weights is None else fetch(name, revision or None)
@@ -87,9 +88,9 @@ def _source(name: str, revision: str, given: str | Path | None, weights: str | N
 
 def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
     if fold not in range(FOLDS):
-        raise ValueError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
+        raise InputError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
     if weights not in (*TOY_WEIGHTS, None):
-        raise ValueError(
+        raise InputError(
             f"weights of the toy model are {', '.join(TOY_WEIGHTS)} or random, got {weights!r}; files of "
             "your own runs go to `fss-lab evaluate --weights` or fss_lab.evaluation.load_weights"
         )

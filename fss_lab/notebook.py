@@ -8,13 +8,15 @@ from typing import Any
 
 from IPython.display import display
 
+from fss_lab.errors import InputError
+
 RECORD = "application/vnd.fss-lab.record+json"
 
 
 def record(**values: Any) -> None:
     """Show values in one line and leave them in the notebook, under the MIME type RECORD, for the tests.
 
-    values: numbers or truth values, also as tensors or arrays with one element. Raises ValueError for anything
+    values: numbers or truth values, also as tensors or arrays with one element. Raises InputError for anything
     else and for what is not finite.
     """
     plain = {name: _plain(name, value) for name, value in values.items()}
@@ -34,4 +36,4 @@ def _plain(name: str, value: Any) -> bool | int | float:
         return int(value)
     if isinstance(value, Real) and math.isfinite(value):
         return float(value)
-    raise ValueError(f"record takes finite numbers and truth values, but {name} is {value!r}")
+    raise InputError(f"record takes finite numbers and truth values, but {name} is {value!r}")

@@ -12,6 +12,7 @@ from fss_lab.authors import load_authors_checkpoint
 from fss_lab.checkpoints import load_metadata, load_state
 from fss_lab.datasets.episodes import ListedEpisodes
 from fss_lab.datasets.real import open_photos
+from fss_lab.errors import InputError
 from fss_lab.evaluation import FULL, check_begun_from_weights, listed_episodes, options_of, put_weights
 from fss_lab.method import FSSAM
 from fss_lab.method.records import Options
@@ -41,7 +42,7 @@ class Networks:
 
         path: `weights.safetensors` or `best.pt` of a run of `fss-lab train`, or a checkpoint of the authors' program
         (.pt, .pth); "{fold}" in it stands for `fold`. options: by default those of the run.
-        Raises CheckpointError for an unreadable file, ValueError for one that was trained for another pair, input size,
+        Raises CheckpointError for an unreadable file, InputError for one that was trained for another pair, input size,
         data set or fold (base classes of one fold are novel in another), or from random weights. RunError for one of a
         run that had other frozen networks: the commits in the pair's name may differ, what they hold may not.
         """
@@ -51,7 +52,7 @@ class Networks:
                 path, features_checkpoint=self.features_checkpoint, compare=False, image_size=self.image_size, **options
             )
             if report.sam2 != without_commits(self.model).partition("+")[0]:
-                raise ValueError(
+                raise InputError(
                     f"{path} holds {report.sam2}, not the SAM 2 of {self.model}; name its pair with --model"
                 )
             return model
@@ -61,7 +62,7 @@ class Networks:
         theirs = {**run, "model": without_commits(run.get("model", ""))}
         wrong = [f"{key} {run.get(key)!r}, not {value!r}" for key, value in own.items() if theirs.get(key) != value]
         if wrong:
-            raise ValueError(
+            raise InputError(
                 f"{path} was trained with {'; '.join(wrong)}. Evaluate it with the options of its run.yaml"
             )
         return put_weights(self.load(**options_of(run) | options), load_state(path), run, path)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 
+from fss_lab.errors import InputError
 from fss_lab.figures.style import DEEP_PRIOR, INK, PALE, PREDICTION, PRIOR, SMALL, SUPPORT, TEXT, TRUTH, Picture
 from fss_lab.metrics import Interval, SegmentationScore, bootstrap_interval
 
@@ -18,10 +19,10 @@ def scores_figure(scores: Mapping[int, Mapping[str, SegmentationScore]], title: 
     """mIoU of every variant with its 95 % bootstrap interval, one panel for each number of shots.
 
     scores: by shots, then by variant. A variant's colour tells what it is: blue, support memory only; green, given the
-    truth; vermilion, all else. Raises ValueError for no scores.
+    truth; vermilion, all else. Raises InputError for no scores.
     """
     if not scores or not all(scores.values()):
-        raise ValueError("there are no scores to draw")
+        raise InputError("there are no scores to draw")
     names = list(dict.fromkeys(name for own in scores.values() for name in own))
     picture = Picture(max(9.5, 2.5 + 3.5 * len(scores)), 1.4 + 0.36 * len(names), title)
     told = []
@@ -47,10 +48,10 @@ def scores_figure(scores: Mapping[int, Mapping[str, SegmentationScore]], title: 
 def rounds_figure(soft_ious: Mapping[str, Sequence[Interval]], title: str) -> Picture:
     """The prior's soft IoU after each round of refinement, with its interval; one line for each variant of IMR.
 
-    soft_ious: by variant, for rounds 0, 1, ... in 0..1. Raises ValueError for none.
+    soft_ious: by variant, for rounds 0, 1, ... in 0..1. Raises InputError for none.
     """
     if not soft_ious:
-        raise ValueError("there is nothing to draw")
+        raise InputError("there is nothing to draw")
     picture = Picture(6.5, 3.9, title)
     axes = picture.subplots()
     told = []
@@ -73,10 +74,10 @@ def rounds_figure(soft_ious: Mapping[str, Sequence[Interval]], title: str) -> Pi
 def attention_figure(masses: Mapping[str, Sequence[Interval]], title: str) -> Picture:
     """The attention that the query's object gives to memory background, by layer, for each mode of SCMA.
 
-    masses: by mode, for the layers and last their mean, in 0..1. Raises ValueError for none.
+    masses: by mode, for the layers and last their mean, in 0..1. Raises InputError for none.
     """
     if not masses:
-        raise ValueError("there is nothing to draw")
+        raise InputError("there is nothing to draw")
     picture = Picture(7.5, 3.9, title)
     axes = picture.subplots()
     width, told = 0.8 / len(masses), []

@@ -12,10 +12,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fss_lab.checkpoints import write_atomically
 from fss_lab.datasets.pictograms import CLASS_NAMES
+from fss_lab.errors import InputError
 from fss_lab.evaluation import Scores, table
 from fss_lab.evaluation_runs import Facts, Result
+from fss_lab.files import write_atomically
 from fss_lab.metrics import bootstrap_interval, merge_scores, paired_bootstrap
 from fss_lab.result_figures import scores_figure
 
@@ -67,14 +68,14 @@ def markdown(
     steps: variants of which each adds something to the one before (those that were not evaluated are passed over);
     their differences, paired by episode, are listed. files: weights that were given instead of the shipped ones, by
     name, as `toy_variants` takes them.
-    Raises ValueError for no results, or results of different protocols or images, which must not stand in one table.
+    Raises InputError for no results, or results of different protocols or images, which must not stand in one table.
     """
     if not results:
-        raise ValueError("there are no results to write")
+        raise InputError("there are no results to write")
     for key in ("protocol", "images", "split"):
         values = _values(results, key)
         if len({_without_count(value) for value in values}) > 1:
-            raise ValueError(f"results of different {key} are not comparable: {values}")
+            raise InputError(f"results of different {key} are not comparable: {values}")
     lines = [f"# {title}", "", about(results)]
     for shots, scores in by_shots(results).items():
         own = [result for result in results if result.facts["shots"] == shots]

@@ -23,9 +23,9 @@ from filelock import Timeout
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from fss_lab.checkpoints import write_atomically
-from fss_lab.locking import alone
-from fss_lab.runs import RunError, TrainConfig
+from fss_lab.errors import RunError
+from fss_lab.files import alone, write_atomically
+from fss_lab.runs import TrainConfig
 
 LETTING_GO = 15.0  # seconds until the last process that prepared data for a killed run has noticed
 

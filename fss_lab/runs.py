@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from fss_lab.datasets.folds import PAPER_EPOCHS, TRAINING_IMAGES
+from fss_lab.errors import InputError, RunError
+
 HARMLESS = (
     "accelerator", "devices", "nodes", "strategy", "accumulate", "workers", "save_every", "cache", "cache_megabytes",
     "cache_directory", "tensorboard", "data_root",
@@ -21,16 +24,9 @@ devices, nodes and accumulate cut a step into other parts, with other draws of d
 and, with precision auto, the precision; on a GPU a cache encodes image by image, which rounds in another way. The
 others change nothing."""
 
-PAPER_EPOCHS = {"pascal": 300, "coco": 75}
-TRAINING_IMAGES = {"pascal": (4208, 3726, 2752, 4510), "coco": (21917, 41809, 43045, 44614)}  # of folds 0 to 3
-
 
 Frozen = dict[str, dict[str, str]]
 """Of the networks "sam2" and "features": "sha256" of their frozen weights, and where they came "from"."""
-
-
-class RunError(RuntimeError):
-    """A run that cannot start, go on or be repeated; the message says why and what to do."""
 
 
 def _option(
@@ -45,7 +41,7 @@ def _option(
 class TrainConfig:
     """One training run, completely. The defaults are the toy profile; see `profile` for the paper's.
 
-    Raises ValueError for a value outside what its help allows.
+    Raises InputError for a value outside what its help allows.
     """
 
     model: str = _option(
@@ -139,25 +135,25 @@ class TrainConfig:
             if value is None and each.default is None:
                 continue
             if type(value) is not rules["type"]:
-                raise ValueError(f"{each.name} must be of type {rules['type'].__name__}, got {value!r}")
+                raise InputError(f"{each.name} must be of type {rules['type'].__name__}, got {value!r}")
             if rules["choices"] is not None and value not in rules["choices"]:
-                raise ValueError(f"{each.name} must be one of {rules['choices']}, got {value!r}")
+                raise InputError(f"{each.name} must be one of {rules['choices']}, got {value!r}")
             if rules["least"] is not None and not (value >= rules["least"] and math.isfinite(value)):
-                raise ValueError(f"{each.name} must be a number of at least {rules['least']}, got {value!r}")
+                raise InputError(f"{each.name} must be a number of at least {rules['least']}, got {value!r}")
         if self.dropout is not None and self.dropout >= 1:
-            raise ValueError(f"dropout must be below 1, got {self.dropout!r}")
+            raise InputError(f"dropout must be below 1, got {self.dropout!r}")
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
-            raise ValueError(f'devices must be "auto" or a number of at least 1, got {self.devices!r}')
+            raise InputError(f'devices must be "auto" or a number of at least 1, got {self.devices!r}')
         if self.seed == self.validation_seed:
-            raise ValueError(f"seed and validation_seed must differ, both are {self.seed}: validate on other episodes")
+            raise InputError(f"seed and validation_seed must differ, both are {self.seed}: validate on other episodes")
         if self.patience and not self.validate_every:
-            raise ValueError("patience needs validations: set validate_every, or patience to 0")
+            raise InputError("patience needs validations: set validate_every, or patience to 0")
 
 
 def _patterns(value: Any) -> tuple[str, ...]:
     patterns = tuple(value) if isinstance(value, list | tuple) else ()
     if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
-        raise ValueError(f"trainable must be a word or one or more patterns of parameter names, got {value!r}")
+        raise InputError(f"trainable must be a word or one or more patterns of parameter names, got {value!r}")
     return patterns
 
 
@@ -182,17 +178,17 @@ episodes on each of 4 GPUs."""
 def profile(name: str = "toy", **changes: Any) -> TrainConfig:
     """A profile with changes, e.g. `profile("paper", fold=2, devices=4)`.
 
-    The paper's steps follow from its epochs and the images of the fold. Raises ValueError for an unknown profile, a
+    The paper's steps follow from its epochs and the images of the fold. Raises InputError for an unknown profile, a
     value that `TrainConfig` refuses, or the paper's profile on another data set or protocol without `steps`.
     """
     if name not in PROFILES:
-        raise ValueError(f"profile must be one of {tuple(PROFILES)}, got {name!r}")
+        raise InputError(f"profile must be one of {tuple(PROFILES)}, got {name!r}")
     chosen = {**PROFILES[name], **changes}
     if name == "paper" and "steps" not in chosen:
         dataset, fold = chosen["dataset"], chosen.get("fold", 0)
         protocol = chosen.get("protocol", TrainConfig.protocol)
         if dataset not in PAPER_EPOCHS or fold not in range(4) or protocol != "fssam":
-            raise ValueError(
+            raise InputError(
                 f"the paper has no number of epochs for {dataset!r}, fold {fold!r}, protocol {protocol!r}; give the "
                 "steps"
             )

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms
+from fss_lab.errors import InputError
 
 SIZES = ((480, 360), (360, 480), (400, 400), (512, 384))  # width, height; as wide as photographs are, or as high
 
@@ -22,10 +23,10 @@ def write_sample_photos(root: str | Path, fold: int = 0, seed: int = 0, count: i
     wants them.
 
     Every photograph shows one object of its class, none of the other class, and distractors. Returns `root`.
-    Raises ValueError for fewer than one photograph or another fold; OSError where files cannot be written.
+    Raises InputError for fewer than one photograph or another fold; OSError where files cannot be written.
     """
     if count < 1:
-        raise ValueError(f"count must be at least 1, got {count!r}")
+        raise InputError(f"count must be at least 1, got {count!r}")
     root, world = Path(root), Pictograms(fold, "novel", seed=seed, size=384, targets=1, episodes=10_000)
     world.classes = world.classes[1:3]
     world.shots = 0  # only the queries are rendered
@@ -50,7 +51,7 @@ def write_sample_pascal(root: str | Path, fold: int = 0, seed: int = 0, count: i
     "val", and one of base classes in each training list.
 
     The label maps hold Pictograms' class ids, under which VOC has other names. Returns `root`.
-    Raises ValueError as `Pictograms`; OSError where files cannot be written.
+    Raises InputError as `Pictograms`; OSError where files cannot be written.
     """
     root = Path(root)
     lists = root / "ImageSets" / "Segmentation"
@@ -72,11 +73,11 @@ def rough_outline(mask: np.ndarray, corners: int = 10) -> list[tuple[float, floa
     """The corners (x, y) of a polygon about one object, as a hurried hand would draw it.
 
     In each of `corners` directions from the object's middle, its farthest pixel. mask: (H, W), 1 on the object.
-    Raises ValueError for fewer than three corners or an empty mask.
+    Raises InputError for fewer than three corners or an empty mask.
     """
     ys, xs = np.nonzero(np.asarray(mask) == 1)
     if corners < 3 or len(xs) == 0:
-        raise ValueError(f"expected at least 3 corners and a mask with an object, got {corners} and {len(xs)} pixels")
+        raise InputError(f"expected at least 3 corners and a mask with an object, got {corners} and {len(xs)} pixels")
     x, y = xs.mean(), ys.mean()
     sector = ((np.arctan2(ys - y, xs - x) / (2 * math.pi) * corners).round() % corners).astype(int)
     far = np.hypot(xs - x, ys - y)

@@ -18,22 +18,16 @@ from fss_lab.augmentation import AUGMENTATIONS, Augmentation
 from fss_lab.backbones.toy import IMAGE_SIZE
 from fss_lab.batches import EpisodeBatches
 from fss_lab.cache import FeatureCache
-from fss_lab.checkpoints import (
-    CheckpointError,
-    load_metadata,
-    load_run_file,
-    load_state,
-    load_tensors,
-    save_safetensors,
-    write_atomically,
-)
+from fss_lab.checkpoints import load_metadata, load_run_file, load_state, load_tensors, save_safetensors
 from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.datasets.real import open_photos
 from fss_lab.datasets.training_episodes import TrainingEpisodes
-from fss_lab.episode import EpisodeBatch
-from fss_lab.evaluation import Episodes, Part, evaluate
+from fss_lab.episode import EpisodeBatch, Episodes, Subset
+from fss_lab.errors import CheckpointError, RunError
+from fss_lab.evaluation import evaluate
 from fss_lab.figures.training import curves_figure
+from fss_lab.files import write_atomically
 from fss_lab.frozen import check_frozen, frozen_networks
 from fss_lab.loop import SCHEDULES, Losses, Progress, run_loop
 from fss_lab.losses import dice_loss
@@ -41,7 +35,7 @@ from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
 from fss_lab.models import load_model
 from fss_lab.running import make_fabric, only_run_in, precision_of, read_log, seed_all
-from fss_lab.runs import PROFILES, RunError, TrainConfig, check_same_run, facts_of, profile, read_config
+from fss_lab.runs import PROFILES, TrainConfig, check_same_run, facts_of, profile, read_config
 
 __all__ = [
     "PROFILES",
@@ -75,7 +69,7 @@ def train(config: TrainConfig, directory: str | Path) -> TrainResult:
     `run.yaml`, `log.csv`, `validation.csv`, `tensorboard/`, `last.pt`, `best.pt`, and at the end `weights.safetensors`
     (what was trained, in half precision; see `load_trained`) and `curves.png`. With several processes, all return.
 
-    Raises ValueError for a data set, fold, pattern or size of batch that cannot be; RunError, CheckpointError and
+    Raises InputError for a data set, fold, pattern or size of batch that cannot be; RunError, CheckpointError and
     FloatingPointError as `run_loop`.
     """
     directory = Path(directory)
@@ -121,7 +115,7 @@ def base_episodes(config: TrainConfig, episodes: int, seed: int, held_out: bool 
 
     held_out: to validate on. Of photographs those are images of the data set's "val" list that show no novel class, so
     that no image of training or of the test is among them, drawn as the fssam protocol does and not augmented. Of
-    Pictograms every seed has scenes of its own. Raises ValueError for an unknown data set, or one that lacks images.
+    Pictograms every seed has scenes of its own. Raises InputError for an unknown data set, or one that lacks images.
     """
     if config.dataset == "pictograms":
         return Pictograms(config.fold, "base", config.shots, seed, episodes=episodes)
@@ -227,7 +221,7 @@ def _validation(
 ) -> Callable[[], dict[str, float]]:
     """Scores of the model on held-out base-class episodes, shared out among the processes."""
     data = base_episodes(config, config.validation_episodes, config.validation_seed, True)
-    share = Part(data, range(fabric.global_rank, len(data), fabric.world_size))
+    share = Subset(data, range(fabric.global_rank, len(data), fabric.world_size))
     at_once = config.batch_size // (fabric.world_size * config.accumulate)  # what has room when it trains
     told = False
 

@@ -12,6 +12,7 @@ from weakref import WeakSet
 import ipywidgets
 from IPython.display import display
 
+from fss_lab.errors import InputError
 from fss_lab.figures.style import Picture
 
 
@@ -31,10 +32,10 @@ class Browse:
         """function: called with one value for each name in options.
 
         options: the values to choose from, or a mapping from what the list shows to the value.
-        Raises ValueError if there is no name, or a name without values.
+        Raises InputError if there is no name, or a name without values.
         """
         if not options or not all(len(_labelled(values)) for values in options.values()):
-            raise ValueError(f"Browse needs at least one control, and values for each; got {options}")
+            raise InputError(f"Browse needs at least one control, and values for each; got {options}")
         self.function = function
         self.controls = {name: _control(name, values) for name, values in options.items()}
         self.view = ipywidgets.HTML()
@@ -48,14 +49,14 @@ class Browse:
     def show(self, **choice: Any) -> Picture:
         """The picture for these values; names left out have their first value.
 
-        Raises ValueError for a name or value that there is no control for, and whatever the function raises.
+        Raises InputError for a name or value that there is no control for, and whatever the function raises.
         """
         for name, value in choice.items():
             if name not in self.controls:
-                raise ValueError(f"there is no control {name!r}, only {', '.join(self.controls)}")
+                raise InputError(f"there is no control {name!r}, only {', '.join(self.controls)}")
             values = [known for _, known in self.controls[name].options]
             if not any(known is value or known == value for known in values):
-                raise ValueError(f"{name} has no value {value!r}, only {values}")
+                raise InputError(f"{name} has no value {value!r}, only {values}")
         first = {name: control.options[0][1] for name, control in self.controls.items()}
         return self.function(**{**first, **choice})
 

@@ -10,7 +10,7 @@ import scipy.io
 from PIL import Image
 
 from fss_lab.datasets import coco
-from fss_lab.datasets.pictograms import voc_palette
+from fss_lab.datasets.folds import voc_palette
 
 HEIGHT, WIDTH = 64, 72  # half of it, 2,304 pixels, is enough for an image to count
 

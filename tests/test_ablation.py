@@ -21,7 +21,8 @@ from fss_lab.ablation import (
 )
 from fss_lab.backbones.toy import WEIGHTS
 from fss_lab.datasets.pictograms import Pictograms
-from fss_lab.evaluation import FULL, Part, check_shared_encoders
+from fss_lab.episode import Subset
+from fss_lab.evaluation import FULL, check_shared_encoders
 from fss_lab.method.calibration import MODES
 from fss_lab.method.prompts import resize
 
@@ -83,7 +84,7 @@ def test_measures_of_the_toy_are_those_of_its_trace() -> None:
 def test_measurements_are_pooled_and_differences_paired() -> None:
     model = load_model("toy", fold=1)
     first, second = Pictograms(1, episodes=4, size=64), Pictograms(1, seed=1, episodes=1, size=64)
-    found = summarise([measure_each(model, episodes, rounds=1) for episodes in (Part(first, range(1)), second)])
+    found = summarise([measure_each(model, episodes, rounds=1) for episodes in (Subset(first, range(1)), second)])
     assert found.episodes == 2 and list(found.attention) == list(found.change) == ["edge", "clear"]
     gain = found.soft_iou["v1"][1].estimate - found.soft_iou["v1"][0].estimate
     assert found.gain["v1"][0].estimate == pytest.approx(gain)

@@ -14,7 +14,7 @@ from torch import Tensor
 from fss_lab import authors, load_authors_checkpoint
 from fss_lab.authors import AuthorsReport
 from fss_lab.backbones.sam2 import Sam2Backbone
-from fss_lab.checkpoints import CheckpointError
+from fss_lab.errors import CheckpointError
 from fss_lab.method import FSSAM
 
 pytest.importorskip("transformers", reason='DINOv2 needs the optional package: pip install "fss-lab[real]"')

@@ -11,16 +11,16 @@ import torch
 from torch import nn
 
 from fss_lab.checkpoints import (
-    CheckpointError,
     load_into,
     load_metadata,
     load_run_file,
     load_state,
     load_tensors,
-    remove_leftovers,
     save_run,
     save_safetensors,
 )
+from fss_lab.errors import CheckpointError, FileError
+from fss_lab.files import remove_leftovers
 
 
 def model(seed: int = 0, width: int = 3) -> nn.Module:
@@ -77,7 +77,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(CheckpointError, match=r"weights.safetensors could not be written .*No space.*free some disk"):
+    with pytest.raises(FileError, match=r"weights.safetensors could not be written .*No space.*free some disk"):
         save_safetensors(weights, model(1).state_dict())
     assert weights.read_bytes() == before
     assert list(weights.parent.iterdir()) == [weights]
@@ -121,13 +121,13 @@ def test_the_advice_fits_the_error(weights: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "replace", refuse)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    with pytest.raises(CheckpointError, match=advice):
+    with pytest.raises(FileError, match=advice):
         save_safetensors(weights, model(1).state_dict())
     assert list(weights.parent.iterdir()) == [weights]
 
 
 def test_saving_below_a_file_is_a_clear_error(weights: Path) -> None:
-    with pytest.raises(CheckpointError, match="could not be written"):
+    with pytest.raises(FileError, match="could not be written"):
         save_safetensors(weights / "a.safetensors", {"a": torch.zeros(1)})
 
 
@@ -287,7 +287,7 @@ def test_a_run_that_cannot_be_written_leaves_the_last_one(tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"last.pt could not be written .*No space.*free some disk"):
+    with pytest.raises(FileError, match=r"last.pt could not be written .*No space.*free some disk"):
         save_run(path, {**RUN, "step": 8})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 

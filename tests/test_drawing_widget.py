@@ -13,9 +13,9 @@ from jupyter_lab import open_notebook, run_cell
 from PIL import Image
 
 from fss_lab import MaskPainter, load_model
-from fss_lab.checkpoints import CheckpointError
 from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.drawing_widget import CLEAR, HERE, SHOWN, brush, draw_mask, polygon
+from fss_lab.errors import FileError
 from fss_lab.images import load_mask
 
 SQUARE = polygon([(10, 5), (30, 5), (30, 25), (10, 25)])
@@ -129,7 +129,7 @@ def test_it_is_saved_as_a_mask_file_and_used_as_a_support(painter: MaskPainter, 
     with pytest.raises(ValueError, match=r"mask\.jpg: a mask is saved as \.png"):
         painter.save(tmp_path / "mask.jpg")
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="could not be written"):
+    with pytest.raises(FileError, match="could not be written"):
         painter.save(tmp_path / "file" / "mask.png")
     image, mask = painter.support
     assert image.shape == (3, 40, 60) and mask is painter.mask

@@ -10,14 +10,14 @@ from tiny_images import Threshold, TinyImages
 
 from fss_lab import cli, evaluation, evaluation_runs, load_model
 from fss_lab.backbones.toy import WEIGHTS
-from fss_lab.checkpoints import CheckpointError, save_run, save_safetensors
+from fss_lab.checkpoints import save_run, save_safetensors
 from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.pictograms import Pictograms
-from fss_lab.episode import collate
+from fss_lab.episode import Subset, collate
+from fss_lab.errors import CheckpointError
 from fss_lab.evaluation import (
     FULL,
     STEPS,
-    Part,
     evaluate,
     evaluate_toy,
     load_weights,
@@ -81,7 +81,7 @@ def test_folds_are_merged_into_one_score_over_all_classes() -> None:
 
 def test_a_part_has_the_episodes_asked_for() -> None:
     episodes = Pictograms(2, episodes=5, size=64)
-    part = Part(episodes, range(1, 5, 3))
+    part = Subset(episodes, range(1, 5, 3))
     assert len(part) == 2 and part.classes == episodes.classes
     for own, number in zip(part, (1, 4), strict=True):
         assert torch.equal(own.query_image, episodes[number].query_image)

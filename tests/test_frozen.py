@@ -13,9 +13,10 @@ from fss_lab import load_model
 from fss_lab.backbones.dinov2 import Dinov2Features
 from fss_lab.backbones.toy import WEIGHTS
 from fss_lab.checkpoints import load_metadata, load_run_file, load_state, save_run, save_safetensors
+from fss_lab.errors import RunError
 from fss_lab.evaluation import load_weights
 from fss_lab.frozen import _ORIGINS, frozen_networks, note_origin, origins
-from fss_lab.runs import RunError, TrainConfig, check_same_run, facts_of, profile, read_config
+from fss_lab.runs import TrainConfig, check_same_run, facts_of, profile, read_config
 from fss_lab.training import load_trained, replay, train
 
 QUICK = TrainConfig(

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from fss_lab import cli, load_model
 from fss_lab.backbones.dinov2 import SIZES
 from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone
-from fss_lab.checkpoints import CheckpointError, load_state
+from fss_lab.checkpoints import load_state
+from fss_lab.errors import CheckpointError
 from fss_lab.hub import PUBLISHED, commit_of, fetch, weights_folder
 
 constants = pytest.importorskip("huggingface_hub.constants", reason='needs pip install "fss-lab[real]"')

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from fss_lab.datasets.folds import FOLDS
 from fss_lab.datasets.identities import TRAITS, SharedTraits
-from fss_lab.datasets.pictograms import FOLDS, Pictograms
+from fss_lab.datasets.pictograms import Pictograms
 
 
 def individual(dataset, index, scene):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fss_lab.images import ImageError, load_image, load_mask
+from fss_lab.errors import ImageError
+from fss_lab.images import load_image, load_mask
 
 ORIENTATION = 0x0112  # EXIF tag
 

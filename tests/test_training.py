@@ -10,13 +10,14 @@ import torch
 from fss_lab import load_model, loop, running, training
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.toy import unpack
-from fss_lab.checkpoints import CheckpointError, load_metadata, load_run_file, load_state, save_run, save_safetensors
+from fss_lab.checkpoints import load_metadata, load_run_file, load_state, save_run, save_safetensors
+from fss_lab.errors import CheckpointError, RunError
 from fss_lab.evaluation import evaluate
-from fss_lab.locking import alone
+from fss_lab.files import alone
 from fss_lab.method import FSSAM
 from fss_lab.pretraining import damage, pretrain_features, pretrain_sam2
 from fss_lab.running import read_log
-from fss_lab.runs import RunError, TrainConfig, profile, read_config
+from fss_lab.runs import TrainConfig, profile, read_config
 from fss_lab.training import base_episodes, load_trained, replay, train, trainable_table
 
 QUICK = TrainConfig(

@@ -16,10 +16,10 @@ from torch import nn
 
 import fss_lab
 from fss_lab import running
-from fss_lab.checkpoints import CheckpointError, load_run_file, save_run, save_safetensors
+from fss_lab.checkpoints import load_run_file, save_run, save_safetensors
+from fss_lab.errors import CheckpointError, FileError, RunError
 from fss_lab.loop import Progress, cosine, poly, run_loop
 from fss_lab.running import read_log
-from fss_lab.runs import RunError
 
 FACTS = {"what": "a tiny regression", "seed": 0}
 
@@ -259,7 +259,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch) -> N
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"last\.pt could not be written .*No space left.*free some disk space"):
+    with pytest.raises(FileError, match=r"last\.pt could not be written .*No space left.*free some disk space"):
         fit(tmp_path / "full")
     assert load_run_file(tmp_path / "full/last.pt")["progress"]["step"] == 20
     monkeypatch.undo()

@@ -12,8 +12,9 @@ import torch
 
 import fss_lab
 from fss_lab.checkpoints import load_run_file
+from fss_lab.errors import RunError
 from fss_lab.running import one_device, read_log
-from fss_lab.runs import RunError, TrainConfig
+from fss_lab.runs import TrainConfig
 from fss_lab.training import train
 
 CONFIG = TrainConfig(

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fss_lab.checkpoints import CheckpointError, load_state
+from fss_lab.checkpoints import load_state
+from fss_lab.errors import CheckpointError, InputError, MissingPackageError
 
 IMAGE_SIZE = 560
 MEAN = (0.485, 0.456, 0.406)
@@ -78,10 +79,10 @@ class Dinov2Features(nn.Module):
     def build(cls, size: str = "base", weights: str | os.PathLike[str] | None = None) -> Dinov2Features:
         """DINOv2 "small", "base", "large" or "giant", random or with `weights` as in `load`.
 
-        Raises ValueError for another size, CheckpointError as `load` and for weights of another size.
+        Raises InputError for another size, CheckpointError as `load` and for weights of another size.
         """
         if size not in SIZES:
-            raise ValueError(f"unknown DINOv2 size {size!r}; expected one of {', '.join(SIZES)}")
+            raise InputError(f"unknown DINOv2 size {size!r}; expected one of {', '.join(SIZES)}")
         if weights is None:
             transformers = _transformers()
             config = transformers.Dinov2Config(image_size=518, patch_size=14, **SIZES[size])
@@ -123,10 +124,10 @@ class Dinov2Features(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W), uint8 or float in 0..255, to features (B, c, 40, 40).
 
-        Raises ValueError for another shape.
+        Raises InputError for another shape.
         """
         if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"expected RGB images (B, 3, H, W), got {tuple(images.shape)}")
+            raise InputError(f"expected RGB images (B, 3, H, W), got {tuple(images.shape)}")
         resized = F.interpolate(
             images.to(self.mean.dtype), size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", align_corners=True
         )
@@ -158,7 +159,7 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise ImportError('DINOv2 needs the package transformers: pip install "fss-lab[real]"') from error
+        raise MissingPackageError('DINOv2 needs the package transformers: pip install "fss-lab[real]"') from error
     return transformers
 
 

@@ -24,6 +24,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
 from fss_lab.checkpoints import load_into, load_state
+from fss_lab.errors import InputError
 
 STRIDE = 16  # pixels per cell of the memory grid
 ENCODER_STRIDE = 32  # the image encoder's coarsest level and its window embedding need multiples of this
@@ -113,7 +114,7 @@ class Sam2Backbone(nn.Module):
     def __init__(self, model: SAM2Base) -> None:
         """Wrap a stock model; `build` makes one from a configuration.
 
-        Raises ValueError where the model lacks a part that the verbs need.
+        Raises InputError where the model lacks a part that the verbs need.
         """
         super().__init__()
         needed = ("use_high_res_features_in_sam", "use_obj_ptrs_in_encoder", "pred_obj_scores")
@@ -121,7 +122,7 @@ class Sam2Backbone(nn.Module):
         if model.num_maskmem < 1:
             lacking.append("num_maskmem (at least 1)")
         if lacking:
-            raise ValueError(f"this SAM 2 configuration lacks {', '.join(lacking)}; set them in its `model` section")
+            raise InputError(f"this SAM 2 configuration lacks {', '.join(lacking)}; set them in its `model` section")
         self.model = model
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
@@ -140,13 +141,13 @@ class Sam2Backbone(nn.Module):
         image_size: side of the square input, a multiple of 16 pixels; default: as the configuration says.
         checkpoint: weights to load (see `load_checkpoint`); default: random ones.
 
-        Raises FileNotFoundError, ValueError (configuration, size) or CheckpointError; they name the file and
+        Raises FileNotFoundError, InputError (configuration, size) or CheckpointError; they name the file and
         what is wrong.
         """
         settings = read_config(config)
         size = settings.image_size if image_size is None else image_size
         if not isinstance(size, int) or isinstance(size, bool) or size <= 0 or size % STRIDE:
-            raise ValueError(f"image_size must be a positive multiple of {STRIDE} pixels, got {size!r}")
+            raise InputError(f"image_size must be a positive multiple of {STRIDE} pixels, got {size!r}")
         settings.image_size = size
         # The same settings for every size: rotary tables of the memory grid, no compilation behind our back.
         settings.compile_image_encoder = False
@@ -189,11 +190,11 @@ class Sam2Backbone(nn.Module):
     def encode(self, images: Tensor) -> ImageFeatures:
         """Encode RGB images (B, 3, image_size, image_size), values 0..255, any dtype.
 
-        Raises ValueError on another shape.
+        Raises InputError on another shape.
         """
         size = self.image_size
         if images.ndim != 4 or images.shape[1:] != (3, size, size):
-            raise ValueError(f"expected images of shape (B, 3, {size}, {size}), got {tuple(images.shape)}")
+            raise InputError(f"expected images of shape (B, 3, {size}, {size}), got {tuple(images.shape)}")
         normalised = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
         # Multiples of 16 that are not multiples of 32: pad with the mean colour, then cut the features back.
         padding = -size % ENCODER_STRIDE
@@ -225,7 +226,7 @@ class Sam2Backbone(nn.Module):
         10, so a soft mask is nearly binarised at 0.5. The object pointer comes from the mask decoder,
         prompted with the mask; it is `no_obj_ptr` where the decoder sees no object or the mask has no pixel
         above 0.
-        Raises ValueError on another shape.
+        Raises InputError on another shape.
         """
         self._check_mask(features, mask)
         _, _, _, low_res_logits, mask_logits, pointer, object_score = self.model._use_mask_as_output(
@@ -237,7 +238,7 @@ class Sam2Backbone(nn.Module):
     def remember_without_pointer(self, features: ImageFeatures, mask: Tensor) -> Tensor:
         """The memory of `remember`, (B, D, h, w), where nobody needs its pointer: spares a pass of the mask decoder.
 
-        Raises ValueError as `remember`.
+        Raises InputError as `remember`.
         """
         self._check_mask(features, mask)
         mask = mask.float()
@@ -257,7 +258,7 @@ class Sam2Backbone(nn.Module):
     def _check_mask(self, features: ImageFeatures, mask: Tensor) -> None:
         expected = (len(features), 1, self.image_size, self.image_size)
         if mask.shape != expected:
-            raise ValueError(f"expected masks of shape {expected}, got {tuple(mask.shape)}")
+            raise InputError(f"expected masks of shape {expected}, got {tuple(mask.shape)}")
 
     def memory_tokens(self, memories: Sequence[tuple[Tensor, Tensor]], pointers: Sequence[Tensor] = ()) -> MemoryTokens:
         """Lay memories and pointers out as memory attention reads them.
@@ -356,7 +357,7 @@ def merge_heads(attention: RoPEAttention, mixed: Tensor) -> Tensor:
 def read_config(config: str | Path) -> DictConfig:
     """The `model` section of a SAM 2 configuration: a key of `CONFIGS` or the path of a YAML file.
 
-    Raises FileNotFoundError for an unknown name, ValueError for a file that is no SAM 2 configuration.
+    Raises FileNotFoundError for an unknown name, InputError for a file that is no SAM 2 configuration.
     """
     path = Path(str(files("sam2"))) / CONFIGS[str(config)] if str(config) in CONFIGS else Path(config)
     if not path.is_file():
@@ -367,14 +368,14 @@ def read_config(config: str | Path) -> DictConfig:
         # PyYAML's and OmegaConf's errors have no common base below Exception; the cause is kept.
         settings = OmegaConf.load(path)
     except Exception as error:
-        raise ValueError(f"{path} is not a readable YAML file: {error}") from error
+        raise InputError(f"{path} is not a readable YAML file: {error}") from error
     if not isinstance(settings, DictConfig) or "model" not in settings or "image_size" not in settings.model:
-        raise ValueError(f"{path} is not a SAM 2 configuration: it has no `model` section with an `image_size`")
+        raise InputError(f"{path} is not a SAM 2 configuration: it has no `model` section with an `image_size`")
     OmegaConf.resolve(settings)
     for section in _sections(settings.model):
         # A configuration names the classes to call; only SAM 2's own may be.
         if not str(section.get("_target_", "sam2.")).startswith("sam2."):
-            raise ValueError(f"{path} asks for {section['_target_']!r}; only classes of the sam2 package are allowed")
+            raise InputError(f"{path} asks for {section['_target_']!r}; only classes of the sam2 package are allowed")
     return settings.model
 
 

@@ -15,9 +15,7 @@ import papermill
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from fss_lab.checkpoints import write_atomically
 from fss_lab.course.notebooks import (
-    CourseError,
     code_cells,
     code_hash,
     output_problems,
@@ -27,7 +25,9 @@ from fss_lab.course.notebooks import (
     records,
     text,
     tidy,
-)  # fmt: skip
+)
+from fss_lab.errors import CourseError
+from fss_lab.files import write_atomically
 
 EXPECTED = "expected.json"
 TOLERANCE = 0.005  # other processors round differently, which may turn a pixel; on one, values stay what they are

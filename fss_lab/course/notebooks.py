@@ -17,6 +17,7 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
+from fss_lab.errors import CourseError
 from fss_lab.notebook import RECORD
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -35,10 +36,6 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 MACHINE_PATH = re.compile(
     r"(?<![\w.)\]])(/(home|root|tmp|work|opt|usr|mnt|var|private|content|Users|Volumes)/\w|[A-Z]:\\\\?\w)"
 )
-
-
-class CourseError(ValueError):
-    """A notebook that breaks a rule of the course or does not run; the message says which one, where and why."""
 
 
 def read(path: str | Path) -> NotebookNode:

@@ -15,7 +15,8 @@ from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
 from traitlets.config import Config
 
-from fss_lab.course.notebooks import CourseError, code_cells, exercises, grading, problems, read, text
+from fss_lab.course.notebooks import code_cells, exercises, grading, problems, read, text
+from fss_lab.errors import CourseError
 
 STUB = "raise NotImplementedError()"
 BESIDE = ("glossary.md", "references.bib")  # what the notebooks link to

@@ -8,7 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from fss_lab.course.notebooks import CourseError, outputs, read, text, tidy
+from fss_lab.course.notebooks import outputs, read, text, tidy
+from fss_lab.errors import CourseError
 from fss_lab.notebook import RECORD
 
 CONTENTS = """

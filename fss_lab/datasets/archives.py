@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from tqdm.auto import tqdm
 
-from fss_lab.datasets.scanning import DataError
+from fss_lab.errors import DataError
 
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fss_lab.datasets.labelled import PARTS, LabelledPhotos, default_part
-from fss_lab.datasets.scanning import DataError
+from fss_lab.errors import DataError, InputError
 
 _NUMBERS = [n for n in range(1, 91) if n not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 CLASS_NAMES = (
@@ -60,7 +60,7 @@ class Coco20i(LabelledPhotos):
         skip_bad: bool = False,
     ) -> None:
         if scheme not in NOVEL:
-            raise ValueError(f'scheme must be "fwb" or "panet", got {scheme!r}')
+            raise InputError(f'scheme must be "fwb" or "panet", got {scheme!r}')
         root, part = coco_root(root), default_part(split, part)
         super().__init__(
             f"COCO-20i ({scheme}) {part}", root / f"{part}2014", root / "labels" / f"{part}2014",

@@ -23,8 +23,8 @@ from tqdm.auto import tqdm
 
 from fss_lab import __version__
 from fss_lab.datasets.archives import check_space, unpack
-from fss_lab.datasets.scanning import DataError
-from fss_lab.locking import alone
+from fss_lab.errors import DataError, InputError
+from fss_lab.files import alone
 
 FORMAT = 1
 BLOCK = 2**20
@@ -65,16 +65,16 @@ def read_manifest(path: str | Path) -> dict[str, list[Download]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, expected {FORMAT}")
+            raise InputError(f"format {content['format']}, expected {FORMAT}")
         found = {
             source: [Download(**{**each, "urls": tuple(each["urls"])}) for each in downloads]
             for source, downloads in content["sources"].items()
         }
         for each in (each for downloads in found.values() for each in downloads):
             if Path(each.name).name != each.name or not each.urls:
-                raise ValueError(f"{each.name!r} must be a file name and have urls")
+                raise InputError(f"{each.name!r} must be a file name and have urls")
             if not all(url.startswith(("http://", "https://")) for url in each.urls):
-                raise ValueError(f"the urls of {each.name} must begin with http:// or https://")
+                raise InputError(f"the urls of {each.name} must begin with http:// or https://")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no manifest of downloads ({type(error).__name__}: {error})") from error
     return found

@@ -18,6 +18,7 @@ from fss_lab.datasets import (
 )
 from fss_lab.datasets.drawing_tools import Rng
 from fss_lab.datasets.shapes import Part
+from fss_lab.errors import InputError
 
 #: Every class by name, in the order of the folds: classes 5 i to 5 i + 4 are fold i's novel classes.
 CLASSES: dict[str, Callable[[Rng], list[Part]]] = {
@@ -56,8 +57,8 @@ def draw(name: str, rng: Rng) -> list[Part]:
         right, y down).
 
     Raises:
-        ValueError: there is no class of this name.
+        InputError: there is no class of this name.
     """
     if name not in CLASSES:
-        raise ValueError(f"no Pictograms class is called {name!r}; choose one of: {', '.join(CLASSES)}")
+        raise InputError(f"no Pictograms class is called {name!r}; choose one of: {', '.join(CLASSES)}")
     return CLASSES[name](rng)

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from fss_lab.augmentation import stretch_image, stretch_mask
-from fss_lab.checkpoints import write_atomically
-from fss_lab.datasets.pictograms import SPLITS
+from fss_lab.datasets.folds import SPLITS
 from fss_lab.episode import IGNORE, Episode
+from fss_lab.errors import InputError
+from fss_lab.files import write_atomically
 
 FORMAT = 1  # of a saved list
 T = TypeVar("T")
@@ -102,9 +103,9 @@ BENCHMARKS = {
 
 
 def benchmark(name: str) -> Benchmark:
-    """A protocol by name. Raises ValueError for an unknown one."""
+    """A protocol by name. Raises InputError for an unknown one."""
     if name not in BENCHMARKS:
-        raise ValueError(f"protocol must be one of {', '.join(BENCHMARKS)}, got {name!r}")
+        raise InputError(f"protocol must be one of {', '.join(BENCHMARKS)}, got {name!r}")
     return BENCHMARKS[name]
 
 
@@ -150,21 +151,21 @@ class EpisodeList:
 
     @staticmethod
     def load(path: str | Path) -> EpisodeList:
-        """Read a saved list. Raises ValueError for a file that is no such list or whose content was changed."""
+        """Read a saved list. Raises InputError for a file that is no such list or whose content was changed."""
         path = Path(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format") != FORMAT:
-                raise ValueError("another format")
+                raise InputError("another format")
             digest = content.pop("sha256")
             drawn = tuple(Drawn(query, tuple(names), class_id) for query, names, class_id in content.pop("episodes"))
             found = EpisodeList(**content, episodes=drawn)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{path} is no episode list of this version ({type(error).__name__}: {error}); draw it again"
             ) from error
         if found.digest != digest:
-            raise ValueError(
+            raise InputError(
                 f"{path} was changed after it was written: its content has the hash {found.digest[:12]}, the file says "
                 f"{str(digest)[:12]}. Restore the file, or remove it and draw the episodes again"
             )
@@ -178,10 +179,10 @@ def draw_episodes(
 
     Episode i has a generator of its own, so more episodes continue a shorter list, and more shots continue the supports
     of fewer. Supports are other images than the query and do not repeat within an episode.
-    Raises ValueError for fewer than 1 shot or episode, and for a class with fewer than shots + 1 images.
+    Raises InputError for fewer than 1 shot or episode, and for a class with fewer than shots + 1 images.
     """
     if shots < 1 or count < 1:
-        raise ValueError(f"shots and count must be at least 1, got {shots} and {count}")
+        raise InputError(f"shots and count must be at least 1, got {shots} and {count}")
     seed = protocol.seed if seed is None else seed
     members = class_members(images, shots)
     counts = {name: images.counts_for(name) for name in images.names}
@@ -206,17 +207,17 @@ def draw_episodes(
 
 
 def class_members(images: ImageSet, shots: int) -> dict[int, list[str]]:
-    """The images that count for each class, in their order. Raises ValueError for fewer than 1 shot, and for a class
+    """The images that count for each class, in their order. Raises InputError for fewer than 1 shot, and for a class
     with fewer than shots + 1 images."""
     if shots < 1:
-        raise ValueError(f"shots must be at least 1, got {shots}")
+        raise InputError(f"shots must be at least 1, got {shots}")
     members: dict[int, list[str]] = {class_id: [] for class_id in images.classes}
     for name in images.names:
         for class_id in images.counts_for(name):
             members[class_id].append(name)
     for class_id, own in members.items():
         if len(own) < shots + 1:
-            raise ValueError(
+            raise InputError(
                 f"{shots}-shot episodes need {shots + 1} images of every class, but {images.name} has {len(own)} of "
                 f"{images.class_name(class_id)!r}; use fewer shots or more images"
             )
@@ -238,7 +239,7 @@ def load_or_draw(
 ) -> EpisodeList:
     """The list saved at `path`, or one drawn now and saved there.
 
-    Raises ValueError as `EpisodeList.load` and `draw_episodes`, and for a saved list of another kind than asked for.
+    Raises InputError as `EpisodeList.load` and `draw_episodes`, and for a saved list of another kind than asked for.
     """
     path = Path(path)
     if not path.exists():
@@ -253,7 +254,7 @@ def load_or_draw(
     if len(found) != count:
         wrong.append(f"{len(found)} episodes, not {count}")
     if wrong:
-        raise ValueError(
+        raise InputError(
             f"{path} holds other episodes than asked for: {'; '.join(wrong)}. Choose another directory, or delete it"
         )
     return found
@@ -267,12 +268,12 @@ class ListedEpisodes:
 
     size: None, if all images have one size; else images (bilinear) and masks (nearest) are stretched to size x size
     pixels, and only `target` keeps the query's own size.
-    Raises ValueError for images that the list was not drawn from.
+    Raises InputError for images that the list was not drawn from.
     """
 
     def __init__(self, episodes: EpisodeList, images: ImageSet, size: int | None = None) -> None:
         if (episodes.images, episodes.fold, episodes.split) != (images.name, images.fold, images.split):
-            raise ValueError(
+            raise InputError(
                 f"the list was drawn from {episodes.images}, fold {episodes.fold}, {episodes.split}; "
                 f"got {images.name}, fold {images.fold}, {images.split}"
             )
@@ -280,7 +281,7 @@ class ListedEpisodes:
         self.protocol, self.classes = benchmark(episodes.protocol), images.classes
         unknown = {name for e in episodes.episodes for name in (e.query, *e.supports)} - set(images.names)
         if unknown:
-            raise ValueError(f"{images.name} lacks images of the list: {', '.join(sorted(unknown)[:5])}")
+            raise InputError(f"{images.name} lacks images of the list: {', '.join(sorted(unknown)[:5])}")
 
     def __len__(self) -> int:
         return len(self.list)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from fss_lab.datasets.episodes import ListedEpisodes, benchmark, draw_episodes
 from fss_lab.episode import IGNORE
-from fss_lab.images import ImageError, load_image, load_mask, upright_size
+from fss_lab.errors import ImageError, InputError
+from fss_lab.images import load_image, load_mask, upright_size
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 UNREADABLE = (".heic", ".heif", ".avif")  # what telephones write and Pillow alone does not read
@@ -49,7 +50,7 @@ class Folder:
         """Look for photos and masks under `root`; they are read when needed (`check` reads them all).
 
         skip_bad: read everything now, leave out what is bad and list it in `skipped`.
-        Raises FileNotFoundError without a folder `root`, ValueError that lists photos without mask, masks without
+        Raises FileNotFoundError without a folder `root`, InputError that lists photos without mask, masks without
         photo, files of other formats and classes without photos; with skip_bad only if no class is left. The
         list tells of unreadable files and wrong values too; alone, these are no error before `check` or use.
         """
@@ -65,14 +66,14 @@ class Folder:
             problems += bad.values()
         elif problems:
             problems += self._bad().values()  # all in one go, now that the files must be looked at anyway
-            raise ValueError(
+            raise InputError(
                 f"{self.root} has {len(problems)} problem(s) (skip_bad=True leaves such files out):\n"
                 + "\n".join(problems[:20])
             )
         self.skipped = tuple(problems)
         if not self.photos:
             nothing = f"{self.root} has no photo with a mask; expected {self.root}/<class>/<name>.jpg and <name>.png"
-            raise ValueError("\n".join([nothing, *problems]))
+            raise InputError("\n".join([nothing, *problems]))
 
     def _take(self, photos: Sequence[Photo]) -> None:
         class_names = sorted({photo.class_name for photo in photos})
@@ -132,7 +133,7 @@ class Folder:
 
         count: how many; None: each photo is the query once. seed: chooses the supports. size: photos and masks are
         stretched to size x size pixels, as the method does; `target(i)` keeps the query's own size for scoring.
-        Raises ValueError for a class with fewer than shots + 1 photos.
+        Raises InputError for a class with fewer than shots + 1 photos.
         """
         drawn = draw_episodes(benchmark("fssam"), self, shots, len(self) if count is None else count, seed)
         return ListedEpisodes(drawn, self, size)

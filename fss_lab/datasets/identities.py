@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from fss_lab.datasets.pictograms import SPLITS, Pictograms
+from fss_lab.datasets.folds import SPLITS
+from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.datasets.scenes import Identity, Scene
+from fss_lab.errors import InputError
 
 TRAITS = ("everything", "colours", "shape", "nothing")
 
@@ -21,12 +23,12 @@ class SharedTraits(Pictograms):
     The queries are the same for all, and so are background, pose and company in the supports. One object of the class
     in every scene.
 
-    Raises ValueError for another word, and as `Pictograms`.
+    Raises InputError for another word, and as `Pictograms`.
     """
 
     def __init__(self, fold: int, shared: str, shots: int = 1, seed: int = 0, *, episodes: int = 1000) -> None:
         if shared not in TRAITS:
-            raise ValueError(f"shared must be one of {TRAITS}, got {shared!r}")
+            raise InputError(f"shared must be one of {TRAITS}, got {shared!r}")
         super().__init__(fold, "novel", shots, seed, episodes=episodes, targets=1)
         self.shared = shared
 

@@ -15,16 +15,9 @@ import torch
 from torch import Tensor
 
 from fss_lab.datasets.episodes import benchmark
-from fss_lab.datasets.pictograms import FOLDS, SPLITS
-from fss_lab.datasets.scanning import (
-    DataError,
-    LabelMap,
-    read_label,
-    refuse,
-    scan_labels,
-    scan_photos,
-    size_mismatch,
-)
+from fss_lab.datasets.folds import FOLDS, SPLITS
+from fss_lab.datasets.scanning import LabelMap, read_label, refuse, scan_labels, scan_photos, size_mismatch
+from fss_lab.errors import DataError, InputError
 from fss_lab.images import load_image
 
 LEAST_AREA = 2 * 32 * 32
@@ -41,7 +34,7 @@ class LabelledPhotos:
     skip_bad: leave bad files out with a warning that names them (photographs are then all decoded once); otherwise bad
     label maps are refused now, and bad photographs when they are read.
 
-    Raises ValueError for another fold, split or protocol; DataError for bad label maps, or no image at all.
+    Raises InputError for another fold, split or protocol; DataError for bad label maps, or no image at all.
     """
 
     class_uniform = False
@@ -116,12 +109,12 @@ class LabelledPhotos:
 def classes_of(novel: Sequence[tuple[int, ...]], fold: int, split: str) -> tuple[int, ...]:
     """Class ids of a fold's novel classes, or of its base classes: those of all other folds, ascending.
 
-    Raises ValueError for another fold or split.
+    Raises InputError for another fold or split.
     """
     if fold not in range(FOLDS):
-        raise ValueError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
+        raise InputError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
     if split not in SPLITS:
-        raise ValueError(f'split must be "base" or "novel", got {split!r}')
+        raise InputError(f'split must be "base" or "novel", got {split!r}')
     if split == "novel":
         return novel[fold]
     return tuple(sorted(c for other, classes in enumerate(novel) if other != fold for c in classes))
@@ -143,11 +136,11 @@ def select(
 def default_part(split: str, part: str | None) -> str:
     """Which list of a data set a split is taken from, if nobody chooses: novel classes are tested on "val".
 
-    Raises ValueError for another part.
+    Raises InputError for another part.
     """
     part = part or ("train" if split == "base" else "val")
     if part not in PARTS:
-        raise ValueError(f'part must be "train" or "val", got {part!r}')
+        raise InputError(f'part must be "train" or "val", got {part!r}')
     return part
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fss_lab.errors import InputError
+
 Regions = tuple[tuple[int, int], list[tuple[int, Any]]]
 """(height, width) of an image, and label and outline of its instances in the order of painting; an outline is COCO's:
 polygons, or run lengths."""
@@ -28,12 +30,12 @@ def voc_map(source: Path) -> np.ndarray | bytes:
 
     labels = np.asarray(loadmat(source, squeeze_me=True, struct_as_record=False)["GTcls"].Segmentation)
     if labels.ndim != 2 or labels.size == 0 or labels.min() < 0 or labels.max() > 255:
-        raise ValueError(f"GTcls.Segmentation is {labels.dtype} {labels.shape}; expected labels of 0..20 and 255")
+        raise InputError(f"GTcls.Segmentation is {labels.dtype} {labels.shape}; expected labels of 0..20 and 255")
     return labels.astype(np.uint8)
 
 
 def coco_map(regions: Regions) -> np.ndarray:
-    """Paint one image. Raises ValueError and others for an outline that cannot be painted."""
+    """Paint one image. Raises InputError and others for an outline that cannot be painted."""
     from pycocotools import mask as masks
 
     (height, width), instances = regions
@@ -41,12 +43,12 @@ def coco_map(regions: Regions) -> np.ndarray:
     for label, outline in instances:
         if isinstance(outline, list):
             if not outline or any(len(polygon) < 6 or len(polygon) % 2 for polygon in outline):
-                raise ValueError("an instance has a polygon of fewer than three points")
+                raise InputError("an instance has a polygon of fewer than three points")
             code = masks.merge(masks.frPyObjects(outline, height, width))
         else:
             code = masks.frPyObjects(outline, height, width) if isinstance(outline["counts"], list) else outline
         if list(code["size"]) != [height, width]:
-            raise ValueError(f"an instance is for {code['size']} pixels, the image has {[height, width]}")
+            raise InputError(f"an instance is for {code['size']} pixels, the image has {[height, width]}")
         labels[masks.decode([code])[..., 0].astype(bool)] = label
     return labels
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fss_lab.datasets.labelled import LabelledPhotos, default_part, read_list
-from fss_lab.datasets.scanning import DataError
+from fss_lab.errors import DataError
 
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

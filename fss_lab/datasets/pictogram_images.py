@@ -6,20 +6,21 @@ import torch
 from torch import Tensor
 
 from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms
+from fss_lab.errors import InputError
 
 
 class PictogramImages:
     """The toy world as an `ImageSet`: image i is the query of `Pictograms(fold, split, seed=seed)[i]`, all labelled.
 
     An image counts for every class that covers at least 2 h w = 512 of its 65,536 pixels, not only for the one it was
-    made for. Rendered scenes are kept (0.26 MB each). Raises ValueError as `Pictograms`, and for no images.
+    made for. Rendered scenes are kept (0.26 MB each). Raises InputError as `Pictograms`, and for no images.
     """
 
     class_uniform = False
 
     def __init__(self, fold: int, split: str = "novel", images: int = 400, seed: int = 0) -> None:
         if images < 1:
-            raise ValueError(f"images must be at least 1, got {images!r}")
+            raise InputError(f"images must be at least 1, got {images!r}")
         self.world = Pictograms(fold, split, seed=seed, episodes=images)
         self.world.shots = 0  # only the queries are rendered
         self.fold, self.split, self.classes = fold, split, self.world.classes

@@ -6,17 +6,14 @@ them with colours and texture that say nothing of the class. Every scene shows t
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fss_lab.datasets.drawings import CLASSES, draw
+from fss_lab.datasets.folds import FOLDS, SPLITS
 from fss_lab.datasets.scenes import (
     IGNORE,
     Identity,
@@ -30,11 +27,10 @@ from fss_lab.datasets.scenes import (
     scatter,
 )
 from fss_lab.episode import Episode
+from fss_lab.errors import InputError
 
 CLASS_NAMES = tuple(CLASSES)
-FOLDS = 4
 CLASSES_PER_FOLD = 5
-SPLITS = ("base", "novel")
 TARGET_RADII = (0.18, 0.42)  # of the image's size; PASCAL's objects are about as large
 DISTRACTOR_RADII = (0.12, 0.32)
 TEXTURED = 0.4  # of all objects; the others are plain
@@ -43,12 +39,12 @@ TEXTURED = 0.4  # of all objects; the others are plain
 def fold_classes(fold: int, split: str) -> tuple[int, ...]:
     """Class ids 0..19 of a fold's novel classes (5 fold .. 5 fold + 4) or of its base classes (all others).
 
-    Raises ValueError for another fold or split.
+    Raises InputError for another fold or split.
     """
     if fold not in range(FOLDS):
-        raise ValueError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
+        raise InputError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
     if split not in SPLITS:
-        raise ValueError(f'split must be "base" or "novel", got {split!r}')
+        raise InputError(f'split must be "base" or "novel", got {split!r}')
     return tuple(c for c in range(len(CLASS_NAMES)) if (c // CLASSES_PER_FOLD == fold) == (split == "novel"))
 
 
@@ -69,7 +65,7 @@ class Pictograms:
             show the very individual of the query, as in a video. The query is the same in both.
         targets: objects of the target class in a scene; None: mostly 1, now and then 2 or 3.
 
-    Raises ValueError for a value outside these.
+    Raises InputError for a value outside these.
     """
 
     def __init__(
@@ -86,13 +82,13 @@ class Pictograms:
     ) -> None:
         self.classes = fold_classes(fold, split)
         if not isinstance(shots, int) or shots < 1:
-            raise ValueError(f"shots must be an integer of at least 1, got {shots!r}")
+            raise InputError(f"shots must be an integer of at least 1, got {shots!r}")
         if identity not in ("other", "same"):
-            raise ValueError(f'identity must be "other" or "same", got {identity!r}')
+            raise InputError(f'identity must be "other" or "same", got {identity!r}')
         if targets is not None and targets not in range(1, 4):
-            raise ValueError(f"targets must be None, 1, 2 or 3, got {targets!r}")
+            raise InputError(f"targets must be None, 1, 2 or 3, got {targets!r}")
         if size < 64:
-            raise ValueError(f"size must be at least 64 pixels, got {size!r}")
+            raise InputError(f"size must be at least 64 pixels, got {size!r}")
         self.fold, self.split, self.shots, self.seed = fold, split, shots, seed
         self.episodes, self.size, self.identity, self.targets = episodes, size, identity, targets
         self.distractors = self.classes if split == "base" else tuple(range(len(CLASS_NAMES)))
@@ -139,39 +135,6 @@ class Pictograms:
         images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).contiguous()
         return images, torch.from_numpy(np.stack([scene.instances for scene in scenes]))
 
-    def write_voc(self, root: str | Path, count: int) -> None:
-        """Write the queries of the first `count` episodes as a VOC tree under `root`, which must not exist yet.
-
-        JPEGImages/*.jpg, SegmentationClass/*.png (palette label maps with all classes) and
-        ImageSets/Segmentation/{train,val}.txt (train for base classes, val for novel ones).
-        Raises FileExistsError if `root` exists; nothing half-written stays behind.
-        """
-        root = Path(root)
-        if root.exists():
-            raise FileExistsError(f"{root} exists already; choose another directory or remove it")
-        aside = root.with_name(root.name + ".part")
-        try:
-            self._write_voc(aside, count)
-            os.replace(aside, root)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-
-    def _write_voc(self, root: Path, count: int) -> None:
-        lists = root / "ImageSets" / "Segmentation"
-        for folder in (root / "JPEGImages", root / "SegmentationClass", lists):
-            folder.mkdir(parents=True)
-        names = []
-        for index in range(count):
-            scene = self.scenes(index)[1][0]
-            names.append(f"{self.split}{self.fold}_{index:06d}")
-            Image.fromarray(scene.image).save(root / "JPEGImages" / f"{names[-1]}.jpg", quality=95)
-            labels = Image.fromarray(self.labels(scene), mode="P")
-            labels.putpalette(voc_palette())
-            labels.save(root / "SegmentationClass" / f"{names[-1]}.png")
-        for split, own in (("train", "base"), ("val", "novel")):
-            (lists / f"{split}.txt").write_text("".join(f"{n}\n" for n in names) if own == self.split else "")
-
     def _scene(self, rng: Rng, class_id: int, individual: Identity | None = None) -> tuple[Scene, Identity]:
         """A scene with the class in it, large enough to count, and the target identity that it shows first."""
         least_area = 2 * (self.size // 16) ** 2
@@ -208,15 +171,3 @@ def as_episode(scenes: Sequence[Scene], class_id: int, class_name: str) -> Episo
         class_id=class_id,
         class_name=class_name,
     )
-
-
-def voc_palette() -> list[int]:
-    """PASCAL VOC's colour map, 256 x RGB: the bits of the label spread over the three channels."""
-    palette = []
-    for label in range(256):
-        colour = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                colour[channel] |= (label >> (3 * bit + channel) & 1) << (7 - bit)
-        palette += colour
-    return palette

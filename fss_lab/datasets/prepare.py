@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from fss_lab.checkpoints import write_atomically
 from fss_lab.datasets import coco, pascal
+from fss_lab.datasets.folds import voc_palette
 from fss_lab.datasets.painting import coco_map, voc_map, write_map
-from fss_lab.datasets.pictograms import voc_palette
-from fss_lab.datasets.scanning import Bad, DataError, refuse
-from fss_lab.locking import alone
+from fss_lab.datasets.scanning import Bad, refuse
+from fss_lab.errors import DataError, InputError
+from fss_lab.files import alone, write_atomically
 
 RULES = ("last", "smaller")
 """Where instances of different classes overlap: "last" paints them in the order of the annotation file, so that the
@@ -83,11 +83,11 @@ def prepare_coco(
     """Paint COCO's label maps, for train2014 and val2014, from `annotations/instances_*.json`.
 
     Every image of the annotations gets one; regions annotated as crowds are painted like all others. rule: see `RULES`.
-    Needs pycocotools. workers, skip_bad: as in `prepare_pascal`. Raises ValueError for another rule, DataError for
+    Needs pycocotools. workers, skip_bad: as in `prepare_pascal`. Raises InputError for another rule, DataError for
     missing, broken or bad annotations, and for maps that were painted by another rule.
     """
     if rule not in RULES:
-        raise ValueError(f"rule must be one of {RULES}, got {rule!r}")
+        raise InputError(f"rule must be one of {RULES}, got {rule!r}")
     root = coco.coco_root(root)
     _need("pycocotools.mask", "painting COCO's instances")
     done = []
@@ -128,13 +128,13 @@ def _read_instances(path: Path) -> dict[str, Any]:
         names = {each["id"]: each["name"] for each in content["categories"]}
         for number, name in names.items():
             if number not in coco.CATEGORIES or coco.CLASS_NAMES[coco.CATEGORIES[number]] != name:
-                raise ValueError(f"category {number} is {name!r}, which is none of COCO's 80")
+                raise InputError(f"category {number} is {name!r}, which is none of COCO's 80")
         sizes = {each["id"]: (each["file_name"], each["height"], each["width"]) for each in content["images"]}
         for each in content["annotations"]:
             if each["image_id"] not in sizes or each["category_id"] not in names:
-                raise ValueError(f"annotation {each['id']} is of an image or category that is not listed")
+                raise InputError(f"annotation {each['id']} is of an image or category that is not listed")
             if not {"segmentation", "area"} <= each.keys():
-                raise ValueError(f"annotation {each['id']} lacks its segmentation or area")
+                raise InputError(f"annotation {each['id']} lacks its segmentation or area")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is no file of COCO's instances ({type(error).__name__}: {error}); delete annotations/ and get it "

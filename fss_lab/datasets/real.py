@@ -10,7 +10,7 @@ import fss_lab
 from fss_lab.datasets.coco import Coco20i
 from fss_lab.datasets.labelled import LabelledPhotos
 from fss_lab.datasets.pascal import Pascal5i
-from fss_lab.datasets.scanning import DataError
+from fss_lab.errors import DataError, InputError
 
 REAL: dict[str, Callable[..., LabelledPhotos]] = {
     "pascal": Pascal5i,
@@ -30,10 +30,10 @@ def open_photos(
     protocol: str = "fssam",
     skip_bad: bool = False,
 ) -> LabelledPhotos:
-    """A fold of a data set by name; root: None for `data_folder()`. Raises ValueError for an unknown name, and as
+    """A fold of a data set by name; root: None for `data_folder()`. Raises InputError for an unknown name, and as
     `LabelledPhotos`."""
     if dataset not in REAL:
-        raise ValueError(f"there is no data set {dataset!r}; there is pictograms, {', '.join(REAL)}")
+        raise InputError(f"there is no data set {dataset!r}; there is pictograms, {', '.join(REAL)}")
     where = data_folder() if root is None else root
     return REAL[dataset](where, fold, split, part=part, protocol=protocol, skip_bad=skip_bad)
 

@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from fss_lab.checkpoints import CheckpointError, write_atomically
 from fss_lab.episode import IGNORE
+from fss_lab.errors import DataError, FileError, InputError
+from fss_lab.files import write_atomically
 from fss_lab.images import DECODING_ERRORS, upright_size
 
 FORMAT = 1
@@ -29,10 +30,6 @@ REMEDY = {  # by suffix; `prepare` makes no map that is there already, `get` unp
     ".jpg": "unpack it again from the data set's archive",
 }
 Entry = dict[str, Any]
-
-
-class DataError(ValueError):
-    """Data that are missing, damaged or do not fit together; the message names the file and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class LabelMap:
 
 
 def look_at_label(path: Path) -> Entry:
-    """Size and areas of a label map. Raises ValueError for a file that is none."""
+    """Size and areas of a label map. Raises InputError for a file that is none."""
     image = _open_label(path)
     areas = image.histogram()  # of a palette image: by its indices
     return {"size": [image.height, image.width], "areas": {str(v): n for v, n in enumerate(areas) if n}}
@@ -167,7 +164,7 @@ def _open_label(path: Path) -> Image.Image:
     with Image.open(path) as image:
         image.load()
     if image.mode not in ("L", "P"):
-        raise ValueError(f"pixels of kind {image.mode}; expected one label of 0..255 a pixel, palette or grey")
+        raise InputError(f"pixels of kind {image.mode}; expected one label of 0..255 a pixel, palette or grey")
     return image
 
 
@@ -205,5 +202,5 @@ def _read_index(path: Path) -> dict[str, list[Any]]:
 def _write_index(path: Path, entries: Mapping[str, Any]) -> None:
     try:
         write_atomically(path, json.dumps({"format": FORMAT, "files": entries}, separators=(",", ":")).encode())
-    except CheckpointError as error:
+    except FileError as error:
         warnings.warn(f"the files are looked at again next time: {error}", stacklevel=3)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fss_lab.augmentation import Augmentation, stretch_image, stretch_mask
 from fss_lab.datasets.episodes import Drawn, ImageSet, class_members, draw_supports
-from fss_lab.datasets.pictograms import SPLITS
+from fss_lab.datasets.folds import SPLITS
 from fss_lab.episode import IGNORE, Episode
 
 
@@ -23,7 +23,7 @@ class TrainingEpisodes:
     images: of base classes. shots: supports per episode. seed: chooses orders, classes, supports and views. episodes:
     length of the data set. size: of the square images that come out. augmentation: makes the views; None: images are
     stretched as in evaluation.
-    Raises ValueError for fewer than 1 shot, and for a class with fewer than shots + 1 images.
+    Raises InputError for fewer than 1 shot, and for a class with fewer than shots + 1 images.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from fss_lab.checkpoints import write_atomically
+from fss_lab.files import write_atomically
 
 # The policy keeps the page off the network, whatever is in it; blob: are its own decoded images.
 PAGE = Template("""<!DOCTYPE html>

@@ -12,7 +12,8 @@ from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
-from fss_lab.datasets.pictograms import CLASS_NAMES, FOLDS, fold_classes
+from fss_lab.datasets.folds import FOLDS
+from fss_lab.datasets.pictograms import CLASS_NAMES, fold_classes
 from fss_lab.episode import IGNORE, Episode
 from fss_lab.figures.prediction import iou
 from fss_lab.figures.style import (

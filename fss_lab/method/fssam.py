@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from fss_lab.backbones.sam2 import ImageFeatures, Memory, Sam2Backbone
 from fss_lab.cache import FeatureCache, Features
 from fss_lab.episode import Episode, EpisodeBatch
+from fss_lab.errors import InputError
 from fss_lab.images import Source, as_list, load_image, load_mask
 from fss_lab.method import calibration, refinement
 from fss_lab.method.prompts import Priors, generate_priors, resize
@@ -55,11 +56,11 @@ class FSSAM(nn.Module):
         (B, c, hf, wf). None is possible where PPG is not needed (memory="support" or prior="truth").
         The options: see `Options`. precision: of the frozen encoders' arithmetic, "float32" or "bfloat16" (autocast;
         faster where the hardware has it, and the features lose digits, see benchmarks/speed.py).
-        Raises ValueError for other values.
+        Raises InputError for other values.
         """
         super().__init__()
         if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+            raise InputError(f"precision must be one of {PRECISIONS}, got {precision!r}")
         self.sam2 = sam2
         self.features = features
         self.precision = precision
@@ -70,7 +71,7 @@ class FSSAM(nn.Module):
     def variant(self, **changes: Any) -> FSSAM:
         """The same networks with other options, e.g. `model.variant(calibration="off", rounds=0)`.
 
-        No weight is copied: training one trains the other. Raises TypeError or ValueError as `Options`.
+        No weight is copied: training one trains the other. Raises TypeError or InputError as `Options`.
         """
         other = copy.copy(self)
         other.options = replace(self.options, **changes)
@@ -92,7 +93,7 @@ class FSSAM(nn.Module):
             ["memory_attention.layers.3.*"], which may also reach other parts. The image encoder and the decoder's
             `conv_s0` and `conv_s1`, which belong to the image features, run without gradient and are never among them.
 
-        Raises ValueError for another word, and for a pattern that no name matches.
+        Raises InputError for another word, and for a pattern that no name matches.
         """
         model = self.sam2.model
         able = {
@@ -103,13 +104,13 @@ class FSSAM(nn.Module):
         if not isinstance(trainable, str):
             for pattern in trainable:
                 if not any(fnmatch.fnmatchcase(name, pattern) for name in able):
-                    raise ValueError(
+                    raise InputError(
                         f"no parameter that can be trained matches {pattern!r}; names look like {next(iter(able))!r}, "
                         "and model.sam2.model.named_parameters() lists them (the image encoder is frozen)"
                     )
             return ((n, p) for n, p in able.items() if any(fnmatch.fnmatchcase(n, pattern) for pattern in trainable))
         if trainable not in TRAINABLE:
-            raise ValueError(f"trainable must be one of {TRAINABLE} or a list of name patterns, got {trainable!r}")
+            raise InputError(f"trainable must be one of {TRAINABLE} or a list of name patterns, got {trainable!r}")
         modules = (model.memory_encoder,) if trainable == "memory_encoder" else self.trained_modules()
         owners = [owner for module in modules for owner in module.modules()]
         if trainable == "as_published":
@@ -150,7 +151,7 @@ class FSSAM(nn.Module):
         (`fss_lab.cache` says more).
         Images and masks of another size are stretched to the model's. An empty support mask is no error here
         (it gives an empty prior); `segment` and `remember` refuse it.
-        Raises ValueError with a cache if an encoder is in training mode.
+        Raises InputError with a cache if an encoder is in training mode.
         """
         b, k = batch.support_images.shape[:2]
         images = [*batch.query_images, *batch.support_images.flatten(0, 1)]
@@ -171,7 +172,7 @@ class FSSAM(nn.Module):
         """Everything after the frozen networks: remember, refine, attend, decode. Differentiable.
 
         trace: also return every tensor of every step (`Output.trace`).
-        Raises ValueError if the options need a prior or a query mask that `encoded` lacks.
+        Raises InputError if the options need a prior or a query mask that `encoded` lacks.
         """
         options, sam2 = self.options, self.sam2
         k = encoded.support_masks.shape[1]
@@ -258,12 +259,12 @@ class FSSAM(nn.Module):
         size; sizes may differ between shots. The model must be in evaluation mode for the result to be
         reproducible (it is, unless `train()` was called). cache: as in `encode`.
 
-        Raises ValueError for no support, unequal numbers, unequal sizes, or a mask without any foreground;
+        Raises InputError for no support, unequal numbers, unequal sizes, or a mask without any foreground;
         and whatever `load_image` and `load_mask` raise.
         """
         image_list, mask_list = as_list(images, dims=3), as_list(masks, dims=2)
         if len(image_list) != len(mask_list) or not image_list:
-            raise ValueError(
+            raise InputError(
                 f"expected as many support masks as images, at least one, got {len(image_list)} images and "
                 f"{len(mask_list)} masks"
             )
@@ -287,7 +288,7 @@ class FSSAM(nn.Module):
         whose supports are to be used.
         trace: also return every tensor of the forward pass. cache: as in `encode`.
 
-        Raises ValueError or TypeError for anything else, and whatever `remember` raises.
+        Raises InputError or TypeError for anything else, and whatever `remember` raises.
         """
         truth = None
         if isinstance(query, Episode):
@@ -305,7 +306,7 @@ class FSSAM(nn.Module):
                 f"got {type(support).__name__}"
             )
         if support.sam2 is not self.sam2:
-            raise ValueError("this Support was remembered by another model; call remember() of the model that segments")
+            raise InputError("this Support was remembered by another model; call remember() of the model that segments")
         encoded, dense = self._encode_images([image], cache)
         priors = None
         if dense is not None and support.features is not None:
@@ -337,18 +338,18 @@ class FSSAM(nn.Module):
         fitted = []
         for shot, (image, mask) in enumerate(zip(images, masks, strict=True)):
             if image.shape[-2:] != mask.shape:
-                raise ValueError(
+                raise InputError(
                     f"support {shot}: the image has {tuple(image.shape[-2:])} pixels and its mask "
                     f"{tuple(mask.shape)}; give the mask of this image at the same size"
                 )
             if not (mask == 1).any():
-                raise ValueError(
+                raise InputError(
                     f"support {shot}: the mask has no foreground pixel (value 1; 255 is ignored); mark the "
                     "object of the class in it"
                 )
             fitted.append(self._fit_masks(mask[None, None])[0])
             if not fitted[-1].any():
-                raise ValueError(
+                raise InputError(
                     f"support {shot}: the object is so small that it vanishes when the image is resized to "
                     f"{self.sam2.image_size} pixels; crop the support closer to the object"
                 )
@@ -407,7 +408,7 @@ class FSSAM(nn.Module):
         if encoded.support_memory is not None:
             return encoded.support_memory
         if encoded.support is None:
-            raise ValueError("these encoded episodes hold neither support features nor support memories")
+            raise InputError("these encoded episodes hold neither support features nor support memories")
         b, k = encoded.support_masks.shape[:2]
         flat = map_tensors(lambda x: x.flatten(0, 1), encoded.support)
         memory = self.sam2.remember(flat, encoded.support_masks.flatten(0, 1).unsqueeze(1))
@@ -415,7 +416,7 @@ class FSSAM(nn.Module):
 
     def _priors(self, encoded: Encoded) -> Priors:
         if encoded.priors is None:
-            raise ValueError(
+            raise InputError(
                 "these options need priors, but the episodes were encoded without a feature extractor: "
                 'build FSSAM with one, or use memory="support"'
             )
@@ -426,7 +427,7 @@ class FSSAM(nn.Module):
         if self.options.prior != "truth":
             return getattr(self._priors(encoded), self.options.prior)
         if encoded.query_masks is None:
-            raise ValueError('prior="truth" needs the query\'s own mask: segment an Episode, or choose another prior')
+            raise InputError('prior="truth" needs the query\'s own mask: segment an Episode, or choose another prior')
         return encoded.query_masks
 
 

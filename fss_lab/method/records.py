@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fss_lab.backbones.sam2 import ImageFeatures, Memory, Sam2Backbone
+from fss_lab.errors import InputError
 from fss_lab.method import calibration, refinement
 from fss_lab.method.prompts import Priors
 from fss_lab.method.trace import Trace, map_tensors
@@ -25,7 +26,7 @@ class Options:
     rounds: rounds of refinement (IMR), 0 or more. refinement: "v1", or "v2" (weights stretched to 0..1).
     calibration: "corrected", "averaged", "as_published" or "off" (SCMA; see `calibration.CalibratedCrossAttention`).
 
-    Raises ValueError for any other value.
+    Raises InputError for any other value.
     """
 
     memory: str = "pseudo"
@@ -43,9 +44,9 @@ class Options:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+                raise InputError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
         if not isinstance(self.rounds, int) or isinstance(self.rounds, bool) or self.rounds < 0:
-            raise ValueError(f"rounds must be an integer of 0 or more, got {self.rounds!r}")
+            raise InputError(f"rounds must be an integer of 0 or more, got {self.rounds!r}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from fss_lab.backbones.dinov2 import SIZES, Dinov2Features, resize_positions
-from fss_lab.checkpoints import CheckpointError
+from fss_lab.errors import CheckpointError
 
 REFERENCE = Path(os.environ.get("FSS_LAB_REFERENCE", Path(__file__).parent.parent / "reference"))
 WEIGHTS = REFERENCE / "dinov2_weights.safetensors"

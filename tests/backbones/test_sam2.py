@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone, read_config
-from fss_lab.checkpoints import CheckpointError
+from fss_lab.errors import CheckpointError
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 CONFIG, WEIGHTS = REFERENCE / "sam2_reference.yaml", REFERENCE / "one_shot_weights.safetensors"

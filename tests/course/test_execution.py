@@ -14,7 +14,8 @@ from nbformat.v4 import new_code_cell, new_output
 from fss_lab import cli_course
 from fss_lab.cli import main
 from fss_lab.course.execution import differences, execute, refresh, refresh_all, refresh_expected
-from fss_lab.course.notebooks import CourseError, code_hash, output_problems, read, records, tidy
+from fss_lab.course.notebooks import code_hash, output_problems, read, records, tidy
+from fss_lab.errors import CourseError
 
 
 def test_it_runs_with_other_parameters_and_leaves_the_file_alone(file):

@@ -13,8 +13,9 @@ from nbformat.v4 import new_code_cell
 from nbgrader.api import Gradebook
 
 from fss_lab.cli import main
-from fss_lab.course.notebooks import CourseError, code_cells, exercises, grading, problems, read
+from fss_lab.course.notebooks import code_cells, exercises, grading, problems, read
 from fss_lab.course.release import STUB, release, solution_lines, student_edition
+from fss_lab.errors import CourseError
 from fss_lab.exercises import ExerciseError
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("[0-9]*.ipynb"))

@@ -3,7 +3,8 @@
 import pytest
 from nbformat.v4 import new_code_cell
 
-from fss_lab.course.notebooks import CourseError, output_problems, parameters, problems, read
+from fss_lab.course.notebooks import output_problems, parameters, problems, read
+from fss_lab.errors import CourseError
 
 
 def only(found, match):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from browser import launched
 
-from fss_lab.course.notebooks import CourseError, outputs, read
+from fss_lab.course.notebooks import outputs, read
 from fss_lab.course.site import build, linked_files, links
+from fss_lab.errors import CourseError
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API modifications")

@@ -11,7 +11,7 @@ from fss_lab.datasets.checking import PUBLISHED, check
 from fss_lab.datasets.coco import CATEGORIES, CLASS_NAMES, NOVEL, Coco20i
 from fss_lab.datasets.episodes import BENCHMARKS, draw_episodes
 from fss_lab.datasets.real import open_photos
-from fss_lab.datasets.scanning import DataError
+from fss_lab.errors import DataError
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from fss_lab import cli
 from fss_lab.datasets import archives, real
 from fss_lab.datasets.archives import unpack
 from fss_lab.datasets.downloads import Download, Patience, fetch, get, read_manifest
-from fss_lab.datasets.scanning import DataError
+from fss_lab.errors import DataError
 
 CONTENT = bytes(range(256)) * 400  # 100 KB
 QUICK = Patience(timeout=0.3, tries=2, pause=0.01)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fss_lab import cli
+from fss_lab.datasets.folds import FOLDS
 from fss_lab.datasets.look_alikes import LookAlikes
-from fss_lab.datasets.pictograms import FOLDS
 from fss_lab.evaluation import toy_episodes
 
 

@@ -19,7 +19,7 @@ from fss_lab.datasets.checking import PUBLISHED, check
 from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.labelled import LEAST_AREA
 from fss_lab.datasets.pascal import CLASS_NAMES, Pascal5i, image_lists
-from fss_lab.datasets.scanning import DataError
+from fss_lab.errors import DataError
 
 
 def area(pixels: int, label: int, rest: int = 0) -> np.ndarray:
@@ -228,7 +228,7 @@ def test_a_bad_file_is_looked_at_again(root, monkeypatch) -> None:
 
 def test_an_index_that_cannot_be_written_is_a_warning(root, monkeypatch) -> None:
     def refused(path: Path, content: bytes) -> None:
-        raise scanning.CheckpointError(f"{path} could not be written")
+        raise scanning.FileError(f"{path} could not be written")
 
     monkeypatch.setattr(scanning, "write_atomically", refused)
     with pytest.warns(UserWarning, match="looked at again next time: .*index.json could not be written"):

@@ -5,9 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from fss_lab.datasets.pictograms import CLASS_NAMES, FOLDS, Pictograms, fold_classes, voc_palette
+from fss_lab.datasets.folds import FOLDS, voc_palette
+from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms, fold_classes
 from fss_lab.datasets.scenes import IGNORE, ring
 
 PIXELS = "a6dbaa6d6a61510735c1902784b97faf8b1a6324982d48d59f567080153e080c"
@@ -131,29 +131,6 @@ def test_ring_marks_both_sides_of_a_border() -> None:
     instances = np.zeros((5, 6), dtype=np.uint8)
     instances[:, 3:] = 1
     np.testing.assert_array_equal(ring(instances)[2], [0, 0, 255, 255, 1, 1])
-
-
-def test_voc_tree(tmp_path) -> None:
-    data = Pictograms(0, "novel", seed=1)
-    data.write_voc(tmp_path / "voc", 3)
-    names = (tmp_path / "voc/ImageSets/Segmentation/val.txt").read_text().split()
-    assert len(names) == 3 and not (tmp_path / "voc/ImageSets/Segmentation/train.txt").read_text()
-    for index, name in enumerate(names):
-        labels = Image.open(tmp_path / f"voc/SegmentationClass/{name}.png")
-        assert labels.mode == "P"
-        np.testing.assert_array_equal(np.array(labels), data.labels(data.scenes(index)[1][0]))
-        assert Image.open(tmp_path / f"voc/JPEGImages/{name}.jpg").size == (256, 256)
-    with pytest.raises(FileExistsError, match="voc exists already"):
-        data.write_voc(tmp_path / "voc", 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["voc"]
-
-
-def test_a_voc_tree_that_fails_midway_leaves_nothing_and_can_be_tried_again(tmp_path) -> None:
-    with pytest.raises(IndexError, match="episode 2 is outside 0 .. 1"):
-        Pictograms(0, episodes=2).write_voc(tmp_path / "voc", 3)
-    assert list(tmp_path.iterdir()) == []
-    Pictograms(0, episodes=2).write_voc(tmp_path / "voc", 2)
-    assert [path.name for path in tmp_path.iterdir()] == ["voc"]
 
 
 def test_voc_palette_is_the_published_one() -> None:

@@ -12,9 +12,9 @@ from PIL import Image
 from fss_lab import cli
 from fss_lab.datasets import painting
 from fss_lab.datasets.coco import CATEGORIES
-from fss_lab.datasets.pictograms import voc_palette
+from fss_lab.datasets.folds import voc_palette
 from fss_lab.datasets.prepare import prepare_coco, prepare_pascal
-from fss_lab.datasets.scanning import DataError
+from fss_lab.errors import DataError
 
 
 def labels(path: Path) -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image
 from traitlets import TraitError
 
 from fss_lab import Pictograms, explore
-from fss_lab.checkpoints import CheckpointError
+from fss_lab.errors import FileError
 from fss_lab.explorer.widget import SCRIPTS, script, style
 from fss_lab.method.trace import map_tensors
 
@@ -330,7 +330,7 @@ def test_names_may_hold_anything(traces, episodes, tmp_path, name):
 
 def test_page_that_cannot_be_written_leaves_nothing(explorer, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="file"):
+    with pytest.raises(FileError, match="file"):
         explorer.save_html(tmp_path / "file" / "page.html")
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from fss_lab.datasets.pictograms import CLASS_NAMES, FOLDS, Pictograms, fold_classes
+from fss_lab.datasets.folds import FOLDS
+from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms, fold_classes
 from fss_lab.figures import Picture
 from fss_lab.figures.episodes import counting_figure, folds_figure, number_grids, prototype_figure
 

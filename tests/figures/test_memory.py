@@ -5,7 +5,8 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from fss_lab.datasets.pictograms import FOLDS, Pictograms
+from fss_lab.datasets.folds import FOLDS
+from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.figures import Picture
 from fss_lab.figures.memory import (
     clip_figure,

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from photo_trees import coco_tree, voc_and_sbd
 
-from fss_lab import locking
+from fss_lab import files as locking
 from fss_lab.datasets.prepare import prepare_coco, prepare_pascal
-from fss_lab.locking import alone
+from fss_lab.files import alone
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from fss_lab.locking import alone
+from fss_lab.files import alone
 with alone(Path(sys.argv[1]), "task"):
     print("held", flush=True)
     time.sleep(600)
