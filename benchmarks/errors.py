@@ -18,15 +18,15 @@ from torch import Tensor
 
 from fss_lab.ablation import soft_iou
 from fss_lab.cache import FeatureCache
-from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms, as_episode
 from fss_lab.datasets.random_classes import RandomScenes
-from fss_lab.datasets.scenes import IGNORE, Scene
 from fss_lab.episode import Episode, collate
 from fss_lab.figures.prediction import iou
 from fss_lab.method import FSSAM
 from fss_lab.method.prompts import min_max, resize
 from fss_lab.method.trace import Trace
 from fss_lab.models import load_model
+from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms, as_episode
+from fss_lab.toyworld.scenes import IGNORE, Scene
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
 AREAS = ("target", "others", "background")

@@ -22,13 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fss_lab import __version__
 from fss_lab.cache import FeatureCache
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.episode import Episode, EpisodeBatch, collate
 from fss_lab.evaluation import evaluate
 from fss_lab.files import write_atomically
 from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM
 from fss_lab.models import load_model
+from fss_lab.toyworld.pictograms import Pictograms
 
 FOLD_EPISODES, FOLD_IMAGES = 1000, 364  # fold 0 of PASCAL-5i
 

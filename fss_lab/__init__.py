@@ -11,7 +11,7 @@ _PUBLIC = {
     "load_authors_checkpoint": "fss_lab.authors",
     "FSSAM": "fss_lab.method",
     "Episode": "fss_lab.episode",
-    "Pictograms": "fss_lab.datasets.pictograms",
+    "Pictograms": "fss_lab.toyworld.pictograms",
     "Pascal5i": "fss_lab.datasets.pascal",
     "Coco20i": "fss_lab.datasets.coco",
     "Folder": "fss_lab.datasets.folder",

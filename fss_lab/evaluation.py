@@ -25,9 +25,6 @@ from fss_lab.datasets.episodes import (
     load_or_draw,
 )
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.datasets.look_alikes import LookAlikes
-from fss_lab.datasets.pictogram_images import PictogramImages
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.episode import EpisodeBatch, Episodes, collate
 from fss_lab.errors import CheckpointError, InputError
 from fss_lab.frozen import check_frozen
@@ -37,6 +34,9 @@ from fss_lab.method.records import Encoded, Options
 from fss_lab.method.trace import map_tensors
 from fss_lab.metrics import SegmentationScore, bootstrap_interval, merge_scores
 from fss_lab.models import load_model
+from fss_lab.toyworld.look_alikes import LookAlikes
+from fss_lab.toyworld.pictogram_images import PictogramImages
+from fss_lab.toyworld.pictograms import Pictograms
 
 Scores = dict[str, SegmentationScore]
 FULL = "PPG + IMR + SCMA (FSSAM)"

@@ -12,13 +12,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fss_lab.datasets.pictograms import CLASS_NAMES
 from fss_lab.errors import InputError
 from fss_lab.evaluation import Scores, table
 from fss_lab.evaluation_runs import Facts, Result
 from fss_lab.files import write_atomically
 from fss_lab.metrics import bootstrap_interval, merge_scores, paired_bootstrap
 from fss_lab.result_figures import scores_figure
+from fss_lab.toyworld.pictograms import CLASS_NAMES
 
 COLUMNS = (
     "protocol", "images", "fold", "split", "shots", "seed", "episodes", "variant", "metric", "value", "low", "high",

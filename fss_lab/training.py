@@ -20,7 +20,6 @@ from fss_lab.batches import EpisodeBatches
 from fss_lab.cache import FeatureCache
 from fss_lab.checkpoints import load_metadata, load_run_file, load_state, load_tensors, save_safetensors
 from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.datasets.real import open_photos
 from fss_lab.datasets.training_episodes import TrainingEpisodes
 from fss_lab.episode import EpisodeBatch, Episodes, Subset
@@ -36,6 +35,7 @@ from fss_lab.metrics import SegmentationScore
 from fss_lab.models import load_model
 from fss_lab.running import make_fabric, only_run_in, precision_of, read_log, seed_all
 from fss_lab.runs import PROFILES, TrainConfig, check_same_run, facts_of, profile, read_config
+from fss_lab.toyworld.pictograms import Pictograms
 
 __all__ = [
     "PROFILES",

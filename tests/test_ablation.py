@@ -20,11 +20,11 @@ from fss_lab.ablation import (
     summarise,
 )
 from fss_lab.backbones.toy import WEIGHTS
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.episode import Subset
 from fss_lab.evaluation import FULL, check_shared_encoders
 from fss_lab.method.calibration import MODES
 from fss_lab.method.prompts import resize
+from fss_lab.toyworld.pictograms import Pictograms
 
 
 def test_soft_iou_by_hand() -> None:

@@ -13,10 +13,10 @@ from jupyter_lab import open_notebook, run_cell
 from PIL import Image
 
 from fss_lab import MaskPainter, load_model
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.drawing_widget import CLEAR, HERE, SHOWN, brush, draw_mask, polygon
 from fss_lab.errors import FileError
 from fss_lab.images import load_mask
+from fss_lab.toyworld.pictograms import Pictograms
 
 SQUARE = polygon([(10, 5), (30, 5), (30, 25), (10, 25)])
 

@@ -12,7 +12,6 @@ from fss_lab import cli, evaluation, evaluation_runs, load_model
 from fss_lab.backbones.toy import WEIGHTS
 from fss_lab.checkpoints import save_run, save_safetensors
 from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.episode import Subset, collate
 from fss_lab.errors import CheckpointError
 from fss_lab.evaluation import (
@@ -29,6 +28,7 @@ from fss_lab.evaluation import (
     weights_digest,
 )
 from fss_lab.metrics import SegmentationScore
+from fss_lab.toyworld.pictograms import Pictograms
 
 
 def test_scores_are_those_of_one_episode_at_a_time() -> None:

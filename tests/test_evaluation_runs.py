@@ -15,10 +15,10 @@ from tiny_images import Threshold, TinyImages
 
 from fss_lab import evaluation_runs, load_model
 from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.errors import RunError
 from fss_lab.evaluation_runs import Job, Settings, facts, grid_jobs, run
 from fss_lab.results import write_results
+from fss_lab.toyworld.pictograms import Pictograms
 
 SETTINGS = Settings(batch_size=2, save_every=1)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fss_lab.datasets import shapes
-from fss_lab.datasets.drawing_tools import fit
-from fss_lab.datasets.scenes import (
+from fss_lab.toyworld import shapes
+from fss_lab.toyworld.drawing_tools import fit
+from fss_lab.toyworld.scenes import (
     Identity,
     Rng,
     Scene,
@@ -27,7 +27,7 @@ from fss_lab.datasets.scenes import (
     render,
     scatter,
 )
-from fss_lab.datasets.shapes import Outline, Part, part
+from fss_lab.toyworld.shapes import Outline, Part, part
 
 KINDS = (
     "ellipse", "box", "polygon", "star", "blob", "drop", "crescent", "ring", "bar", "trapezoid", "arch", "tail",

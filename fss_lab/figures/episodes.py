@@ -13,7 +13,6 @@ from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.datasets.pictograms import CLASS_NAMES, fold_classes
 from fss_lab.episode import IGNORE, Episode
 from fss_lab.figures.prediction import iou
 from fss_lab.figures.style import (
@@ -36,6 +35,7 @@ from fss_lab.figures.style import (
     overlay,
     patch,
 )  # fmt: skip
+from fss_lab.toyworld.pictograms import CLASS_NAMES, fold_classes
 
 MISSED = "#F0E442"  # yellow of the same palette: object that the answer left out
 

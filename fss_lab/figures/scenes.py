@@ -10,10 +10,10 @@ import torch
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from fss_lab.datasets import scenes
-from fss_lab.datasets.drawings import draw
-from fss_lab.datasets.pictograms import CLASS_NAMES, TEXTURED, fold_classes
 from fss_lab.figures.style import INK, SMALL, SUPPORT, Picture, legend, name_panel, overlay
+from fss_lab.toyworld import scenes
+from fss_lab.toyworld.drawings import draw
+from fss_lab.toyworld.pictograms import CLASS_NAMES, TEXTURED, fold_classes
 
 
 def contact_sheet(

@@ -16,8 +16,8 @@ from fss_lab.datasets.episodes import (
     draw_episodes,
     load_or_draw,
 )
-from fss_lab.datasets.pictogram_images import PictogramImages
-from fss_lab.datasets.pictograms import Pictograms
+from fss_lab.toyworld.pictogram_images import PictogramImages
+from fss_lab.toyworld.pictograms import Pictograms
 
 FSSAM, HSNET = BENCHMARKS["fssam"], BENCHMARKS["hsnet"]
 

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from fss_lab import Folder, load_model, segment_photos
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.errors import ImageError
 from fss_lab.evaluation import evaluate
+from fss_lab.toyworld.pictograms import Pictograms
 
 
 def photo(path: Path, width: int = 40, height: int = 30, **options: object) -> Path:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fss_lab.datasets.random_classes import RandomClass, RandomScenes
-from fss_lab.datasets.scenes import Identity, silhouette
-from fss_lab.datasets.shapes import box, part
+from fss_lab.toyworld.scenes import Identity, silhouette
+from fss_lab.toyworld.shapes import box, part
 
 
 def _drawing(class_id: int, seed: int) -> np.ndarray:

@@ -5,9 +5,9 @@ import io
 import pytest
 import torch
 
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.figures import Picture
 from fss_lab.figures.calibration import bias_figure, calibration_figure, planted_figure
+from fss_lab.toyworld.pictograms import Pictograms
 
 
 @pytest.fixture(scope="module", params=[(0, 1), (3, 5)], ids=["fold 0, 1 shot", "fold 3, 5 shots"])

@@ -5,9 +5,9 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms, fold_classes
 from fss_lab.figures import Picture
 from fss_lab.figures.episodes import counting_figure, folds_figure, number_grids, prototype_figure
+from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms, fold_classes
 
 
 def titles(picture):

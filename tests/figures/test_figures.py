@@ -13,9 +13,9 @@ from PIL import Image
 
 from fss_lab import figures
 from fss_lab.backbones.toy import ToyFeatures, build_toy_sam2
-from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
+from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms
 
 
 @pytest.fixture(scope="module")

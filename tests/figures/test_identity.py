@@ -5,9 +5,9 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.datasets.identities import TRAITS, SharedTraits
 from fss_lab.figures import Picture
 from fss_lab.figures.identity import likeness_figure, looks_figure, supports_figure
+from fss_lab.toyworld.identities import TRAITS, SharedTraits
 
 
 def titles(picture):

@@ -7,7 +7,6 @@ import torch
 
 from fss_lab import figures
 from fss_lab.backbones.toy import ToyFeatures, build_toy_sam2
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.figures.looking import (
     background_figure,
     calibration_figure,
@@ -17,6 +16,7 @@ from fss_lab.figures.looking import (
 )  # fmt: skip
 from fss_lab.figures.style import Picture
 from fss_lab.method import FSSAM
+from fss_lab.toyworld.pictograms import Pictograms
 
 
 @pytest.fixture(scope="module")

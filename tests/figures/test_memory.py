@@ -6,7 +6,6 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.figures import Picture
 from fss_lab.figures.memory import (
     clip_figure,
@@ -16,6 +15,7 @@ from fss_lab.figures.memory import (
     tracks_figure,
     vector_colours,
 )
+from fss_lab.toyworld.pictograms import Pictograms
 
 
 def titles(picture):

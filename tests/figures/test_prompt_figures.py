@@ -5,7 +5,6 @@ import io
 import pytest
 import torch
 
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.figures import Picture
 from fss_lab.figures.prompts import (
     features_figure,
@@ -16,6 +15,7 @@ from fss_lab.figures.prompts import (
     similarity_figure,
     thresholds_figure,
 )
+from fss_lab.toyworld.pictograms import Pictograms
 
 
 @pytest.fixture(scope="module", params=[(0, 1), (2, 5)], ids=["fold 0, 1 shot", "fold 2, 5 shots"])

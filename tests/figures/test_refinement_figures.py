@@ -5,7 +5,6 @@ import io
 import pytest
 import torch
 
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.figures import Picture
 from fss_lab.figures.refinement import (
     agreement_figure,
@@ -14,6 +13,7 @@ from fss_lab.figures.refinement import (
     rounds_figure,
     sharpening_figure,
 )
+from fss_lab.toyworld.pictograms import Pictograms
 
 
 @pytest.fixture(scope="module", params=[(1, 1), (3, 5)], ids=["fold 1, 1 shot", "fold 3, 5 shots"])

@@ -2,7 +2,6 @@
 
 import pytest
 
-from fss_lab.datasets.pictograms import Pictograms
 from fss_lab.figures.style import Picture
 from fss_lab.figures.training import (
     before_after_figure,
@@ -11,6 +10,7 @@ from fss_lab.figures.training import (
     schedule_figure,
     small_objects_figure,
 )  # fmt: skip
+from fss_lab.toyworld.pictograms import Pictograms
 
 
 def test_small_objects():

@@ -5,8 +5,8 @@ import pytest
 
 from fss_lab import cli
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.datasets.look_alikes import LookAlikes
 from fss_lab.evaluation import toy_episodes
+from fss_lab.toyworld.look_alikes import LookAlikes
 
 
 @pytest.mark.parametrize("fold", range(FOLDS))

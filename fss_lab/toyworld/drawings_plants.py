@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from fss_lab.datasets.drawing_tools import Rng, chance, choose, dot, dots, fit, group, leaf, shift, vary
-from fss_lab.datasets.shapes import Outline, Part, Point, arc, curve, ellipse, part, polygon, stroke
+from fss_lab.toyworld.drawing_tools import Rng, chance, choose, dot, dots, fit, group, leaf, shift, vary
+from fss_lab.toyworld.shapes import Outline, Part, Point, arc, curve, ellipse, part, polygon, stroke
 
 
 def tree(rng: Rng) -> list[Part]:

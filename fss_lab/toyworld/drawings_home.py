@@ -6,20 +6,8 @@ import math
 
 import numpy as np
 
-from fss_lab.datasets.drawing_tools import (
-    Rng,
-    bar,
-    chance,
-    choose,
-    dot,
-    dots,
-    fit,
-    group,
-    pair,
-    ring,
-    vary,
-)
-from fss_lab.datasets.shapes import Part, arc, box, curve, ellipse, part, polygon, stroke
+from fss_lab.toyworld.drawing_tools import Rng, bar, chance, choose, dot, dots, fit, group, pair, ring, vary
+from fss_lab.toyworld.shapes import Part, arc, box, curve, ellipse, part, polygon, stroke
 
 
 def house(rng: Rng) -> list[Part]:

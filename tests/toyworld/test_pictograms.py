@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fss_lab.datasets.folds import FOLDS, voc_palette
-from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms, fold_classes
-from fss_lab.datasets.scenes import IGNORE, ring
+from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms, fold_classes
+from fss_lab.toyworld.scenes import IGNORE, ring
 
 PIXELS = "a6dbaa6d6a61510735c1902784b97faf8b1a6324982d48d59f567080153e080c"
 

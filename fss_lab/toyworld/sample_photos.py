@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms
 from fss_lab.errors import InputError
+from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms
 
 SIZES = ((480, 360), (360, 480), (400, 400), (512, 384))  # width, height; as wide as photographs are, or as high
 

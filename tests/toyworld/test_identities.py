@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.datasets.identities import TRAITS, SharedTraits
-from fss_lab.datasets.pictograms import Pictograms
+from fss_lab.toyworld.identities import TRAITS, SharedTraits
+from fss_lab.toyworld.pictograms import Pictograms
 
 
 def individual(dataset, index, scene):

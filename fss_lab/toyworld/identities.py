@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from fss_lab.datasets.folds import SPLITS
-from fss_lab.datasets.pictograms import Pictograms
-from fss_lab.datasets.scenes import Identity, Scene
 from fss_lab.errors import InputError
+from fss_lab.toyworld.pictograms import Pictograms
+from fss_lab.toyworld.scenes import Identity, Scene
 
 TRAITS = ("everything", "colours", "shape", "nothing")
 

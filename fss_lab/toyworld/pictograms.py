@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fss_lab.datasets.drawings import CLASSES, draw
 from fss_lab.datasets.folds import FOLDS, SPLITS
-from fss_lab.datasets.scenes import (
+from fss_lab.episode import Episode
+from fss_lab.errors import InputError
+from fss_lab.toyworld.drawings import CLASSES, draw
+from fss_lab.toyworld.scenes import (
     IGNORE,
     Identity,
     Rng,
@@ -26,8 +28,6 @@ from fss_lab.datasets.scenes import (
     render,
     scatter,
 )
-from fss_lab.episode import Episode
-from fss_lab.errors import InputError
 
 CLASS_NAMES = tuple(CLASSES)
 CLASSES_PER_FOLD = 5

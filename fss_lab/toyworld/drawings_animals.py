@@ -6,19 +6,8 @@ import math
 
 import numpy as np
 
-from fss_lab.datasets.drawing_tools import (
-    Rng,
-    chance,
-    choose,
-    dot,
-    eye,
-    fit,
-    leaf,
-    pair,
-    shift,
-    vary,
-)
-from fss_lab.datasets.shapes import Part, arc, curve, ellipse, part, polygon, stroke
+from fss_lab.toyworld.drawing_tools import Rng, chance, choose, dot, eye, fit, leaf, pair, shift, vary
+from fss_lab.toyworld.shapes import Part, arc, curve, ellipse, part, polygon, stroke
 
 
 def fish(rng: Rng) -> list[Part]:

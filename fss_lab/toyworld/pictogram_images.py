@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fss_lab.datasets.pictograms import CLASS_NAMES, Pictograms
 from fss_lab.errors import InputError
+from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms
 
 
 class PictogramImages:

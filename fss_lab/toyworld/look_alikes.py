@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fss_lab.datasets.drawing_tools import fit, shift
-from fss_lab.datasets.pictograms import Pictograms
-from fss_lab.datasets.scenes import Identity, Rng
+from fss_lab.toyworld.drawing_tools import fit, shift
+from fss_lab.toyworld.pictograms import Pictograms
+from fss_lab.toyworld.scenes import Identity, Rng
 
 TARGETS = 2  # objects of the target class in every scene
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fss_lab.datasets.raster import FULL, SUBPIXEL, coverage, to_subpixels
-from fss_lab.datasets.shapes import Part
+from fss_lab.toyworld.raster import FULL, SUBPIXEL, coverage, to_subpixels
+from fss_lab.toyworld.shapes import Part
 
 IGNORE = 255
 Rng = np.random.Generator

@@ -5,10 +5,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fss_lab.datasets.drawing_tools import choose, fit, group, leaf, ring, shift, vary
-from fss_lab.datasets.drawings import CLASSES, draw
-from fss_lab.datasets.raster import FULL, coverage, to_subpixels
-from fss_lab.datasets.shapes import Part, box, ellipse, part
+from fss_lab.toyworld.drawing_tools import choose, fit, group, leaf, ring, shift, vary
+from fss_lab.toyworld.drawings import CLASSES, draw
+from fss_lab.toyworld.raster import FULL, coverage, to_subpixels
+from fss_lab.toyworld.shapes import Part, box, ellipse, part
 
 ROLES = {"body", "second", "accent", "dark", "light"}
 SIZE = 64  # pixels; the drawing's -1..1 spans 60 of them

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fss_lab.datasets import shapes
-from fss_lab.datasets.raster import FULL, SUBPIXEL, coverage, to_subpixels
+from fss_lab.toyworld import shapes
+from fss_lab.toyworld.raster import FULL, SUBPIXEL, coverage, to_subpixels
 
 
 def test_a_box_covers_its_exact_area() -> None:

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from fss_lab.datasets.drawing_tools import Rng, bar, chance, choose, dot, fit, group, ring, vary
-from fss_lab.datasets.shapes import Outline, Part, arc, box, curve, ellipse, part, polygon, regular, stroke
+from fss_lab.toyworld.drawing_tools import Rng, bar, chance, choose, dot, fit, group, ring, vary
+from fss_lab.toyworld.shapes import Outline, Part, arc, box, curve, ellipse, part, polygon, regular, stroke
 
 
 def key(rng: Rng) -> list[Part]:

@@ -9,16 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fss_lab.datasets import (
-    drawings_animals,
-    drawings_home,
-    drawings_plants,
-    drawings_things,
-    drawings_vehicles,
-)
-from fss_lab.datasets.drawing_tools import Rng
-from fss_lab.datasets.shapes import Part
 from fss_lab.errors import InputError
+from fss_lab.toyworld import drawings_animals, drawings_home, drawings_plants, drawings_things, drawings_vehicles
+from fss_lab.toyworld.drawing_tools import Rng
+from fss_lab.toyworld.shapes import Part
 
 #: Every class by name, in the order of the folds: classes 5 i to 5 i + 4 are fold i's novel classes.
 CLASSES: dict[str, Callable[[Rng], list[Part]]] = {

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from fss_lab.datasets.drawing_tools import Rng, bar, chance, choose, dot, dots, fit, group, ring, vary
-from fss_lab.datasets.shapes import Part, arc, box, curve, ellipse, part, polygon, stroke
+from fss_lab.toyworld.drawing_tools import Rng, bar, chance, choose, dot, dots, fit, group, ring, vary
+from fss_lab.toyworld.shapes import Part, arc, box, curve, ellipse, part, polygon, stroke
 
 
 def boat(rng: Rng) -> list[Part]:

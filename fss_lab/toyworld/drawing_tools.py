@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fss_lab.datasets.shapes import Outline, Part, Point, box, ellipse, mirror, move, part, polygon
+from fss_lab.toyworld.shapes import Outline, Part, Point, box, ellipse, mirror, move, part, polygon
 
 Rng = np.random.Generator
 
