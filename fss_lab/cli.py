@@ -203,7 +203,7 @@ def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict
     """The seeds, where episodes and weights come from, and how to compute. directory: of the run, if it has one."""
     from functools import partial
 
-    from fss_lab.datasets.episodes import benchmark
+    from fss_lab.datasets.protocols import benchmark
     from fss_lab.evaluation import toy_episodes, toy_models
     from fss_lab.evaluation_runs import Settings
 

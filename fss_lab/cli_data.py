@@ -50,15 +50,15 @@ def positive(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do one action; status 1 if the check found something wrong."""
-    from fss_lab.datasets.real import data_folder
+    from fss_lab.datasets.catalogue import data_folder
 
     root = data_folder() if arguments.root is None else arguments.root
     return {"get": _get, "prepare": _prepare, "check": _check}[arguments.action](arguments, root)
 
 
 def _get(arguments: argparse.Namespace, root: Path) -> int:
+    from fss_lab.datasets.catalogue import data_folder
     from fss_lab.datasets.downloads import Patience, get, read_manifest
-    from fss_lab.datasets.real import data_folder
 
     manifest = read_manifest(arguments.manifest or data_folder() / "manifest.json")
     missing = [source for source in arguments.sources if not manifest.get(source)]
@@ -90,7 +90,7 @@ def _prepare(arguments: argparse.Namespace, root: Path) -> int:
 
 
 def _check(arguments: argparse.Namespace, root: Path) -> int:
-    from fss_lab.datasets.checking import check
+    from fss_lab.datasets.check import check
 
     results = [
         check(
@@ -104,7 +104,7 @@ def _check(arguments: argparse.Namespace, root: Path) -> int:
 
 
 def _chosen(arguments: argparse.Namespace, root: Path) -> list[str]:
-    from fss_lab.datasets.checking import present
+    from fss_lab.datasets.check import present
 
     unknown = [name for name in arguments.datasets if name not in DATASETS]
     if unknown:

@@ -16,15 +16,8 @@ from tqdm.auto import tqdm
 
 from fss_lab.cache import FeatureCache, hash_tensors
 from fss_lab.checkpoints import load_into, load_metadata, load_state
-from fss_lab.datasets.episodes import (
-    BENCHMARKS,
-    ImageSet,
-    ListedEpisodes,
-    benchmark,
-    draw_episodes,
-    load_or_draw,
-)
 from fss_lab.datasets.folds import FOLDS
+from fss_lab.datasets.protocols import BENCHMARKS, ImageSet, ListedEpisodes, benchmark, draw_episodes, load_or_draw
 from fss_lab.episode import EpisodeBatch, Episodes, collate
 from fss_lab.errors import CheckpointError, InputError
 from fss_lab.frozen import check_frozen
@@ -54,7 +47,7 @@ def evaluate(
 ) -> Scores:
     """Score every model on every episode; the frozen encoders, which the models must share, run once per image.
 
-    By the protocol of `episodes` (see `fss_lab.datasets.episodes.Benchmark`), for others as "fssam": the model fuses
+    By the protocol of `episodes` (see `fss_lab.datasets.protocols.Benchmark`), for others as "fssam": the model fuses
     the shots, IoU at the label's own size. Pixels of 255 are left out. cache: a `FeatureCache` for the encoders.
     Raises InputError for no models, or for models whose image encoder or feature extractor differ.
     """

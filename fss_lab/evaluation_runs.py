@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from fss_lab import __version__
 from fss_lab.cache import FeatureCache, environment, hash_tensors
-from fss_lab.datasets.episodes import benchmark
+from fss_lab.datasets.protocols import benchmark
 from fss_lab.episode import Episodes
 from fss_lab.errors import InputError, RunError
 from fss_lab.evaluation import (

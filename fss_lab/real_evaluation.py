@@ -10,8 +10,8 @@ from typing import Any
 
 from fss_lab.authors import load_authors_checkpoint
 from fss_lab.checkpoints import load_metadata, load_state
-from fss_lab.datasets.episodes import ListedEpisodes
-from fss_lab.datasets.real import open_photos
+from fss_lab.datasets.catalogue import open_photos
+from fss_lab.datasets.protocols import ListedEpisodes
 from fss_lab.errors import InputError
 from fss_lab.evaluation import FULL, check_begun_from_weights, listed_episodes, options_of, put_weights
 from fss_lab.method import FSSAM
@@ -112,7 +112,7 @@ def real_episodes(
 ) -> ListedEpisodes:
     """Novel-class episodes of a fold of photographs, drawn by a protocol; stretched to size x size pixels.
 
-    dataset: a name of `fss_lab.datasets.real.REAL`; lists: as `fss_lab.evaluation.toy_episodes`. Raises as
+    dataset: a name of `fss_lab.datasets.catalogue.REAL`; lists: as `fss_lab.evaluation.toy_episodes`. Raises as
     `open_photos`.
     """
     images = open_photos(dataset, root, fold, "novel", protocol=protocol, skip_bad=skip_bad)

@@ -14,13 +14,13 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fss_lab.augmentation import AUGMENTATIONS, Augmentation
 from fss_lab.backbones.toy import IMAGE_SIZE
 from fss_lab.batches import EpisodeBatches
 from fss_lab.cache import FeatureCache
 from fss_lab.checkpoints import load_metadata, load_run_file, load_state, load_tensors, save_safetensors
-from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
-from fss_lab.datasets.real import open_photos
+from fss_lab.datasets.augmentation import AUGMENTATIONS, Augmentation
+from fss_lab.datasets.catalogue import open_photos
+from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.training_episodes import TrainingEpisodes
 from fss_lab.episode import EpisodeBatch, Episodes, Subset
 from fss_lab.errors import CheckpointError, RunError

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_images import Threshold, TinyImages
 
 from fss_lab import evaluation_runs, load_model
-from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
+from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.errors import RunError
 from fss_lab.evaluation_runs import Job, Settings, facts, grid_jobs, run
 from fss_lab.results import write_results

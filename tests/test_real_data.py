@@ -16,9 +16,9 @@ from photo_trees import coco_tree, tar, voc_and_sbd, zipped
 from fss_lab import cli, models
 from fss_lab.backbones.dinov2 import SIZES
 from fss_lab.backbones.sam2 import Sam2Backbone
+from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.coco import Coco20i
-from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
-from fss_lab.datasets.real import open_photos
+from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.evaluation import FULL, toy_variants
 from fss_lab.frozen import origins
 from fss_lab.real_evaluation import Networks, real_models

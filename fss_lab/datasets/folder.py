@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fss_lab.datasets.episodes import ListedEpisodes, benchmark, draw_episodes
+from fss_lab.datasets.protocols import ListedEpisodes, benchmark, draw_episodes
 from fss_lab.episode import IGNORE
 from fss_lab.errors import ImageError, InputError
 from fss_lab.images import load_image, load_mask, upright_size
@@ -37,7 +37,7 @@ class Photo:
 
 
 class Folder:
-    """The photos of a folder as an image set (`fss_lab.datasets.episodes.ImageSet`), each of one class.
+    """The photos of a folder as an image set (`fss_lab.datasets.protocols.ImageSet`), each of one class.
 
     photos: the `Photo`s of every class, by its name. skipped: what `skip_bad` left out, in words.
     classes: 0, 1, ... in the order of the class names (without 254, whose label would be that of ignored pixels).

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fss_lab.datasets.episodes import benchmark
 from fss_lab.datasets.folds import FOLDS, SPLITS
-from fss_lab.datasets.scanning import LabelMap, read_label, refuse, scan_labels, scan_photos, size_mismatch
+from fss_lab.datasets.index import LabelMap, read_label, refuse, scan_labels, scan_photos, size_mismatch
+from fss_lab.datasets.protocols import benchmark
 from fss_lab.errors import DataError, InputError
 from fss_lab.images import load_image
 
@@ -30,7 +30,7 @@ class LabelledPhotos:
     title: of the data set. photos, labels: folders of `name.jpg` and `name.png`. listed: the names to choose from.
     novel: class ids of each fold. class_names: of all classes, by class id.
     fold: 0..3, whose classes are novel. split: "base" or "novel", which classes are asked for. protocol: says what
-    happens to images of base classes that show a novel one too, see `fss_lab.datasets.episodes.Benchmark`.
+    happens to images of base classes that show a novel one too, see `fss_lab.datasets.protocols.Benchmark`.
     skip_bad: leave bad files out with a warning that names them (photographs are then all decoded once); otherwise bad
     label maps are refused now, and bad photographs when they are read.
 

@@ -24,8 +24,8 @@ from tqdm.auto import tqdm
 
 from fss_lab.datasets import coco, pascal
 from fss_lab.datasets.folds import voc_palette
-from fss_lab.datasets.painting import coco_map, voc_map, write_map
-from fss_lab.datasets.scanning import Bad, refuse
+from fss_lab.datasets.index import Bad, refuse
+from fss_lab.datasets.label_maps import coco_map, voc_map, write_map
 from fss_lab.errors import DataError, InputError
 from fss_lab.files import alone, write_atomically
 

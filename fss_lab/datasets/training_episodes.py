@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fss_lab.augmentation import Augmentation, stretch_image, stretch_mask
-from fss_lab.datasets.episodes import Drawn, ImageSet, class_members, draw_supports
+from fss_lab.datasets.augmentation import Augmentation, stretch_image, stretch_mask
 from fss_lab.datasets.folds import SPLITS
+from fss_lab.datasets.protocols import Drawn, ImageSet, class_members, draw_supports
 from fss_lab.episode import IGNORE, Episode
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fss_lab.datasets.episodes import EpisodeList, ImageSet
+from fss_lab.datasets.protocols import EpisodeList, ImageSet
 from fss_lab.figures.style import (
     INK,
     PREDICTION,

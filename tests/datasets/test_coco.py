@@ -7,10 +7,10 @@ import pytest
 from photo_trees import HEIGHT, WIDTH, half, label_map, photo
 
 from fss_lab import cli
-from fss_lab.datasets.checking import PUBLISHED, check
+from fss_lab.datasets.catalogue import open_photos
+from fss_lab.datasets.check import PUBLISHED, check
 from fss_lab.datasets.coco import CATEGORIES, CLASS_NAMES, NOVEL, Coco20i
-from fss_lab.datasets.episodes import BENCHMARKS, draw_episodes
-from fss_lab.datasets.real import open_photos
+from fss_lab.datasets.protocols import BENCHMARKS, draw_episodes
 from fss_lab.errors import DataError
 
 

@@ -16,7 +16,8 @@ import pytest
 from local_server import LocalServer, serve
 
 from fss_lab import cli
-from fss_lab.datasets import archives, real
+from fss_lab.datasets import archives
+from fss_lab.datasets import catalogue as real
 from fss_lab.datasets.archives import unpack
 from fss_lab.datasets.downloads import Download, Patience, fetch, get, read_manifest
 from fss_lab.errors import DataError

@@ -14,11 +14,11 @@ from photo_trees import HEIGHT, WIDTH, half, label_map, photo, voc_lists
 from PIL import Image
 
 from fss_lab import cli
-from fss_lab.datasets import scanning
-from fss_lab.datasets.checking import PUBLISHED, check
-from fss_lab.datasets.episodes import BENCHMARKS, ListedEpisodes, draw_episodes
+from fss_lab.datasets import index as scanning
+from fss_lab.datasets.check import PUBLISHED, check
 from fss_lab.datasets.labelled import LEAST_AREA
 from fss_lab.datasets.pascal import CLASS_NAMES, Pascal5i, image_lists
+from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.errors import DataError
 
 
@@ -196,7 +196,7 @@ def test_check_prints_the_table_from_label_maps_alone(root, capsys) -> None:
 def test_a_table_without_differences_says_so(root, monkeypatch, capsys) -> None:
     found = check("pascal", root, labels_only=True)
     monkeypatch.setitem(PUBLISHED, "pascal", found.folds)
-    monkeypatch.setattr("fss_lab.datasets.checking._empty_classes", lambda *_: [])
+    monkeypatch.setattr("fss_lab.datasets.check._empty_classes", lambda *_: [])
     assert cli.main(["data", "check", "pascal", "--root", str(root)]) == 0
     assert "Everything is as published." in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ from photo_trees import HEIGHT, WIDTH, annotation, coco_tree, half, instances, m
 from PIL import Image
 
 from fss_lab import cli
-from fss_lab.datasets import painting
+from fss_lab.datasets import label_maps as painting
 from fss_lab.datasets.coco import CATEGORIES
 from fss_lab.datasets.folds import voc_palette
 from fss_lab.datasets.prepare import prepare_coco, prepare_pascal

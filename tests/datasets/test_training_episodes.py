@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_images import SHOWN, TinyImages
 
-from fss_lab.augmentation import Augmentation
+from fss_lab.datasets.augmentation import Augmentation
 from fss_lab.datasets.training_episodes import TrainingEpisodes
 
 NAMES = [name for name, classes in SHOWN.items() if classes]

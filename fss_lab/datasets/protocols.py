@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fss_lab.augmentation import stretch_image, stretch_mask
+from fss_lab.datasets.augmentation import stretch_image, stretch_mask
 from fss_lab.datasets.folds import SPLITS
 from fss_lab.episode import IGNORE, Episode
 from fss_lab.errors import InputError

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fss_lab.datasets import coco, pascal
 from fss_lab.datasets.folds import TRAINING_IMAGES
+from fss_lab.datasets.index import Bad, LabelMap, scan_labels, scan_photos
 from fss_lab.datasets.labelled import classes_of, select
-from fss_lab.datasets.scanning import Bad, LabelMap, scan_labels, scan_photos
 from fss_lab.errors import DataError
 
 
