@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fss_lab.ablation import soft_iou
-from fss_lab.cache import FeatureCache
+from fss_lab.backbones.cache import FeatureCache
 from fss_lab.datasets.random_classes import RandomScenes
 from fss_lab.episode import Episode, collate
 from fss_lab.figures.prediction import iou

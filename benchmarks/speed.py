@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fss_lab import __version__
-from fss_lab.cache import FeatureCache
+from fss_lab.backbones.cache import FeatureCache
 from fss_lab.episode import Episode, EpisodeBatch, collate
 from fss_lab.evaluation import evaluate
 from fss_lab.files import write_atomically

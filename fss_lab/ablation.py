@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fss_lab.cache import FeatureCache
+from fss_lab.backbones.cache import FeatureCache
 from fss_lab.episode import Episodes, Subset, collate
 from fss_lab.errors import InputError
 from fss_lab.evaluation import FULL, table, toy_models

@@ -15,12 +15,12 @@ from typing import Any
 
 from torch import Tensor
 
+from fss_lab.backbones.checkpoints import load_into, load_state
 from fss_lab.backbones.dinov2 import Dinov2Features
+from fss_lab.backbones.hub import fetch
 from fss_lab.backbones.sam2 import Sam2Backbone
-from fss_lab.checkpoints import load_into, load_state
 from fss_lab.errors import CheckpointError
 from fss_lab.frozen import note_origin
-from fss_lab.hub import fetch
 from fss_lab.method import FSSAM
 
 SIZE_OF_BLOCKS = {12: "tiny", 16: "small", 24: "base-plus", 48: "large"}
@@ -102,7 +102,7 @@ def load_authors_checkpoint(
 
     path: the file, .pth or .pt. SAM 2's size and version and DINOv2's size follow from it.
     sam2_checkpoint: the SAM 2 checkpoint that it was trained from, to compare with; default: the published one of
-        that size (`fss_lab.hub.fetch`). compare=False: compare with nothing.
+        that size (`fss_lab.backbones.hub.fetch`). compare=False: compare with nothing.
     features_checkpoint: DINOv2 weights in case the file has none; default: the published dinov2-base.
     image_size: side of the square input, in pixels. options: see `fss_lab.method.Options`; the defaults are the
         method as described, and calibration="as_published" is what the program computes with several shots.

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fss_lab.cache import FeatureCache, hash_tensors
-from fss_lab.checkpoints import load_into, load_metadata, load_state
+from fss_lab.backbones.cache import FeatureCache, hash_tensors
+from fss_lab.backbones.checkpoints import load_into, load_metadata, load_state
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.datasets.protocols import BENCHMARKS, ImageSet, ListedEpisodes, benchmark, draw_episodes, load_or_draw
 from fss_lab.episode import EpisodeBatch, Episodes, collate

@@ -24,7 +24,7 @@ import torch
 from tqdm.auto import tqdm
 
 from fss_lab import __version__
-from fss_lab.cache import FeatureCache, environment, hash_tensors
+from fss_lab.backbones.cache import FeatureCache, environment, hash_tensors
 from fss_lab.datasets.protocols import benchmark
 from fss_lab.episode import Episodes
 from fss_lab.errors import InputError, RunError

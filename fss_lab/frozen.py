@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from fss_lab.backbones.cache import hash_tensors
 from fss_lab.backbones.dinov2 import Dinov2Features
-from fss_lab.cache import hash_tensors
-from fss_lab.hub import commit_of
+from fss_lab.backbones.hub import commit_of
 from fss_lab.method import FSSAM
 from fss_lab.runs import Frozen, check_same_networks
 
@@ -25,7 +25,7 @@ _ORIGINS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def note_origin(network: nn.Module, name: str, source: str | os.PathLike[str] | None) -> None:
-    """Remember where a network's weights came from. name: as in `fss_lab.hub.PUBLISHED`; source: the file or directory,
+    """Remember where a network's weights came from. name: as in `fss_lab.backbones.hub.PUBLISHED`; source: the file or directory,
     None for random weights. In huggingface_hub's cache that makes "name@commit", with which `load_model` pins it."""
     try:
         _ORIGINS[network] = "random numbers" if source is None else f"{name}@{commit_of(source)}"

@@ -17,7 +17,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fss_lab.checkpoints import load_metadata, load_run_file, load_tensors, save_run
+from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_tensors, save_run
 from fss_lab.episode import EpisodeBatch
 from fss_lab.errors import NotFiniteError, RunError
 from fss_lab.files import remove_leftovers, write_atomically

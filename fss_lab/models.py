@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fss_lab.backbones.checkpoints import load_into, load_state
 from fss_lab.backbones.dinov2 import SIZES, Dinov2Features
+from fss_lab.backbones.hub import fetch
 from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone
 from fss_lab.backbones.toy import WEIGHTS, ToyFeatures, build_toy_sam2, unpack
-from fss_lab.checkpoints import load_into, load_state
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.errors import CheckpointError, InputError
 from fss_lab.frozen import note_origin
-from fss_lab.hub import fetch
 from fss_lab.method import FSSAM
 
 TOY_WEIGHTS = ("fssam", "baseline", "pretrained")
@@ -37,7 +37,7 @@ def load_model(
         trained on the base classes of `fold`; "baseline" is the support-memory baseline trained equally long
         (memory="support"); "pretrained" has seen no Pictogram at all. For a pair: "pretrained" (the default) are
         Meta's published weights, which know nothing of few-shot segmentation yet; they come from the Hugging Face
-        hub, once (`fss_lab.hub.fetch`).
+        hub, once (`fss_lab.backbones.hub.fetch`).
     sam2_checkpoint, features_checkpoint: for a pair, files of yours instead: Meta's .pt files, .safetensors, or for
         DINOv2 a directory as transformers saves it.
     image_size: side of the square input of a pair, in pixels.

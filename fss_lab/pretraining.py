@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from fss_lab.backbones.checkpoints import save_safetensors
 from fss_lab.backbones.sam2 import Memory, Sam2Backbone
 from fss_lab.backbones.toy import FEATURE_INPUT, IMAGE_SIZE, FeaturePyramid, ToyFeatures, build_toy_sam2, pack
 from fss_lab.batches import ignore_signals
-from fss_lab.checkpoints import save_safetensors
 from fss_lab.datasets.random_classes import RandomScenes
 from fss_lab.loop import Losses, run_loop
 from fss_lab.method.prompts import cosine_map, discriminative_prior, min_max, prototype

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fss_lab.authors import load_authors_checkpoint
-from fss_lab.checkpoints import load_metadata, load_state
+from fss_lab.backbones.checkpoints import load_metadata, load_state
 from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.protocols import ListedEpisodes
 from fss_lab.errors import InputError

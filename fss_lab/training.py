@@ -14,10 +14,10 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from fss_lab.backbones.cache import FeatureCache
+from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_state, load_tensors, save_safetensors
 from fss_lab.backbones.toy import IMAGE_SIZE
 from fss_lab.batches import EpisodeBatches
-from fss_lab.cache import FeatureCache
-from fss_lab.checkpoints import load_metadata, load_run_file, load_state, load_tensors, save_safetensors
 from fss_lab.datasets.augmentation import AUGMENTATIONS, Augmentation
 from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes

@@ -9,8 +9,8 @@ import torch
 from tiny_images import Threshold, TinyImages
 
 from fss_lab import cli, evaluation, evaluation_runs, load_model
+from fss_lab.backbones.checkpoints import save_run, save_safetensors
 from fss_lab.backbones.toy import WEIGHTS
-from fss_lab.checkpoints import save_run, save_safetensors
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.episode import Subset, collate
 from fss_lab.errors import CheckpointError

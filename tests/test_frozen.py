@@ -10,9 +10,9 @@ import pytest
 from torch import nn
 
 from fss_lab import load_model
+from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_state, save_run, save_safetensors
 from fss_lab.backbones.dinov2 import Dinov2Features
 from fss_lab.backbones.toy import WEIGHTS
-from fss_lab.checkpoints import load_metadata, load_run_file, load_state, save_run, save_safetensors
 from fss_lab.errors import RunError
 from fss_lab.evaluation import load_weights
 from fss_lab.frozen import _ORIGINS, frozen_networks, note_origin, origins

@@ -8,8 +8,8 @@ import torch
 
 from fss_lab import load_model
 from fss_lab.backbones import toy
+from fss_lab.backbones.checkpoints import load_metadata
 from fss_lab.backbones.sam2 import Sam2Backbone
-from fss_lab.checkpoints import load_metadata
 from fss_lab.episode import collate
 from fss_lab.errors import CheckpointError
 from fss_lab.evaluation import evaluate, load_weights

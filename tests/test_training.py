@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from fss_lab import load_model, loop, running, training
+from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_state, save_run, save_safetensors
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.toy import unpack
-from fss_lab.checkpoints import load_metadata, load_run_file, load_state, save_run, save_safetensors
 from fss_lab.errors import CheckpointError, RunError
 from fss_lab.evaluation import evaluate
 from fss_lab.files import alone

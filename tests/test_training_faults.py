@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import fss_lab
 from fss_lab import cli, running, training
-from fss_lab.checkpoints import load_run_file, load_state
+from fss_lab.backbones.checkpoints import load_run_file, load_state
 from fss_lab.errors import RunError
 from fss_lab.running import explained_failures, read_log
 from fss_lab.runs import TrainConfig

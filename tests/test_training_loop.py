@@ -16,7 +16,7 @@ from torch import nn
 
 import fss_lab
 from fss_lab import running
-from fss_lab.checkpoints import load_run_file, save_run, save_safetensors
+from fss_lab.backbones.checkpoints import load_run_file, save_run, save_safetensors
 from fss_lab.errors import CheckpointError, FileError, RunError
 from fss_lab.loop import Progress, cosine, poly, run_loop
 from fss_lab.running import read_log

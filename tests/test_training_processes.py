@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fss_lab
-from fss_lab.checkpoints import load_run_file
+from fss_lab.backbones.checkpoints import load_run_file
 from fss_lab.errors import RunError
 from fss_lab.running import one_device, read_log
 from fss_lab.runs import TrainConfig

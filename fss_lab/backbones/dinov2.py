@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fss_lab.checkpoints import load_state
+from fss_lab.backbones.checkpoints import load_state
 from fss_lab.errors import CheckpointError, InputError, MissingPackageError
 
 IMAGE_SIZE = 560
@@ -101,7 +101,7 @@ class Dinov2Features(nn.Module):
         """Load DINOv2 weights (without register tokens); the model's size follows from them.
 
         source: a directory with config.json and weights as transformers saves them; a file with DINOv2's own
-        parameter names such as dinov2_vitb14_pretrain.pth (.pth, .pt or .safetensors). `fss_lab.hub.fetch` gets
+        parameter names such as dinov2_vitb14_pretrain.pth (.pth, .pt or .safetensors). `fss_lab.backbones.hub.fetch` gets
         either. The layers are as many as the weights have, 40 for the giant.
         num_heads: attention heads of a weight file, which does not tell them; one per 64 channels by default,
         as in all published sizes.

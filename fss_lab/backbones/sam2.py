@@ -23,7 +23,7 @@ from sam2.modeling.sam.transformer import RoPEAttention
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
-from fss_lab.checkpoints import load_into, load_state
+from fss_lab.backbones.checkpoints import load_into, load_state
 from fss_lab.errors import InputError
 
 STRIDE = 16  # pixels per cell of the memory grid

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fss_lab.backbones.cache import FeatureCache, Features
 from fss_lab.backbones.sam2 import ImageFeatures, Memory, Sam2Backbone
-from fss_lab.cache import FeatureCache, Features
 from fss_lab.episode import Episode, EpisodeBatch
 from fss_lab.errors import InputError
 from fss_lab.images import Source, as_list, load_image, load_mask
@@ -148,7 +148,7 @@ class FSSAM(nn.Module):
 
         priors: False saves the dense features where nothing needs a prior (memory="support"). cache: where features of
         images seen before are looked up; on a CPU the result is the same to the last bit with and without one
-        (`fss_lab.cache` says more).
+        (`fss_lab.backbones.cache` says more).
         Images and masks of another size are stretched to the model's. An empty support mask is no error here
         (it gives an empty prior); `segment` and `remember` refuse it.
         Raises InputError with a cache if an encoder is in training mode.

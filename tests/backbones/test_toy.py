@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from fss_lab.backbones.checkpoints import load_state
 from fss_lab.backbones.toy import WEIGHTS, FeaturePyramid, ToyFeatures, pack, unpack
-from fss_lab.checkpoints import load_state
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from fss_lab.backbones.cache import FeatureCache
 from fss_lab.backbones.sam2 import Sam2Backbone, merge_heads
-from fss_lab.cache import FeatureCache
 from fss_lab.episode import Episode, EpisodeBatch
 from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM, Trace

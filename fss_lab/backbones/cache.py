@@ -36,7 +36,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from fss_lab.checkpoints import save_safetensors
+from fss_lab.backbones.checkpoints import save_safetensors
 from fss_lab.errors import FileError, InputError
 
 Features = dict[str, Tensor]  # by name; the first axis counts images

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from fss_lab.checkpoints import (
+from fss_lab.backbones.checkpoints import (
     load_into,
     load_metadata,
     load_run_file,

@@ -14,11 +14,11 @@ from local_hub import COMMIT, OTHER, REVISIONS, Hub, serve
 from safetensors.torch import load_file
 
 from fss_lab import cli, load_model
+from fss_lab.backbones.checkpoints import load_state
 from fss_lab.backbones.dinov2 import SIZES
+from fss_lab.backbones.hub import PUBLISHED, commit_of, fetch, weights_folder
 from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone
-from fss_lab.checkpoints import load_state
 from fss_lab.errors import CheckpointError
-from fss_lab.hub import PUBLISHED, commit_of, fetch, weights_folder
 
 constants = pytest.importorskip("huggingface_hub.constants", reason='needs pip install "fss-lab[real]"')
 
@@ -134,7 +134,7 @@ def test_offline_is_respected_and_the_cache_still_serves(hub: Hub, tmp_path: Pat
     path = fetch("sam2-tiny")
     hub.requests.clear()
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": constants.HF_HUB_CACHE, "HF_ENDPOINT": hub.url}
-    code = "from fss_lab.hub import fetch; print(fetch('sam2-tiny')); fetch('sam2-small')"
+    code = "from fss_lab.backbones.hub import fetch; print(fetch('sam2-tiny')); fetch('sam2-small')"
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert found.stdout.strip() == str(path)
     assert "CheckpointError: the weights sam2-small are not on this machine" in found.stderr

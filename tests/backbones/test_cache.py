@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fss_lab import cache as cache_module
+from fss_lab.backbones import cache as cache_module
+from fss_lab.backbones.cache import FeatureCache, fingerprint
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.toy import WEIGHTS, build_toy_sam2
-from fss_lab.cache import FeatureCache, fingerprint
 from fss_lab.episode import Episode, collate
 from fss_lab.evaluation import evaluate
 from fss_lab.losses import dice_loss
