@@ -13,13 +13,13 @@ from pathlib import Path
 
 import torch
 
-from fss_lab.evaluation import evaluate
+from fss_lab.evaluation.scoring import evaluate
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore, merge_scores, paired_bootstrap
-from fss_lab.models import load_model
-from fss_lab.running import read_log
-from fss_lab.runs import TrainConfig
-from fss_lab.training import base_episodes, train
+from fss_lab.models.load import load_model
+from fss_lab.training.config import TrainConfig
+from fss_lab.training.devices import read_log
+from fss_lab.training.trainer import base_episodes, train
 
 FRESH = "fresh episodes"
 

@@ -23,12 +23,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from fss_lab import __version__
 from fss_lab.backbones.cache import FeatureCache
 from fss_lab.episode import Episode, EpisodeBatch, collate
-from fss_lab.evaluation import evaluate
+from fss_lab.evaluation.scoring import evaluate
 from fss_lab.files import write_atomically
-from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM
-from fss_lab.models import load_model
+from fss_lab.models.load import load_model
 from fss_lab.toyworld.pictograms import Pictograms
+from fss_lab.training.losses import dice_loss
 
 FOLD_EPISODES, FOLD_IMAGES = 1000, 364  # fold 0 of PASCAL-5i
 

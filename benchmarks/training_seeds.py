@@ -16,11 +16,11 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 
-from fss_lab.evaluation import FULL, STEPS, Scores, load_weights, table, toy_episodes, toy_variants
-from fss_lab.evaluation_runs import Settings, grid_jobs, run
+from fss_lab.evaluation.jobs import Settings, grid_jobs, run
+from fss_lab.evaluation.report import about, by_shots
+from fss_lab.evaluation.scoring import FULL, STEPS, Scores, load_weights, table, toy_episodes, toy_variants
 from fss_lab.method import FSSAM
 from fss_lab.metrics import paired_bootstrap
-from fss_lab.results import about, by_shots
 
 SHIPPED = "321"  # the seed of the shipped weights
 

@@ -7,8 +7,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "load_model": "fss_lab.models",
-    "load_authors_checkpoint": "fss_lab.authors",
+    "load_model": "fss_lab.models.load",
+    "load_authors_checkpoint": "fss_lab.models.authors",
     "FSSAM": "fss_lab.method",
     "Episode": "fss_lab.episode",
     "Pictograms": "fss_lab.toyworld.pictograms",
@@ -16,7 +16,7 @@ _PUBLIC = {
     "Coco20i": "fss_lab.datasets.coco",
     "Folder": "fss_lab.datasets.folder",
     "MaskPainter": "fss_lab.drawing_widget",
-    "segment_photos": "fss_lab.photos",
+    "segment_photos": "fss_lab.models.photos",
     "explore": "fss_lab.explorer",
 }
 __all__ = [

@@ -58,7 +58,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     from dataclasses import fields
 
-    from fss_lab.runs import PROFILES, TrainConfig
+    from fss_lab.training.config import PROFILES, TrainConfig
 
     parser.add_argument(
         "--output", type=Path, help="directory of the run; one that holds this run already continues it"
@@ -90,7 +90,9 @@ def _train(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from fss_lab.method.fssam import TRAINABLE
-    from fss_lab.training import TrainConfig, profile, read_config, replay, train
+    from fss_lab.training.config import TrainConfig, profile
+    from fss_lab.training.facts import read_config
+    from fss_lab.training.trainer import replay, train
 
     if arguments.replay is not None:
         replay(arguments.replay)
@@ -126,9 +128,9 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from functools import partial
 
-    from fss_lab.evaluation import STEPS, toy_variants
-    from fss_lab.evaluation_runs import grid_jobs, identity_jobs, run
-    from fss_lab.results import markdown, write_results
+    from fss_lab.evaluation.jobs import grid_jobs, identity_jobs, run
+    from fss_lab.evaluation.report import markdown, write_results
+    from fss_lab.evaluation.scoring import STEPS, toy_variants
 
     report = arguments.output if arguments.output is not None and arguments.output.suffix == ".md" else None
     directory = None if report else arguments.output
@@ -204,8 +206,8 @@ def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict
     from functools import partial
 
     from fss_lab.datasets.protocols import benchmark
-    from fss_lab.evaluation import toy_episodes, toy_models
-    from fss_lab.evaluation_runs import Settings
+    from fss_lab.evaluation.jobs import Settings
+    from fss_lab.evaluation.scoring import toy_episodes, toy_models
 
     photographs = arguments.dataset not in cli_data.TOY_WORLDS
     arguments.episodes = arguments.episodes or (1000 if photographs else 300)
@@ -277,8 +279,8 @@ def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
 def _ablate(arguments: argparse.Namespace) -> int:
     from functools import partial
 
-    from fss_lab.ablation import ablate, suite
-    from fss_lab.evaluation_runs import grid_jobs
+    from fss_lab.evaluation.ablation import ablate, suite
+    from fss_lab.evaluation.jobs import grid_jobs
 
     chosen = _run_settings(arguments, arguments.output)
     models = partial(suite, weights=chosen["weights"], source=chosen["models"])

@@ -149,7 +149,7 @@ def evaluation_sources(arguments: argparse.Namespace, lists: Path | None) -> dic
     """
     from functools import partial
 
-    from fss_lab.real_evaluation import Networks, real_episodes, real_models
+    from fss_lab.evaluation.photographs import Networks, real_episodes, real_models
 
     if arguments.images or getattr(arguments, "identity", False):
         raise InputError("--images and --identity are for the toy world; photographs have a list of their own")

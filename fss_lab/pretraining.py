@@ -19,13 +19,13 @@ from torch.utils.data import DataLoader, Dataset
 from fss_lab.backbones.checkpoints import save_safetensors
 from fss_lab.backbones.sam2 import Memory, Sam2Backbone
 from fss_lab.backbones.toy import FEATURE_INPUT, IMAGE_SIZE, FeaturePyramid, ToyFeatures, build_toy_sam2, pack
-from fss_lab.batches import ignore_signals
 from fss_lab.datasets.random_classes import RandomScenes
-from fss_lab.loop import Losses, run_loop
 from fss_lab.method.prompts import cosine_map, discriminative_prior, min_max, prototype
 from fss_lab.optimisers import MuonAdamW
-from fss_lab.running import one_device, only_run_in
 from fss_lab.toyworld.scenes import IGNORE, Scene, silhouette
+from fss_lab.training.batches import ignore_signals
+from fss_lab.training.devices import one_device, only_run_in
+from fss_lab.training.loop import Losses, run_loop
 
 GUESS_SIZE = 32  # cells along each side of a damaged mask, as of a prior
 SHAPE_SIZE = 16  # cells along each side of the silhouettes that the features learn to tell

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.episode import EpisodeBatch
-from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM, Output
 from fss_lab.metrics import SegmentationScore
+from fss_lab.training.losses import dice_loss
 
 REFERENCE = Path(os.environ.get("FSS_LAB_REFERENCE", Path(__file__).parent / "reference"))
 

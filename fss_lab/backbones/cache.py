@@ -23,7 +23,6 @@ At full size (SAM 2 small at 512, DINOv2-B/14 at 560) an image takes 9 MB in flo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections import OrderedDict
@@ -37,6 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from fss_lab.backbones.checkpoints import save_safetensors
+from fss_lab.backbones.fingerprint import environment, fingerprint, hash_tensors, module_settings
 from fss_lab.errors import FileError, InputError
 
 Features = dict[str, Tensor]  # by name; the first axis counts images
@@ -188,63 +188,10 @@ class FeatureCache:
             (id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
             for tensor in (*network.parameters(), *network.buffers())
         )
-        state = (_settings(network), tensors)
+        state = (module_settings(network), tensors)
         if network not in self._fingerprints or self._fingerprints[network][0] != state:
             self._fingerprints[network] = (state, fingerprint(network))
         return self._fingerprints[network][1]
-
-
-def fingerprint(network: nn.Module) -> str:
-    """A hash of all that decides a network's output: its modules' types and plain settings, parameters and buffers."""
-    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
-    return hash_tensors(_settings(network), tensors)
-
-
-def _settings(network: nn.Module) -> str:
-    """The types and plain settings of a network's modules, by name."""
-    modules = [
-        [
-            name,
-            type(module).__qualname__,
-            sorted((k, repr(v)) for k, v in vars(module).items() if k != "training" and _is_plain(v)),
-        ]
-        for name, module in network.named_modules()
-    ]
-    return json.dumps(modules)
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """What changes the last bits of a result on a device without being an argument of anything."""
-    found: dict[str, Any] = {
-        "torch": torch.__version__,
-        "device": device.type,
-        "matmul": torch.get_float32_matmul_precision(),
-    }
-    if device.type == "cpu":
-        found["capability"] = torch.backends.cpu.get_cpu_capability()
-        found["threads"] = torch.get_num_threads()
-    if device.type == "cuda":
-        found["card"] = torch.cuda.get_device_name(device)
-        found["tf32"] = [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
-    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
-        found["autocast"] = str(torch.get_autocast_dtype(device.type))
-    return found
-
-
-def hash_tensors(context: str, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over a text and over names, types, shapes and bytes of tensors."""
-    digest = hashlib.sha256(context.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _is_plain(value: object) -> bool:
-    """Whether the text of a value says all of it: objects would tell their address, which differs by process."""
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _nbytes(features: Features) -> int:

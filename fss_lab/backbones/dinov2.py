@@ -101,8 +101,8 @@ class Dinov2Features(nn.Module):
         """Load DINOv2 weights (without register tokens); the model's size follows from them.
 
         source: a directory with config.json and weights as transformers saves them; a file with DINOv2's own
-        parameter names such as dinov2_vitb14_pretrain.pth (.pth, .pt or .safetensors). `fss_lab.backbones.hub.fetch` gets
-        either. The layers are as many as the weights have, 40 for the giant.
+        parameter names such as dinov2_vitb14_pretrain.pth (.pth, .pt or .safetensors). `hub.fetch` gets either.
+        The layers are as many as the weights have, 40 for the giant.
         num_heads: attention heads of a weight file, which does not tell them; one per 64 channels by default,
         as in all published sizes.
         Raises CheckpointError for weights that are missing, damaged, or do not fit.

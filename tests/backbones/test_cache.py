@@ -16,15 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fss_lab.backbones import cache as cache_module
-from fss_lab.backbones.cache import FeatureCache, fingerprint
+from fss_lab.backbones.cache import FeatureCache
+from fss_lab.backbones.fingerprint import fingerprint
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.toy import WEIGHTS, build_toy_sam2
 from fss_lab.episode import Episode, collate
-from fss_lab.evaluation import evaluate
-from fss_lab.losses import dice_loss
+from fss_lab.evaluation.scoring import evaluate
 from fss_lab.method import FSSAM
 from fss_lab.method.records import Encoded
 from fss_lab.method.trace import map_tensors
+from fss_lab.training.losses import dice_loss
 
 SIZE = 64  # pixels
 

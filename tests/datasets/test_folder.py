@@ -11,7 +11,7 @@ from PIL import Image
 
 from fss_lab import Folder, load_model, segment_photos
 from fss_lab.errors import ImageError
-from fss_lab.evaluation import evaluate
+from fss_lab.evaluation.scoring import evaluate
 from fss_lab.toyworld.pictograms import Pictograms
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from fss_lab.backbones.cache import FeatureCache
 from fss_lab.backbones.sam2 import Sam2Backbone, merge_heads
 from fss_lab.episode import Episode, EpisodeBatch
-from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM, Trace
 from fss_lab.method.calibration import MODES
+from fss_lab.training.losses import dice_loss
 
 Maker = Callable[..., EpisodeBatch]
 

@@ -5,7 +5,7 @@ import pytest
 
 from fss_lab import cli
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.evaluation import toy_episodes
+from fss_lab.evaluation.scoring import toy_episodes
 from fss_lab.toyworld.look_alikes import LookAlikes
 
 

@@ -14,19 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fss_lab.backbones.cache import FeatureCache, hash_tensors
+from fss_lab.backbones.cache import FeatureCache
 from fss_lab.backbones.checkpoints import load_into, load_metadata, load_state
+from fss_lab.backbones.fingerprint import hash_tensors
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.datasets.protocols import BENCHMARKS, ImageSet, ListedEpisodes, benchmark, draw_episodes, load_or_draw
 from fss_lab.episode import EpisodeBatch, Episodes, collate
 from fss_lab.errors import CheckpointError, InputError
-from fss_lab.frozen import check_frozen
 from fss_lab.method import FSSAM
 from fss_lab.method.prompts import Priors, resize
 from fss_lab.method.records import Encoded, Options
 from fss_lab.method.trace import map_tensors
 from fss_lab.metrics import SegmentationScore, bootstrap_interval, merge_scores
-from fss_lab.models import load_model
+from fss_lab.models.load import load_model
+from fss_lab.models.provenance import check_frozen
 from fss_lab.toyworld.look_alikes import LookAlikes
 from fss_lab.toyworld.pictogram_images import PictogramImages
 from fss_lab.toyworld.pictograms import Pictograms
@@ -243,7 +244,7 @@ def toy_variants(
     """From the paper's starting point to its method, on a fold; all share their frozen encoders.
 
     weights: see `toy_models`. source: where the models come from, called as `toy_models`; e.g. a `functools.partial` of
-    `fss_lab.real_evaluation.real_models`. Where nothing is fine-tuned, parts are not switched off either.
+    `fss_lab.evaluation.photographs.real_models`. Where nothing is fine-tuned, parts are not switched off either.
     """
     models = source(fold, weights)
     if FULL not in models:

@@ -12,8 +12,8 @@ from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone
 from fss_lab.backbones.toy import WEIGHTS, ToyFeatures, build_toy_sam2, unpack
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.errors import CheckpointError, InputError
-from fss_lab.frozen import note_origin
 from fss_lab.method import FSSAM
+from fss_lab.models.provenance import note_origin
 
 TOY_WEIGHTS = ("fssam", "baseline", "pretrained")
 
@@ -65,7 +65,7 @@ def load_model(
     if weights not in ("pretrained", None):
         raise InputError(
             f"weights of {name} are pretrained or random, got {weights!r}; for those trained for few-shot segmentation "
-            "see fss_lab.load_authors_checkpoint and fss_lab.training.load_trained"
+            "see fss_lab.load_authors_checkpoint and fss_lab.training.trainer.load_trained"
         )
     # both files first: a missing one is told before minutes go into building the other network
     sam2_source = _source(*sam2[::2], sam2_checkpoint, weights)
@@ -92,7 +92,7 @@ def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
     if weights not in (*TOY_WEIGHTS, None):
         raise InputError(
             f"weights of the toy model are {', '.join(TOY_WEIGHTS)} or random, got {weights!r}; files of "
-            "your own runs go to `fss-lab evaluate --weights` or fss_lab.evaluation.load_weights"
+            "your own runs go to `fss-lab evaluate --weights` or fss_lab.evaluation.scoring.load_weights"
         )
     sam2, features = build_toy_sam2(), ToyFeatures().eval()
     if weights is None:

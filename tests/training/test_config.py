@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from fss_lab import cli
-from fss_lab.batches import EpisodeBatches
 from fss_lab.episode import Episode
 from fss_lab.errors import CheckpointError, NotFiniteError, RunError
-from fss_lab.runs import HARMLESS, TrainConfig, check_same_run, facts_of, profile, read_config, to_yaml
+from fss_lab.training.batches import EpisodeBatches
+from fss_lab.training.config import TrainConfig, profile
+from fss_lab.training.facts import HARMLESS, check_same_run, facts_of, read_config, to_yaml
 
 # -- the configuration --
 
@@ -122,7 +123,7 @@ def test_only_harmless_options_may_change() -> None:
 
 def given(arguments, monkeypatch) -> tuple[TrainConfig, object]:
     calls = []
-    monkeypatch.setattr("fss_lab.training.train", lambda config, output: calls.append((config, output)))
+    monkeypatch.setattr("fss_lab.training.trainer.train", lambda config, output: calls.append((config, output)))
     assert cli.main(["train", *arguments]) == 0
     return calls[0]
 
@@ -164,7 +165,7 @@ def test_what_a_user_can_put_right_is_one_line(error, monkeypatch, capsys) -> No
     def fail(config, output):
         raise error
 
-    monkeypatch.setattr("fss_lab.training.train", fail)
+    monkeypatch.setattr("fss_lab.training.trainer.train", fail)
     if type(error) is not FloatingPointError:  # of some library: a traceback says more
         assert cli.main(["train", "--output", "x"]) == 1
         assert capsys.readouterr().err == "fss-lab train: error: no\n"
@@ -176,14 +177,14 @@ def test_what_a_user_can_put_right_is_one_line(error, monkeypatch, capsys) -> No
 def test_a_value_that_fss_lab_refuses_is_one_line(monkeypatch, capsys) -> None:
     assert cli.main(["train", "--dropout", "2", "--output", "x"]) == 1
     assert capsys.readouterr().err == "fss-lab train: error: dropout must be below 1, got 2.0\n"
-    monkeypatch.setattr("fss_lab.training.train", lambda config, output: int("a bug"))
+    monkeypatch.setattr("fss_lab.training.trainer.train", lambda config, output: int("a bug"))
     with pytest.raises(ValueError, match="a bug"):
         cli.main(["train", "--output", "x"])
 
 
 def test_a_step_is_replayed_by_name(monkeypatch) -> None:
     replayed = []
-    monkeypatch.setattr("fss_lab.training.replay", replayed.append)
+    monkeypatch.setattr("fss_lab.training.trainer.replay", replayed.append)
     assert cli.main(["train", "--replay", "runs/not_finite.pt"]) == 0
     assert replayed == [Path("runs/not_finite.pt")]
 
@@ -277,5 +278,5 @@ def test_batches_that_cannot_be() -> None:
 
 
 def test_the_configuration_does_not_wait_for_torch() -> None:
-    code = "import sys, fss_lab.runs; sys.exit('torch' in sys.modules)"
+    code = "import sys, fss_lab.training.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

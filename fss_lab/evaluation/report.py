@@ -13,8 +13,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from fss_lab.errors import InputError
-from fss_lab.evaluation import Scores, table
-from fss_lab.evaluation_runs import Facts, Result
+from fss_lab.evaluation.jobs import Facts, Result
+from fss_lab.evaluation.scoring import Scores, table
 from fss_lab.files import write_atomically
 from fss_lab.metrics import bootstrap_interval, merge_scores, paired_bootstrap
 from fss_lab.result_figures import scores_figure

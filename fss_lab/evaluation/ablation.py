@@ -21,8 +21,9 @@ from tqdm.auto import tqdm
 from fss_lab.backbones.cache import FeatureCache
 from fss_lab.episode import Episodes, Subset, collate
 from fss_lab.errors import InputError
-from fss_lab.evaluation import FULL, table, toy_models
-from fss_lab.evaluation_runs import Job, Result, Settings, read_checked, run
+from fss_lab.evaluation.jobs import Job, Result, Settings, read_checked, run
+from fss_lab.evaluation.report import about, by_shots, write_results
+from fss_lab.evaluation.scoring import FULL, table, toy_models
 from fss_lab.files import write_atomically
 from fss_lab.method import FSSAM
 from fss_lab.method.calibration import MODES
@@ -32,7 +33,6 @@ from fss_lab.method.refinement import VARIANTS as KINDS
 from fss_lab.method.trace import Trace
 from fss_lab.metrics import Interval, mean_interval, paired_bootstrap
 from fss_lab.result_figures import attention_figure, rounds_figure
-from fss_lab.results import about, by_shots, write_results
 
 ROUNDS = 5
 BEFORE = "corrected, before its bias"
@@ -58,9 +58,9 @@ def suite(
 ) -> dict[str, FSSAM]:
     """Every variant of a fold once, by the first name it has in `GROUPS`, after the support-memory baselines.
 
-    weights: of runs of yours by name, see `fss_lab.evaluation.toy_models`; those other than "fssam" and "baseline",
+    weights: of runs of yours by name, see `scoring.toy_models`; those other than "fssam" and "baseline",
     e.g. with other trainable sets, are added as the full method. A path may hold "{fold}".
-    source: where they come from, see `fss_lab.evaluation.toy_variants`. Raises InputError for one without a trained
+    source: where they come from, see `scoring.toy_variants`. Raises InputError for one without a trained
     FSSAM.
     """
     models = source(fold, weights)

@@ -24,11 +24,12 @@ import torch
 from tqdm.auto import tqdm
 
 from fss_lab import __version__
-from fss_lab.backbones.cache import FeatureCache, environment, hash_tensors
+from fss_lab.backbones.cache import FeatureCache
+from fss_lab.backbones.fingerprint import environment, hash_tensors
 from fss_lab.datasets.protocols import benchmark
 from fss_lab.episode import Episodes
 from fss_lab.errors import InputError, RunError
-from fss_lab.evaluation import (
+from fss_lab.evaluation.scoring import (
     Scores,
     check_shared_encoders,
     identity_episodes,
@@ -37,10 +38,10 @@ from fss_lab.evaluation import (
     weights_digest,
 )
 from fss_lab.files import write_atomically
-from fss_lab.frozen import origins
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
-from fss_lab.running import out_of_memory
+from fss_lab.models.provenance import origins
+from fss_lab.training.devices import out_of_memory
 
 Facts = dict[str, Any]
 Batches = dict[int, dict[str, list[list[int]]]]  # by batch and model: the rows of SegmentationScore.counts
@@ -77,7 +78,7 @@ def grid_jobs(
 
 
 def identity_jobs(folds: Sequence[int], seeds: Sequence[int], episodes: int) -> list[Job]:
-    """The paper's motivation on Pictograms: `fss_lab.evaluation.identity_models` on `identity_episodes`."""
+    """The paper's motivation on Pictograms: `fss_lab.evaluation.scoring.identity_models` on `identity_episodes`."""
     return [
         Job(
             f"{identity}_fold{fold}_seed{seed}",

@@ -8,13 +8,14 @@ import pytest
 import torch
 from tiny_images import Threshold, TinyImages
 
-from fss_lab import cli, evaluation, evaluation_runs, load_model
+from fss_lab import cli, load_model
 from fss_lab.backbones.checkpoints import save_run, save_safetensors
 from fss_lab.backbones.toy import WEIGHTS
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.episode import Subset, collate
 from fss_lab.errors import CheckpointError
-from fss_lab.evaluation import (
+from fss_lab.evaluation import jobs, scoring
+from fss_lab.evaluation.scoring import (
     FULL,
     STEPS,
     evaluate,
@@ -216,8 +217,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         source = TinyImages()
         return ListedEpisodes(draw_episodes(BENCHMARKS[protocol or "fssam"], source, shots, number, seed), source)
 
-    monkeypatch.setattr(evaluation, "toy_variants", models)
-    monkeypatch.setattr(evaluation, "toy_episodes", episodes)
+    monkeypatch.setattr(scoring, "toy_variants", models)
+    monkeypatch.setattr(scoring, "toy_episodes", episodes)
 
 
 def test_evaluate_writes_all_results_into_a_directory_or_the_text_into_a_file(tiny, tmp_path, capsys) -> None:
@@ -258,7 +259,7 @@ def test_no_way_of_evaluating_ignores_how_to_compute(how: list[str], tmp_path, m
     seen = {}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        evaluation_runs,
+        jobs,
         "run",
         lambda jobs, directory, settings, **rest: seen.update(rest, jobs=jobs, how=settings) or [],
     )

@@ -1,4 +1,4 @@
-"""Models and episodes of an evaluation on photographs, as `fss_lab.evaluation` has them for the toy world."""
+"""Models and episodes of an evaluation on photographs, as `fss_lab.evaluation.scoring` has them for the toy world."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fss_lab.authors import load_authors_checkpoint
 from fss_lab.backbones.checkpoints import load_metadata, load_state
 from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.protocols import ListedEpisodes
 from fss_lab.errors import InputError
-from fss_lab.evaluation import FULL, check_begun_from_weights, listed_episodes, options_of, put_weights
+from fss_lab.evaluation.scoring import FULL, check_begun_from_weights, listed_episodes, options_of, put_weights
 from fss_lab.method import FSSAM
 from fss_lab.method.records import Options
-from fss_lab.models import load_model
-from fss_lab.runs import without_commits
+from fss_lab.models.authors import load_authors_checkpoint
+from fss_lab.models.load import load_model
+from fss_lab.models.provenance import without_commits
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The pair of networks to evaluate, see `fss_lab.models.load_model`: its name, files of yours instead of the
+    """The pair of networks to evaluate, see `fss_lab.models.load.load_model`: its name, files of yours instead of the
     published weights, and the side of its square input."""
 
     model: str = "sam2-small+dinov2-base"
@@ -76,7 +76,7 @@ def _of_authors(path: Path) -> bool:
 def real_models(
     fold: int, weights: Mapping[str, str] | None = None, *, networks: Networks, dataset: str
 ) -> dict[str, FSSAM]:
-    """As `fss_lab.evaluation.toy_models`: FSSAM under the name `FULL`, and the support-memory baselines.
+    """As `fss_lab.evaluation.scoring.toy_models`: FSSAM under the name `FULL`, and the support-memory baselines.
 
     weights: as there, of files as `Networks.load_trained` takes them. Without any, `FULL` is called "not
     fine-tuned": its memory modules are SAM 2's own. With nothing but checkpoints of the authors' program, which bring
@@ -112,7 +112,7 @@ def real_episodes(
 ) -> ListedEpisodes:
     """Novel-class episodes of a fold of photographs, drawn by a protocol; stretched to size x size pixels.
 
-    dataset: a name of `fss_lab.datasets.catalogue.REAL`; lists: as `fss_lab.evaluation.toy_episodes`. Raises as
+    dataset: a name of `fss_lab.datasets.catalogue.REAL`; lists: as `fss_lab.evaluation.scoring.toy_episodes`. Raises as
     `open_photos`.
     """
     images = open_photos(dataset, root, fold, "novel", protocol=protocol, skip_bad=skip_bad)

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_images import Threshold, TinyImages
 
-from fss_lab import evaluation_runs, load_model
+from fss_lab import load_model
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.errors import RunError
-from fss_lab.evaluation_runs import Job, Settings, facts, grid_jobs, run
-from fss_lab.results import write_results
+from fss_lab.evaluation import jobs as jobs_module
+from fss_lab.evaluation.jobs import Job, Settings, facts, grid_jobs, run
+from fss_lab.evaluation.report import write_results
 from fss_lab.toyworld.pictograms import Pictograms
 
 SETTINGS = Settings(batch_size=2, save_every=1)
@@ -99,8 +100,8 @@ def test_a_run_resumed_after_an_interruption_equals_an_uninterrupted_one(tmp_pat
             raise KeyboardInterrupt
         real(*arguments)
 
-    real = evaluation_runs.score_batch
-    monkeypatch.setattr(evaluation_runs, "score_batch", interrupted)
+    real = jobs_module.score_batch
+    monkeypatch.setattr(jobs_module, "score_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_jobs(), tmp_path / "a", SETTINGS)
     resumed = run(tiny_jobs(), tmp_path / "a", SETTINGS)
@@ -169,7 +170,7 @@ def test_counts_of_another_evaluation_are_refused(tmp_path, jobs, how, message: 
 
 def test_counts_of_another_kind_of_machine_are_refused(tmp_path, monkeypatch) -> None:
     run(tiny_jobs(), tmp_path, SETTINGS)
-    monkeypatch.setattr(evaluation_runs, "environment", lambda device: {"capability": "abacus"})
+    monkeypatch.setattr(jobs_module, "environment", lambda device: {"capability": "abacus"})
     with pytest.raises(ValueError, match="machine {.*}, not {'capability': 'abacus'}"):
         run(tiny_jobs(), tmp_path, SETTINGS)
 
@@ -195,7 +196,7 @@ def test_full_memory_says_what_to_lower(monkeypatch) -> None:
     def full(*arguments) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(evaluation_runs, "score_batch", full)
+    monkeypatch.setattr(jobs_module, "score_batch", full)
     with pytest.raises(RunError, match="not enough memory: lower batch_size, the cache or the number of workers"):
         run(tiny_jobs(), settings=SETTINGS)
 
@@ -251,12 +252,12 @@ def test_facts_tell_all_that_decides_the_numbers() -> None:
 
 def test_threads_are_set_for_the_run_and_put_back(monkeypatch) -> None:
     seen, before = [], torch.get_num_threads()
-    real = evaluation_runs.score_batch
+    real = jobs_module.score_batch
 
     def spy(*arguments: object) -> None:
         seen.append(torch.get_num_threads())
         real(*arguments)
 
-    monkeypatch.setattr(evaluation_runs, "score_batch", spy)
+    monkeypatch.setattr(jobs_module, "score_batch", spy)
     run(tiny_jobs()[:1], settings=Settings(threads=2))
     assert set(seen) == {2} and torch.get_num_threads() == before

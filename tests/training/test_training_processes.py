@@ -13,9 +13,9 @@ import torch
 import fss_lab
 from fss_lab.backbones.checkpoints import load_run_file
 from fss_lab.errors import RunError
-from fss_lab.running import one_device, read_log
-from fss_lab.runs import TrainConfig
-from fss_lab.training import train
+from fss_lab.training.config import TrainConfig
+from fss_lab.training.devices import one_device, read_log
+from fss_lab.training.trainer import train
 
 CONFIG = TrainConfig(
     fold=3, steps=3, batch_size=4, accumulate=1, dropout=0.0, learning_rate=1e-4, validate_every=3,
@@ -31,7 +31,7 @@ import torch
 from torch import nn
 from lightning.fabric import Fabric
 from pathlib import Path
-from fss_lab.loop import run_loop
+from fss_lab.training.loop import run_loop
 
 fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
 fabric.launch()

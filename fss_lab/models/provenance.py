@@ -8,6 +8,7 @@ without a complaint, and then give worse masks.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,23 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from fss_lab.backbones.cache import hash_tensors
 from fss_lab.backbones.dinov2 import Dinov2Features
+from fss_lab.backbones.fingerprint import hash_tensors
 from fss_lab.backbones.hub import commit_of
+from fss_lab.errors import RunError
 from fss_lab.method import FSSAM
-from fss_lab.runs import Frozen, check_same_networks
 
+Frozen = dict[str, dict[str, str]]
+"""Of the networks "sam2" and "features": "sha256" of their frozen weights, and where they came "from"."""
 _ORIGINS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def note_origin(network: nn.Module, name: str, source: str | os.PathLike[str] | None) -> None:
-    """Remember where a network's weights came from. name: as in `fss_lab.backbones.hub.PUBLISHED`; source: the file or directory,
-    None for random weights. In huggingface_hub's cache that makes "name@commit", with which `load_model` pins it."""
+    """Remember where a network's weights came from.
+
+    name: as in `fss_lab.backbones.hub.PUBLISHED`. source: the file or directory, None for random weights; in
+    huggingface_hub's cache that makes "name@commit", with which `load_model` pins it.
+    """
     try:
         _ORIGINS[network] = "random numbers" if source is None else f"{name}@{commit_of(source)}"
     except ValueError:  # a file that lies elsewhere
@@ -70,3 +76,26 @@ def check_frozen(run: Mapping[str, Any], model: FSSAM, trained: Collection[str],
     """
     if run.get("frozen"):
         check_same_networks(run["frozen"], frozen_networks(model, trained), source)
+
+
+def without_commits(model: str) -> str:
+    """The pair "sam2-small@<commit>+dinov2-base@<commit>" as "sam2-small+dinov2-base"."""
+    return re.sub(r"@[^+]*", "", model)
+
+
+def check_same_networks(saved: Frozen, own: Frozen, source: str | Path) -> None:
+    """Raise RunError if the frozen networks that `source` was trained with are not those that there are now."""
+    other = [name for name, it in saved.items() if it["sha256"] != own[name]["sha256"]]
+    if other:
+        listed = "; ".join(
+            f"{name} from {network_origin(saved[name])}, now from {network_origin(own[name])}" for name in other
+        )
+        raise RunError(
+            f"{source} was trained with other frozen networks, and fits no others: {listed}. Give those it was trained "
+            "with: a commit of the hub as in --model sam2-small@COMMIT+dinov2-base@COMMIT (`model:` in run.yaml), a "
+            "file with --sam2-checkpoint or --features-checkpoint. Those of the toy model come with fss_lab's version"
+        )
+
+
+def network_origin(network: Mapping[str, str]) -> str:
+    return f"{network['from']} (SHA-256 {network['sha256'][:12]})"

@@ -14,10 +14,11 @@ from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_sta
 from fss_lab.backbones.dinov2 import Dinov2Features
 from fss_lab.backbones.toy import WEIGHTS
 from fss_lab.errors import RunError
-from fss_lab.evaluation import load_weights
-from fss_lab.frozen import _ORIGINS, frozen_networks, note_origin, origins
-from fss_lab.runs import TrainConfig, check_same_run, facts_of, profile, read_config
-from fss_lab.training import load_trained, replay, train
+from fss_lab.evaluation.scoring import load_weights
+from fss_lab.models.provenance import _ORIGINS, frozen_networks, note_origin, origins
+from fss_lab.training.config import TrainConfig, profile
+from fss_lab.training.facts import check_same_run, facts_of, read_config
+from fss_lab.training.trainer import load_trained, replay, train
 
 QUICK = TrainConfig(
     fold=1, steps=1, batch_size=2, validate_every=0, save_every=1, tensorboard=False, accelerator="cpu"
@@ -44,7 +45,7 @@ def change(tmp_path, monkeypatch) -> Callable[[str, str], None]:
         state = load_state(WEIGHTS / file)
         name = next(name for name in state if name.startswith(start))
         save_safetensors(folder / file, {**state, name: state[name] + 1})
-        monkeypatch.setattr("fss_lab.models.WEIGHTS", folder)
+        monkeypatch.setattr("fss_lab.models.load.WEIGHTS", folder)
 
     return put
 

@@ -21,7 +21,7 @@ from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_ten
 from fss_lab.episode import EpisodeBatch
 from fss_lab.errors import NotFiniteError, RunError
 from fss_lab.files import remove_leftovers, write_atomically
-from fss_lab.running import (
+from fss_lab.training.devices import (
     RunLog,
     StopRequest,
     average_gradients,
@@ -32,7 +32,7 @@ from fss_lab.running import (
     restore_random_states,
     seed_all,
 )
-from fss_lab.runs import check_same_run, read_facts, to_yaml
+from fss_lab.training.facts import check_same_run, read_facts, to_yaml
 
 Losses = dict[str, Tensor]  # by name; "loss" is minimised, the others are only logged
 Batches = Callable[[int], Iterator[tuple[list[int], Any]]]  # first step -> (numbers of the episodes, batch)
@@ -257,7 +257,7 @@ def _stop_not_finite(
     step: int,
     row: dict[str, float],
 ) -> NoReturn:
-    """Write down what this process did in the step, for `fss_lab.training.replay`, and raise NotFiniteError."""
+    """Write down what this process did in the step, for `fss_lab.training.trainer.replay`, and raise NotFiniteError."""
     rank = fabric.global_rank
     saved = [
         {

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from fss_lab import ablation, cli, load_model
-from fss_lab.ablation import (
+from fss_lab import cli, load_model
+from fss_lab.backbones.toy import WEIGHTS
+from fss_lab.episode import Subset
+from fss_lab.evaluation import ablation
+from fss_lab.evaluation.ablation import (
     BEFORE,
     GROUPS,
     background_attention,
@@ -19,9 +22,7 @@ from fss_lab.ablation import (
     suite,
     summarise,
 )
-from fss_lab.backbones.toy import WEIGHTS
-from fss_lab.episode import Subset
-from fss_lab.evaluation import FULL, check_shared_encoders
+from fss_lab.evaluation.scoring import FULL, check_shared_encoders
 from fss_lab.method.calibration import MODES
 from fss_lab.method.prompts import resize
 from fss_lab.toyworld.pictograms import Pictograms

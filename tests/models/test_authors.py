@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fss_lab import authors, load_authors_checkpoint
-from fss_lab.authors import AuthorsReport
+from fss_lab import load_authors_checkpoint
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.errors import CheckpointError
 from fss_lab.method import FSSAM
+from fss_lab.models import authors
+from fss_lab.models.authors import AuthorsReport
 
 pytest.importorskip("transformers", reason='DINOv2 needs the optional package: pip install "fss-lab[real]"')
 

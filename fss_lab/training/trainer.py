@@ -17,25 +17,26 @@ from tqdm.auto import tqdm
 from fss_lab.backbones.cache import FeatureCache
 from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_state, load_tensors, save_safetensors
 from fss_lab.backbones.toy import IMAGE_SIZE
-from fss_lab.batches import EpisodeBatches
 from fss_lab.datasets.augmentation import AUGMENTATIONS, Augmentation
 from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.training_episodes import TrainingEpisodes
 from fss_lab.episode import EpisodeBatch, Episodes, Subset
 from fss_lab.errors import CheckpointError, RunError
-from fss_lab.evaluation import evaluate
+from fss_lab.evaluation.scoring import evaluate
 from fss_lab.figures.training import curves_figure
 from fss_lab.files import write_atomically
-from fss_lab.frozen import check_frozen, frozen_networks
-from fss_lab.loop import SCHEDULES, Losses, Progress, run_loop
-from fss_lab.losses import dice_loss
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
-from fss_lab.models import load_model
-from fss_lab.running import make_fabric, only_run_in, precision_of, read_log, seed_all
-from fss_lab.runs import PROFILES, TrainConfig, check_same_run, facts_of, profile, read_config
+from fss_lab.models.load import load_model
+from fss_lab.models.provenance import check_frozen, frozen_networks
 from fss_lab.toyworld.pictograms import Pictograms
+from fss_lab.training.batches import EpisodeBatches
+from fss_lab.training.config import PROFILES, TrainConfig, profile
+from fss_lab.training.devices import make_fabric, only_run_in, precision_of, read_log, seed_all
+from fss_lab.training.facts import check_same_run, facts_of, read_config
+from fss_lab.training.loop import SCHEDULES, Losses, Progress, run_loop
+from fss_lab.training.losses import dice_loss
 
 __all__ = [
     "PROFILES",

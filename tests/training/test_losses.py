@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from fss_lab.losses import dice_loss
+from fss_lab.training.losses import dice_loss
 
 REFERENCE = Path(os.environ.get("FSS_LAB_REFERENCE", Path(__file__).parent / "reference"))
 deterministic = settings(max_examples=50)

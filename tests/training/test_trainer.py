@@ -7,18 +7,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fss_lab import load_model, loop, running, training
+from fss_lab import load_model
 from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_state, save_run, save_safetensors
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.toy import unpack
 from fss_lab.errors import CheckpointError, RunError
-from fss_lab.evaluation import evaluate
+from fss_lab.evaluation.scoring import evaluate
 from fss_lab.files import alone
 from fss_lab.method import FSSAM
 from fss_lab.pretraining import damage, pretrain_features, pretrain_sam2
-from fss_lab.running import read_log
-from fss_lab.runs import TrainConfig, profile, read_config
-from fss_lab.training import base_episodes, load_trained, replay, train, trainable_table
+from fss_lab.training import devices, loop, trainer
+from fss_lab.training.config import TrainConfig, profile
+from fss_lab.training.devices import read_log
+from fss_lab.training.facts import read_config
+from fss_lab.training.trainer import base_episodes, load_trained, replay, train, trainable_table
 
 QUICK = TrainConfig(
     fold=1, steps=3, batch_size=2, validate_every=0, save_every=2, validation_episodes=3, tensorboard=False,
@@ -57,7 +59,7 @@ def test_a_run_leaves_everything_it_promises(finished) -> None:
 
 
 def test_a_second_run_into_the_same_directory_is_refused(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(running, "LETTING_GO", 0.1)
+    monkeypatch.setattr(devices, "LETTING_GO", 0.1)
     refused = pytest.raises(RunError, match="another run is at work in .*; wait for it to end, or choose another")
     with alone(tmp_path, "run"), refused:
         train(QUICK, tmp_path)
@@ -69,10 +71,10 @@ def test_every_process_learns_that_the_directory_is_not_free(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     first = SimpleNamespace(is_global_zero=True, broadcast=lambda problem: problem)
     refused = pytest.raises(RunError, match=r"file cannot be used \(.*\); check the path")
-    with refused, running.only_run_in(tmp_path / "file", first):
+    with refused, devices.only_run_in(tmp_path / "file", first):
         pytest.fail("entered")
     second = SimpleNamespace(is_global_zero=False, broadcast=lambda problem: "another run is at work")
-    with pytest.raises(RunError, match="another run is at work"), running.only_run_in(tmp_path, second):
+    with pytest.raises(RunError, match="another run is at work"), devices.only_run_in(tmp_path, second):
         pytest.fail("entered")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -253,14 +255,14 @@ def test_the_papers_recipe_on_the_toy_world(tmp_path) -> None:
 
 
 def test_a_step_that_was_not_finite_can_be_replayed(tmp_path, monkeypatch, capsys) -> None:
-    real = training.dice_loss
+    real = trainer.dice_loss
     calls = []
 
     def spoilt(logits, target):
         calls.append(real(logits, target))
         return calls[-1] * (float("nan") if len(calls) == 4 else 1)
 
-    monkeypatch.setattr(training, "dice_loss", spoilt)
+    monkeypatch.setattr(trainer, "dice_loss", spoilt)
     with pytest.raises(FloatingPointError, match=r"loss of step 1 is nan \(episodes 2, 3\)"):
         train(replace(QUICK, accumulate=2), tmp_path)
     monkeypatch.undo()
@@ -316,7 +318,7 @@ def test_pretraining_on_a_gpu(tmp_path) -> None:
 @pytest.mark.gpu
 def test_training_on_a_gpu_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
     config = replace(QUICK, accelerator="cuda", validate_every=2, save_every=1)
-    real, calls = training.episode_losses, []
+    real, calls = trainer.episode_losses, []
 
     def stopping(*arguments):
         calls.append(1)
@@ -324,7 +326,7 @@ def test_training_on_a_gpu_goes_on_where_it_stopped(tmp_path, monkeypatch) -> No
             raise OSError("gone")
         return real(*arguments)
 
-    monkeypatch.setattr(training, "episode_losses", stopping)
+    monkeypatch.setattr(trainer, "episode_losses", stopping)
     with pytest.raises(OSError, match="gone"):
         train(config, tmp_path)
     monkeypatch.undo()

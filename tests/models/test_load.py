@@ -12,7 +12,7 @@ from fss_lab.backbones.checkpoints import load_metadata
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.episode import collate
 from fss_lab.errors import CheckpointError
-from fss_lab.evaluation import evaluate, load_weights
+from fss_lab.evaluation.scoring import evaluate, load_weights
 from fss_lab.toyworld.pictograms import Pictograms
 
 
@@ -79,7 +79,7 @@ def test_unknown_names_say_what_there_is(arguments: dict, message: str) -> None:
 def test_a_missing_or_damaged_weight_file_is_named(tmp_path, monkeypatch) -> None:
     for path in toy.WEIGHTS.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr("fss_lab.models.WEIGHTS", tmp_path)
+    monkeypatch.setattr("fss_lab.models.load.WEIGHTS", tmp_path)
     broken = tmp_path / "toy_fold1_fssam.safetensors"
     broken.write_bytes(broken.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="toy_fold1_fssam"):

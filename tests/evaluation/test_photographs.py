@@ -13,16 +13,18 @@ from local_hub import COMMIT
 from local_server import LocalServer, serve
 from photo_trees import coco_tree, tar, voc_and_sbd, zipped
 
-from fss_lab import cli, models
+from fss_lab import cli
 from fss_lab.backbones.dinov2 import SIZES
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.coco import Coco20i
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
-from fss_lab.evaluation import FULL, toy_variants
-from fss_lab.frozen import origins
-from fss_lab.real_evaluation import Networks, real_models
-from fss_lab.training import base_episodes, profile, train
+from fss_lab.evaluation.photographs import Networks, real_models
+from fss_lab.evaluation.scoring import FULL, toy_variants
+from fss_lab.models import load
+from fss_lab.models.provenance import origins
+from fss_lab.training.config import profile
+from fss_lab.training.trainer import base_episodes, train
 
 PAIR = "sam2-tiny+dinov2-small"
 
@@ -159,7 +161,7 @@ def test_weights_go_with_the_networks_they_were_trained_with_wherever_these_lie(
     cached.parent.mkdir(parents=True)
     cached.hardlink_to(sam2)
     places = {"sam2-tiny": cached, "dinov2-small": Path(networks["features_checkpoint"])}
-    monkeypatch.setattr(models, "fetch", lambda name, revision: places[name])
+    monkeypatch.setattr(load, "fetch", lambda name, revision: places[name])
     pinned = Networks(f"sam2-tiny@{COMMIT}+dinov2-small", image_size=128)
     model = pinned.load_trained(path, 0, "pascal")
     assert origins(model) == {"sam2": f"sam2-tiny@{COMMIT}", "features": networks["features_checkpoint"]}
@@ -214,7 +216,7 @@ def test_the_papers_profile_trains_with_augmentation(pascal) -> None:
 def test_images_with_novel_classes_are_trained_on_as_the_protocol_says(pascal, monkeypatch) -> None:
     opened = []
     monkeypatch.setattr(
-        "fss_lab.training.open_photos", lambda *a, **k: opened.append(k["protocol"]) or open_photos(*a, **k)
+        "fss_lab.training.trainer.open_photos", lambda *a, **k: opened.append(k["protocol"]) or open_photos(*a, **k)
     )
     for protocol in ("fssam", "hsnet"):
         for held_out in (False, True):

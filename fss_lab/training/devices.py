@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fss_lab.errors import RunError
 from fss_lab.files import alone, write_atomically
-from fss_lab.runs import TrainConfig
+from fss_lab.training.config import TrainConfig
 
 LETTING_GO = 15.0  # seconds until the last process that prepared data for a killed run has noticed
 

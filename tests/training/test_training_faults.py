@@ -14,12 +14,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import fss_lab
-from fss_lab import cli, running, training
+from fss_lab import cli
 from fss_lab.backbones.checkpoints import load_run_file, load_state
 from fss_lab.errors import RunError
-from fss_lab.running import explained_failures, read_log
-from fss_lab.runs import TrainConfig
-from fss_lab.training import base_episodes, train
+from fss_lab.training import devices, trainer
+from fss_lab.training.config import TrainConfig
+from fss_lab.training.devices import explained_failures, read_log
+from fss_lab.training.trainer import base_episodes, train
 
 CONFIG = TrainConfig(
     fold=2, steps=6, batch_size=1, save_every=1, validate_every=3, validation_episodes=2, tensorboard=False,
@@ -73,7 +74,7 @@ def test_killed_and_continued_a_run_equals_the_uninterrupted_one_bit_for_bit(tmp
         if hasattr(signal, "SIGSTOP"):
             process.send_signal(signal.SIGSTOP)  # so that it does not end meanwhile
         with monkeypatch.context() as impatient, pytest.raises(RunError, match="another run is at work in .*killed"):
-            impatient.setattr(running, "LETTING_GO", 0.1)
+            impatient.setattr(devices, "LETTING_GO", 0.1)
             train(CONFIG, tmp_path / "killed")
     finally:
         process.kill()
@@ -96,7 +97,7 @@ def test_killed_and_continued_a_run_equals_the_uninterrupted_one_bit_for_bit(tmp
 
 def test_a_data_set_that_vanishes_in_the_middle(tmp_path, monkeypatch) -> None:
     config = replace(CONFIG, validate_every=0, steps=5)
-    monkeypatch.setattr(training, "base_episodes", lambda *arguments: Spoilt(base_episodes(*arguments), missing_file))
+    monkeypatch.setattr(trainer, "base_episodes", lambda *arguments: Spoilt(base_episodes(*arguments), missing_file))
     with pytest.raises(RunError, match=r"episode 3 could not be made: FileNotFoundError: .*JPEGImages/3\.jpg.*intact"):
         train(config, tmp_path)
     assert step_of(tmp_path) == 3
@@ -106,7 +107,7 @@ def test_a_data_set_that_vanishes_in_the_middle(tmp_path, monkeypatch) -> None:
 
 def test_a_process_that_prepares_episodes_dies(tmp_path, monkeypatch) -> None:
     spoilt = lambda *arguments: Spoilt(base_episodes(*arguments), killed_by_the_system)  # noqa: E731
-    monkeypatch.setattr(training, "base_episodes", spoilt)
+    monkeypatch.setattr(trainer, "base_episodes", spoilt)
     config = replace(CONFIG, validate_every=0, steps=5, workers=1)
     with pytest.raises(RunError, match=r"prepares episodes died, often for lack of memory: lower workers\. The last"):
         train(config, tmp_path)
@@ -154,7 +155,7 @@ def test_a_sigterm_for_the_workers_too_ends_the_run_after_a_saved_step(tmp_path)
 
 
 def test_ctrl_c_and_sigterm_leave_with_their_exit_codes(tmp_path) -> None:
-    real = training.episode_losses
+    real = trainer.episode_losses
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
 
         def losses(*arguments, number=number):
@@ -163,7 +164,7 @@ def test_ctrl_c_and_sigterm_leave_with_their_exit_codes(tmp_path) -> None:
 
         output = tmp_path / str(code)
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(training, "episode_losses", losses)
+            patched.setattr(trainer, "episode_losses", losses)
             try:
                 ended = cli.main([*ARGUMENTS.split(), "--validate-every", "0", "--output", str(output)])
             except SystemExit as left:

@@ -15,11 +15,11 @@ from lightning.fabric import Fabric
 from torch import nn
 
 import fss_lab
-from fss_lab import running
 from fss_lab.backbones.checkpoints import load_run_file, save_run, save_safetensors
 from fss_lab.errors import CheckpointError, FileError, RunError
-from fss_lab.loop import Progress, cosine, poly, run_loop
-from fss_lab.running import read_log
+from fss_lab.training import devices
+from fss_lab.training.devices import read_log
+from fss_lab.training.loop import Progress, cosine, poly, run_loop
 
 FACTS = {"what": "a tiny regression", "seed": 0}
 
@@ -98,7 +98,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path) -> None:
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from fss_lab.running import RunLog
+from fss_lab.training.devices import RunLog
 from test_training_loop import at, fit, scores_of
 from pathlib import Path
 
@@ -267,7 +267,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch) -> N
 
 
 def test_a_disk_that_is_full_for_the_log_says_so_and_the_run_goes_on(tmp_path, monkeypatch) -> None:
-    real = running.RunLog.add
+    real = devices.RunLog.add
 
     def full(log, name, step, values):
         if step == 40:
@@ -276,7 +276,7 @@ def test_a_disk_that_is_full_for_the_log_says_so_and_the_run_goes_on(tmp_path, m
             raise OSError(errno.ENOSPC, "No space left on device")
         real(log, name, step, values)
 
-    monkeypatch.setattr(running.RunLog, "add", full)
+    monkeypatch.setattr(devices.RunLog, "add", full)
     with pytest.raises(RunError, match="the disk is full: free some space .* last checkpoint is intact"):
         fit(tmp_path / "full", 60)
     assert load_run_file(tmp_path / "full/last.pt")["progress"]["step"] == 30
@@ -434,13 +434,13 @@ def test_rates_of_ones_own(tmp_path) -> None:
 
 
 def test_every_random_state_is_saved_and_restored() -> None:
-    running.seed_all(3, 1)
+    devices.seed_all(3, 1)
     np.random.standard_normal()  # leaves half a pair behind, which belongs to the state
-    states = running.random_states()
+    states = devices.random_states()
     drawn = [(random.random(), np.random.standard_normal(), torch.rand(1).item()) for _ in range(2)]
-    running.restore_random_states(states)
+    devices.restore_random_states(states)
     assert drawn == [(random.random(), np.random.standard_normal(), torch.rand(1).item()) for _ in range(2)]
-    running.seed_all(3, 2)
+    devices.seed_all(3, 2)
     assert torch.rand(1).item() != drawn[0][2]
 
 
