@@ -24,6 +24,7 @@ from fss_lab.errors import InputError
 from fss_lab.evaluation.jobs import Job, Result, Settings, read_checked, run
 from fss_lab.evaluation.report import about, by_shots, write_results
 from fss_lab.evaluation.scoring import FULL, table, toy_models
+from fss_lab.figures.results import attention_figure, rounds_figure
 from fss_lab.files import write_atomically
 from fss_lab.method import FSSAM
 from fss_lab.method.calibration import MODES
@@ -32,7 +33,6 @@ from fss_lab.method.records import Encoded, Options
 from fss_lab.method.refinement import VARIANTS as KINDS
 from fss_lab.method.trace import Trace
 from fss_lab.metrics import Interval, mean_interval, paired_bootstrap
-from fss_lab.result_figures import attention_figure, rounds_figure
 
 ROUNDS = 5
 BEFORE = "corrected, before its bias"

@@ -15,9 +15,9 @@ from typing import Any
 from fss_lab.errors import InputError
 from fss_lab.evaluation.jobs import Facts, Result
 from fss_lab.evaluation.scoring import Scores, table
+from fss_lab.figures.results import scores_figure
 from fss_lab.files import write_atomically
 from fss_lab.metrics import bootstrap_interval, merge_scores, paired_bootstrap
-from fss_lab.result_figures import scores_figure
 from fss_lab.toyworld.pictograms import CLASS_NAMES
 
 COLUMNS = (

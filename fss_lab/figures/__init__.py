@@ -11,8 +11,8 @@ from fss_lab.figures.prediction import (
     overview_figure,
     priors_figure,
 )  # fmt: skip
+from fss_lab.figures.results import results_figure
 from fss_lab.figures.scenes import contact_sheet, toy_world_figure
-from fss_lab.figures.scores import results_figure
 from fss_lab.figures.style import (
     ATTENTION_MAP,
     DEEP_PRIOR,

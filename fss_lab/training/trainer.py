@@ -24,7 +24,7 @@ from fss_lab.datasets.training_episodes import TrainingEpisodes
 from fss_lab.episode import EpisodeBatch, Episodes, Subset
 from fss_lab.errors import CheckpointError, RunError
 from fss_lab.evaluation.scoring import evaluate
-from fss_lab.figures.training import curves_figure
+from fss_lab.figures.results import curves_figure
 from fss_lab.files import write_atomically
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore

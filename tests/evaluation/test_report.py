@@ -8,8 +8,8 @@ import pytest
 
 from fss_lab.evaluation.jobs import Result
 from fss_lab.evaluation.report import as_csv, as_json, by_shots, markdown, write_results
+from fss_lab.figures.results import attention_figure, rounds_figure, scores_figure
 from fss_lab.metrics import SegmentationScore
-from fss_lab.result_figures import attention_figure, rounds_figure, scores_figure
 from fss_lab.toyworld.pictograms import CLASS_NAMES
 
 CLASSES = {0: (0, 1), 1: (5, 6)}

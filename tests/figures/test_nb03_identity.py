@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.figures import Picture
-from fss_lab.figures.identity import likeness_figure, looks_figure, supports_figure
+from fss_lab.figures.nb03_identity import likeness_figure, looks_figure, supports_figure
 from fss_lab.toyworld.identities import TRAITS, SharedTraits
 
 

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.figures import Picture
-from fss_lab.figures.episodes import counting_figure, folds_figure, number_grids, prototype_figure
+from fss_lab.figures.nb01_episodes import counting_figure, folds_figure, number_grids, prototype_figure
 from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms, fold_classes
 
 

@@ -24,9 +24,6 @@ from fss_lab.figures.style import (
     patch,
 )  # fmt: skip
 
-Row = Mapping[str, float]
-MANY_ROWS = 12  # of a log; more are drawn as a line
-
 
 def small_objects_figure(shares: Sequence[float], losses: Mapping[str, Sequence[float]]) -> Picture:
     """What an answer costs while the object shrinks: one line for each loss.
@@ -100,55 +97,6 @@ def schedule_figure(rates: Mapping[str, Sequence[float]]) -> Picture:
     axes.spines[["top", "right"]].set_visible(False)
     told = "; ".join(f"{name} from {values[0]:.2g} to {values[-1]:.2g}" for name, values in rates.items())
     picture.alt = f"Learning rate over {max(map(len, rates.values()))} steps: {told}."
-    return picture
-
-
-def curves_figure(log: Sequence[Row], validation: Sequence[Row] = ()) -> Picture:
-    """A run's Dice loss, and beside it the mIoU on held-out base-class episodes, if it has some, the best one marked.
-
-    log: rows with "step" and "loss" (means since the row before); validation: rows with "step" and "miou" in 0..1.
-    Raises ValueError for an empty log.
-    """
-    if not log:
-        raise ValueError("a run needs at least one row in log.csv to be drawn")
-    picture = Picture(9 if validation else 5, 3.7, "The curves of the run")
-    panels = picture.subplots(1, 2 if validation else 1, squeeze=False)[0]
-    left = panels[0]
-    steps, losses = [row["step"] for row in log], [row["loss"] for row in log]
-    if len(log) > MANY_ROWS:
-        left.plot(steps, losses, color=PREDICTION)
-    else:
-        for start, stop, loss in zip([0, *steps], steps, losses, strict=False):
-            left.hlines(loss, start, stop, color=PREDICTION, linewidth=3)
-            left.annotate(
-                f"{loss:.3f}", ((start + stop) / 2, loss), (0, 5), textcoords="offset points", ha="center",
-                fontsize=SMALL, color=INK,
-            )  # fmt: skip
-        left.set_ylim(min(losses) - 0.03, max(losses) + 0.03)
-    left.set_xlim(0, steps[-1])
-    left.set_ylabel("Dice loss, mean over these steps", fontsize=TEXT, color=INK)
-    name_panel(left, "training episodes", PREDICTION)
-    picture.alt = (
-        f"Dice loss from {losses[0]:.3f} up to step {steps[0]:.0f} to {losses[-1]:.3f} up to step {steps[-1]:.0f}."
-    )
-    if validation:
-        right = panels[1]
-        at, scores = [row["step"] for row in validation], [100 * row["miou"] for row in validation]
-        best = int(np.argmax(scores))
-        right.plot(at, scores, "-o", color=INK)
-        right.plot(at[best], scores[best], "*", color=PREDICTION, markersize=17, label=f"best: {scores[best]:.1f}")
-        right.set_ylabel("mIoU in percent", fontsize=TEXT, color=INK)
-        right.legend(frameon=False, fontsize=SMALL, loc="lower right")
-        name_panel(right, "held-out episodes of the base classes", INK)
-        picture.alt += (
-            f" mIoU on held-out base-class episodes from {scores[0]:.1f} to {scores[-1]:.1f}, the best "
-            f"{scores[best]:.1f} at step {at[best]:.0f}."
-        )
-    for axes in panels:
-        axes.set_xlabel("step", fontsize=TEXT, color=INK)
-        axes.grid(color="#E6E6E6")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
     return picture
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fss_lab.figures import Picture
-from fss_lab.figures.refinement import (
+from fss_lab.figures.nb05_refinement import (
     agreement_figure,
     memories_figure,
     progress_figure,

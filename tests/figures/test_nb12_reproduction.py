@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fss_lab.backbones.toy import ToyFeatures, build_toy_sam2
-from fss_lab.figures.reproduction import columns_figure, losses_figure, similarity_figure
+from fss_lab.figures.nb12_reproduction import columns_figure, losses_figure, similarity_figure
 from fss_lab.figures.style import Picture
 from fss_lab.method import FSSAM
 from fss_lab.toyworld.pictograms import Pictograms

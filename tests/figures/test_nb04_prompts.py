@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fss_lab.figures import Picture
-from fss_lab.figures.prompts import (
+from fss_lab.figures.nb04_prompts import (
     features_figure,
     guess_figure,
     maps_figure,

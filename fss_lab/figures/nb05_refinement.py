@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from fss_lab.episode import Episode
-from fss_lab.figures.prompts import SIMILARITY_MAP, principal_colours
+from fss_lab.figures.nb04_prompts import SIMILARITY_MAP, principal_colours
 from fss_lab.figures.style import (
     DEEP_PRIOR,
     INK,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fss_lab.figures import Picture
-from fss_lab.figures.calibration import bias_figure, calibration_figure, planted_figure
+from fss_lab.figures.nb06_calibration import bias_figure, calibration_figure, planted_figure
 from fss_lab.toyworld.pictograms import Pictograms
 
 

@@ -7,13 +7,13 @@ import torch
 
 from fss_lab import figures
 from fss_lab.backbones.toy import ToyFeatures, build_toy_sam2
-from fss_lab.figures.looking import (
+from fss_lab.figures.nb08_attention import (
     background_figure,
     calibration_figure,
     cells_figure,
     influence_figure,
     masses_figure,
-)  # fmt: skip
+)
 from fss_lab.figures.style import Picture
 from fss_lab.method import FSSAM
 from fss_lab.toyworld.pictograms import Pictograms

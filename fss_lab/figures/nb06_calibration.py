@@ -8,8 +8,8 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from fss_lab.episode import Episode
+from fss_lab.figures.nb04_prompts import SIMILARITY_MAP
 from fss_lab.figures.prediction import iou
-from fss_lab.figures.prompts import SIMILARITY_MAP
 from fss_lab.figures.style import (
     ATTENTION_MAP,
     DEEP_PRIOR,

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.figures import Picture
-from fss_lab.figures.memory import (
+from fss_lab.figures.nb02_memory import (
     clip_figure,
     mask_code_figure,
     memory_figure,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fss_lab.backbones.toy import ToyFeatures, build_toy_sam2
+from fss_lab.figures.nb07_fssam import failures_figure, gains_figure, prior_matters_figure, shots_figure
 from fss_lab.figures.style import Picture
-from fss_lab.figures.whole import failures_figure, gains_figure, prior_matters_figure, shots_figure
 from fss_lab.method import FSSAM
 from fss_lab.metrics import Interval
 from fss_lab.toyworld.pictograms import Pictograms

@@ -2,14 +2,14 @@
 
 import pytest
 
-from fss_lab.figures.style import Picture
-from fss_lab.figures.training import (
+from fss_lab.figures.nb09_training import (
     before_after_figure,
-    curves_figure,
     parameters_figure,
     schedule_figure,
     small_objects_figure,
-)  # fmt: skip
+)
+from fss_lab.figures.results import curves_figure
+from fss_lab.figures.style import Picture
 from fss_lab.toyworld.pictograms import Pictograms
 
 

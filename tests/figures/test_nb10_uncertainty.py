@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fss_lab.datasets.protocols import BENCHMARKS, draw_episodes
+from fss_lab.figures.nb10_uncertainty import bootstrap_figure, intervals_figure, protocol_figure
 from fss_lab.figures.style import PALE, PREDICTION, Picture
-from fss_lab.figures.uncertainty import bootstrap_figure, intervals_figure, protocol_figure
 from fss_lab.metrics import Interval
 from fss_lab.toyworld.pictogram_images import PictogramImages
 

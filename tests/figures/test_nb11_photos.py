@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fss_lab.figures.photos import photos_figure
+from fss_lab.figures.nb11_photos import photos_figure
 from fss_lab.figures.style import Picture
 
 WIDE, HIGH = torch.full((3, 30, 60), 100), torch.full((3, 60, 30), 200)
