@@ -34,8 +34,8 @@ from playwright.sync_api import Page, sync_playwright
 from fss_lab import FSSAM, Episode, Pictograms, explore, load_model
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.toy import ToyFeatures
-from fss_lab.explorer import Explorer
 from fss_lab.figures import central_cell, iou
+from fss_lab.widgets.explorer import Explorer
 
 HOVER = """async ({ hovers }) => {
   const { panel } = document.getElementById("explorer");

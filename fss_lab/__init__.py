@@ -15,9 +15,9 @@ _PUBLIC = {
     "Pascal5i": "fss_lab.datasets.pascal",
     "Coco20i": "fss_lab.datasets.coco",
     "Folder": "fss_lab.datasets.folder",
-    "MaskPainter": "fss_lab.drawing_widget",
+    "MaskPainter": "fss_lab.widgets.painter",
     "segment_photos": "fss_lab.models.photos",
-    "explore": "fss_lab.explorer",
+    "explore": "fss_lab.widgets.explorer",
 }
 __all__ = [
     "FSSAM",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from photo_trees import coco_tree, voc_and_sbd
+from helpers.photo_trees import coco_tree, voc_and_sbd
 
 from fss_lab import files as locking
 from fss_lab.datasets.prepare import prepare_coco, prepare_pascal

@@ -17,7 +17,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import fss_lab
-from fss_lab import cli, doctor
+from fss_lab.cli import commands as cli
+from fss_lab.cli import doctor
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -33,7 +33,7 @@ EXPECTED = "expected.json"
 TOLERANCE = 0.005  # other processors round differently, which may turn a pixel; on one, values stay what they are
 SLOW = 45  # seconds that a notebook may take as shipped, on two cores
 PRESS = """\
-from fss_lab.widgets import Browse
+from fss_lab.widgets.browse import Browse
 
 for browse in list(Browse.instances):
     browse.press_everything()"""
@@ -108,7 +108,7 @@ def refresh_expected(path: str | Path) -> None:
     varied = execute(path, entries[path.stem]["parameters"])
     found = {"shipped": records(read(path)), "values": records(varied)}
     if not all(found.values()):
-        raise CourseError(f"{path.name} records no value; use fss_lab.notebook.record")
+        raise CourseError(f"{path.name} records no value; use fss_lab.course.record.record")
     entries[path.stem].update(found)
     write_atomically(path.parent / EXPECTED, (json.dumps(entries, indent=2) + "\n").encode())
 

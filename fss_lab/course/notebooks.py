@@ -17,8 +17,8 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
+from fss_lab.course.record import RECORD
 from fss_lab.errors import CourseError
-from fss_lab.notebook import RECORD
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 LONGEST_CELL, MEDIAN_CELL, BYTES, DPI = 25, 8, 600_000, 110

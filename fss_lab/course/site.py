@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from fss_lab.course.notebooks import outputs, read, text, tidy
+from fss_lab.course.record import RECORD
 from fss_lab.errors import CourseError
-from fss_lab.notebook import RECORD
 
 CONTENTS = """
 ```{{toctree}}

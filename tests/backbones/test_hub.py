@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from local_hub import COMMIT, OTHER, REVISIONS, Hub, serve
+from helpers.local_hub import COMMIT, OTHER, REVISIONS, Hub, serve
 from safetensors.torch import load_file
 
-from fss_lab import cli, load_model
+from fss_lab import load_model
 from fss_lab.backbones.checkpoints import load_state
 from fss_lab.backbones.dinov2 import SIZES
 from fss_lab.backbones.hub import PUBLISHED, commit_of, fetch, weights_folder
 from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone
+from fss_lab.cli import commands as cli
 from fss_lab.errors import CheckpointError
 
 constants = pytest.importorskip("huggingface_hub.constants", reason='needs pip install "fss-lab[real]"')

@@ -44,7 +44,7 @@ def circles():
         new_code_cell(CHECK, id="check", metadata={"nbgrader": {**graded, "task": False, "points": 2}}),
         new_code_cell("big = area(radius)", id="use"),
         new_code_cell(
-            "from fss_lab.notebook import record\n\nrecord(radius=radius, area=3.14159 * radius**2)", id="record"
+            "from fss_lab.course.record import record\n\nrecord(radius=radius, area=3.14159 * radius**2)", id="record"
         ),
         new_markdown_cell("## Summary\n\n## Limits\n\n## Readings", id="sections"),
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_output
 
-from fss_lab import cli_course
+from fss_lab.cli import course as cli_course
 from fss_lab.cli import main
 from fss_lab.course.execution import differences, execute, refresh, refresh_all, refresh_expected
 from fss_lab.course.notebooks import code_hash, output_problems, read, records, tidy
@@ -45,7 +45,7 @@ def test_a_failing_cell_is_named(file, cell):
 
 def test_a_control_that_fails_is_an_error(file, cell):
     cell["use"].source = (
-        "from fss_lab.figures.style import Picture\nfrom fss_lab.widgets import Browse\n\n"
+        "from fss_lab.figures.style import Picture\nfrom fss_lab.widgets.browse import Browse\n\n"
         "Browse(lambda layer: Picture(1, 1, str(1 // (1 - layer)), 'a number'), layer=[0, 1])"
     )
     with pytest.raises(CourseError, match="(?s)cell press-everything failed:.*ZeroDivisionError"):

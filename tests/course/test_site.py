@@ -7,7 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from browser import launched
+from helpers.browser import launched
 
 from fss_lab.course.notebooks import outputs, read
 from fss_lab.course.site import build, linked_files, links

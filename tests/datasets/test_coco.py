@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photo_trees import HEIGHT, WIDTH, half, label_map, photo
+from helpers.photo_trees import HEIGHT, WIDTH, half, label_map, photo
 
-from fss_lab import cli
+from fss_lab.cli import commands as cli
 from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.check import PUBLISHED, check
 from fss_lab.datasets.coco import CATEGORIES, CLASS_NAMES, NOVEL, Coco20i

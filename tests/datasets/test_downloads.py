@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from local_server import LocalServer, serve
+from helpers.local_server import LocalServer, serve
 
-from fss_lab import cli
+from fss_lab.cli import commands as cli
 from fss_lab.datasets import archives
 from fss_lab.datasets import catalogue as real
 from fss_lab.datasets.archives import unpack

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from photo_trees import HEIGHT, WIDTH, half, label_map, photo, voc_lists
+from helpers.photo_trees import HEIGHT, WIDTH, half, label_map, photo, voc_lists
 from PIL import Image
 
-from fss_lab import cli
+from fss_lab.cli import commands as cli
 from fss_lab.datasets import index as scanning
 from fss_lab.datasets.check import PUBLISHED, check
 from fss_lab.datasets.labelled import LEAST_AREA

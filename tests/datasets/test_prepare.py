@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photo_trees import HEIGHT, WIDTH, annotation, coco_tree, half, instances, mat, voc_and_sbd
+from helpers.photo_trees import HEIGHT, WIDTH, annotation, coco_tree, half, instances, mat, voc_and_sbd
 from PIL import Image
 
-from fss_lab import cli
+from fss_lab.cli import commands as cli
 from fss_lab.datasets import label_maps as painting
 from fss_lab.datasets.coco import CATEGORIES
 from fss_lab.datasets.folds import voc_palette

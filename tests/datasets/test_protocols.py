@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
+from helpers.tiny_images import SHOWN, TinyImages
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_images import SHOWN, TinyImages
 
 from fss_lab.datasets.protocols import BENCHMARKS, EpisodeList, ListedEpisodes, benchmark, draw_episodes, load_or_draw
 from fss_lab.toyworld.pictogram_images import PictogramImages

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from tiny_images import SHOWN, TinyImages
+from helpers.tiny_images import SHOWN, TinyImages
 
 from fss_lab.datasets.augmentation import Augmentation
 from fss_lab.datasets.training_episodes import TrainingEpisodes

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from fss_lab import cli, load_model
+from fss_lab import load_model
 from fss_lab.backbones.toy import WEIGHTS
+from fss_lab.cli import commands as cli
 from fss_lab.episode import Subset
 from fss_lab.evaluation import ablation
 from fss_lab.evaluation.ablation import (

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.tiny_images import Threshold, TinyImages
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_images import Threshold, TinyImages
 
 from fss_lab import load_model
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from local_hub import COMMIT
-from local_server import LocalServer, serve
-from photo_trees import coco_tree, tar, voc_and_sbd, zipped
+from helpers.local_hub import COMMIT
+from helpers.local_server import LocalServer, serve
+from helpers.photo_trees import coco_tree, tar, voc_and_sbd, zipped
 
-from fss_lab import cli
 from fss_lab.backbones.dinov2 import SIZES
 from fss_lab.backbones.sam2 import Sam2Backbone
+from fss_lab.cli import commands as cli
 from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.coco import Coco20i
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes

@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_images import Threshold, TinyImages
+from helpers.tiny_images import Threshold, TinyImages
 
-from fss_lab import cli, load_model
+from fss_lab import load_model
 from fss_lab.backbones.checkpoints import save_run, save_safetensors
 from fss_lab.backbones.toy import WEIGHTS
+from fss_lab.cli import commands as cli
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.episode import Subset, collate
 from fss_lab.errors import CheckpointError

@@ -1,9 +1,9 @@
 """What the checks of all notebooks share, and how the tests get at the solutions."""
 
-import harness
 import nbformat
 import pytest
 import torch
+from helpers import harness
 
 from fss_lab.exercises import ExerciseError, call, check_number, check_tensor, compare, passed
 

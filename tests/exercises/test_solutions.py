@@ -4,7 +4,7 @@ That each check tells a reader who has written nothing yet is tested with the st
 """
 
 import pytest
-from harness import NOTEBOOKS, solved
+from helpers.harness import NOTEBOOKS, solved
 
 from fss_lab.course.notebooks import exercises, grading, read
 

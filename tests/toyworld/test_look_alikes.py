@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fss_lab import cli
+from fss_lab.cli import commands as cli
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.evaluation.scoring import toy_episodes
 from fss_lab.toyworld.look_alikes import LookAlikes

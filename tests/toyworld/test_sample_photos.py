@@ -6,10 +6,10 @@ from PIL import Image
 
 from fss_lab.datasets.folder import Folder
 from fss_lab.datasets.pascal import Pascal5i
-from fss_lab.drawing_widget import draw_mask, polygon
 from fss_lab.images import load_image
 from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms
 from fss_lab.toyworld.sample_photos import rough_outline, write_sample_pascal, write_sample_photos
+from fss_lab.widgets.painter import draw_mask, polygon
 
 
 def test_photos_are_a_folder_of_two_novel_classes(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fss_lab import cli
+from fss_lab.cli import commands as cli
 from fss_lab.episode import Episode
 from fss_lab.errors import CheckpointError, NotFiniteError, RunError
 from fss_lab.training.batches import EpisodeBatches

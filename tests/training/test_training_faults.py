@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import fss_lab
-from fss_lab import cli
 from fss_lab.backbones.checkpoints import load_run_file, load_state
+from fss_lab.cli import commands as cli
 from fss_lab.errors import RunError
 from fss_lab.training import devices, trainer
 from fss_lab.training.config import TrainConfig

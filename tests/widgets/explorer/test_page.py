@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from browser import launched
+from helpers.browser import launched
 from matplotlib import colormaps
 
 from fss_lab import Pictograms, explore

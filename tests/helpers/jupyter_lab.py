@@ -16,7 +16,8 @@ from typing import Any
 
 import nbformat
 import pytest
-from browser import launched
+
+from helpers.browser import launched
 
 TOKEN = "test"
 # no questions, no requests to the network

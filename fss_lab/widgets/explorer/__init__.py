@@ -19,11 +19,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fss_lab.episode import Episode
-from fss_lab.explorer.runs import Run, collect
-from fss_lab.explorer.widget import Explorer
 from fss_lab.images import Source
 from fss_lab.method import Prediction
 from fss_lab.method.trace import Trace
+from fss_lab.widgets.explorer.runs import Run, collect
+from fss_lab.widgets.explorer.widget import Explorer
 
 __all__ = ["Explorer", "Run", "explore"]
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fss_lab import explore
-from fss_lab.explorer.widget import script
 from fss_lab.method.calibration import calibration_bias
+from fss_lab.widgets.explorer.widget import script
 
 PROGRAM = """
 import { readFileSync } from "node:fs";

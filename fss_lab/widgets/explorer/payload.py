@@ -19,10 +19,10 @@ from matplotlib.colors import Colormap, to_hex
 from PIL import Image
 from torch import Tensor
 
-from fss_lab.explorer.runs import Run
 from fss_lab.figures import ATTENTION_MAP, DIFFERENCE_MAP, PREDICTION, PRIOR_MAP, SUPPORT, TRUTH
 from fss_lab.method.calibration import STRENGTH, calibration_bias
 from fss_lab.method.trace import LayerTrace
+from fss_lab.widgets.explorer.runs import Run
 
 TOLERANCE = 1e-3  # of attention weights; what float16 would miss by more travels as float32
 LARGEST = 1024.0  # of the numbers in float16: the middle of its range

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from traitlets import TraitError
 
-from fss_lab.explorer.runs import Run
+from fss_lab.widgets.explorer.runs import Run
 
 MAPS = ("query", "support", "memory", "pointers")
 OUTLINES = ("truth", "prediction", "support")

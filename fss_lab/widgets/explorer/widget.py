@@ -19,13 +19,13 @@ import torch
 import traitlets
 from torch import Tensor
 
-from fss_lab.explorer.figure import explorer_figure
-from fss_lab.explorer.page import html_page
-from fss_lab.explorer.payload import TOLERANCE, pack
-from fss_lab.explorer.runs import Run
-from fss_lab.explorer.state import check_selection, check_view, start_cell
 from fss_lab.figures import Picture
 from fss_lab.method.trace import LayerTrace
+from fss_lab.widgets.explorer.figure import explorer_figure
+from fss_lab.widgets.explorer.page import html_page
+from fss_lab.widgets.explorer.payload import TOLERANCE, pack
+from fss_lab.widgets.explorer.runs import Run
+from fss_lab.widgets.explorer.state import check_selection, check_view, start_cell
 
 SCRIPTS = ("attention", "drawing", "paint", "words", "layout", "panel", "explorer")
 
@@ -33,14 +33,14 @@ SCRIPTS = ("attention", "drawing", "paint", "words", "layout", "panel", "explore
 @cache
 def script() -> str:
     """The browser's part as one ES module: the scripts one after the other, without their imports of each other."""
-    texts = [(files("fss_lab.explorer") / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    texts = [(files("fss_lab.widgets.explorer") / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
     return re.sub(r'^import [^;]*? from "\./\w+\.js";\n', "", "\n".join(texts), flags=re.MULTILINE)
 
 
 @cache
 def style() -> str:
     """The style sheet."""
-    return (files("fss_lab.explorer") / "explorer.css").read_text(encoding="utf-8")
+    return (files("fss_lab.widgets.explorer") / "explorer.css").read_text(encoding="utf-8")
 
 
 class Explorer(anywidget.AnyWidget):
@@ -74,7 +74,7 @@ class Explorer(anywidget.AnyWidget):
     view = traitlets.Dict().tag(sync=True)
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        """runs: checked ones, from `fss_lab.explorer.runs.collect`."""
+        """runs: checked ones, from `fss_lab.widgets.explorer.runs.collect`."""
         self.runs = list(runs)
         description, self._packed = pack(self.runs)
         first = self.runs[0]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fss_lab import doctor
+from fss_lab.cli import doctor
 
 
 @pytest.fixture

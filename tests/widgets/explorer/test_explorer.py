@@ -18,10 +18,10 @@ from traitlets import TraitError
 
 from fss_lab import Pictograms, explore
 from fss_lab.errors import FileError
-from fss_lab.explorer.widget import SCRIPTS, script, style
 from fss_lab.method.trace import map_tensors
+from fss_lab.widgets.explorer.widget import SCRIPTS, script, style
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
 
 
 @pytest.fixture

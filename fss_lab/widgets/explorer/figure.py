@@ -16,7 +16,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from fss_lab.explorer.runs import Run
 from fss_lab.figures import (
     ATTENTION_MAP,
     DIFFERENCE_MAP,
@@ -32,6 +31,7 @@ from fss_lab.figures import (
     overlay,
 )  # fmt: skip
 from fss_lab.figures.style import DEEP_PRIOR, colour_bar, legend, name_panel
+from fss_lab.widgets.explorer.runs import Run
 
 DECADES = 4  # of the logarithmic scale
 

@@ -84,8 +84,8 @@ class MaskPainter(anywidget.AnyWidget):
     tool: "brush" or "polygon". eraser: strokes take away. brush_size: diameter in pixels of the photo.
     """
 
-    _esm = HERE / "drawing_widget.js"
-    _css = HERE / "drawing_widget.css"
+    _esm = HERE / "painter.js"
+    _css = HERE / "painter.css"
 
     mask = traitlets.Instance(np.ndarray, read_only=True)
     strokes = traitlets.List(trait=traitlets.Dict()).tag(sync=True)

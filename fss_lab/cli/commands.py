@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fss_lab import __version__, cli_course, cli_data
-from fss_lab.cli_data import positive as _positive
+from fss_lab import __version__
+from fss_lab.cli import course as cli_course
+from fss_lab.cli import data as cli_data
+from fss_lab.cli.data import positive as _positive
 from fss_lab.errors import UserError
 
 
@@ -31,7 +33,7 @@ class Command:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from fss_lab.doctor import examine
+    from fss_lab.cli.doctor import examine
 
     return examine()
 

@@ -16,7 +16,7 @@ from fss_lab.method import FSSAM, Output
 from fss_lab.metrics import SegmentationScore
 from fss_lab.training.losses import dice_loss
 
-REFERENCE = Path(os.environ.get("FSS_LAB_REFERENCE", Path(__file__).parent / "reference"))
+REFERENCE = Path(os.environ.get("FSS_LAB_REFERENCE", Path(__file__).parents[1] / "reference"))
 
 CASES = {
     "one_shot": {},

@@ -5,7 +5,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from fss_lab.figures.style import Picture
-from fss_lab.widgets import Browse
+from fss_lab.widgets.browse import Browse
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from fss_lab.notebook import RECORD, record
+from fss_lab.course.record import RECORD, record
 
 
 def test_values_are_shown_and_left_as_plain_numbers():

@@ -98,7 +98,7 @@ def collect(
     supports: Source | Sequence[Source] | None,
     truth: Source | None,
 ) -> list[Run]:
-    """The runs that `explore` is asked for. Arguments and errors: `fss_lab.explorer.explore`."""
+    """The runs that `explore` is asked for. Arguments and errors: `fss_lab.widgets.explorer.explore`."""
     named = dict(traced) if isinstance(traced, Mapping) else {"": traced}
     if not named:
         raise ValueError("there is nothing to explore: the dictionary of traces is empty")

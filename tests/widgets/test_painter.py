@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from jupyter_lab import open_notebook, run_cell
+from helpers.jupyter_lab import open_notebook, run_cell
 from PIL import Image
 
 from fss_lab import MaskPainter, load_model
-from fss_lab.drawing_widget import CLEAR, HERE, SHOWN, brush, draw_mask, polygon
 from fss_lab.errors import FileError
 from fss_lab.images import load_mask
 from fss_lab.toyworld.pictograms import Pictograms
+from fss_lab.widgets.painter import CLEAR, HERE, SHOWN, brush, draw_mask, polygon
 
 SQUARE = polygon([(10, 5), (30, 5), (30, 25), (10, 25)])
 
@@ -31,7 +31,7 @@ def test_a_polygon_that_crosses_itself_is_empty_where_it_lies_twice() -> None:
     star = [(50 + 45 * np.sin(k * 0.8 * np.pi), 50 - 45 * np.cos(k * 0.8 * np.pi)) for k in range(5)]
     mask = draw_mask((100, 100), [polygon(star)])
     assert mask[50, 50] == 0 and mask[20, 50] == 1
-    assert 'context.fill("evenodd")' in (HERE / "drawing_widget.js").read_text(encoding="utf-8")
+    assert 'context.fill("evenodd")' in (HERE / "painter.js").read_text(encoding="utf-8")
 
 
 def test_a_polygon_fills_what_it_surrounds() -> None:

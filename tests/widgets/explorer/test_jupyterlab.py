@@ -9,12 +9,12 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from jupyter_lab import open_lab, run_cell, visit
+from helpers.jupyter_lab import open_lab, run_cell, visit
 
 from fss_lab import Pictograms, explore, load_model
 from fss_lab.course.notebooks import parameters, read, tidy
 
-COURSE = Path(__file__).parents[2] / "notebooks" / "08_attention.ipynb"
+COURSE = Path(__file__).parents[3] / "notebooks" / "08_attention.ipynb"
 # Cells that stand below the notebook's explorer: what the kernel hears, a second explorer, and a change from Python.
 MORE = [
     """
