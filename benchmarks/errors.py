@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fss_lab.backbones.cache import FeatureCache
-from fss_lab.datasets.random_classes import RandomScenes
 from fss_lab.episode import Episode, collate
 from fss_lab.evaluation.ablation import soft_iou
 from fss_lab.figures.prediction import iou
@@ -27,6 +26,7 @@ from fss_lab.method.trace import Trace
 from fss_lab.models.load import load_model
 from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms, as_episode
 from fss_lab.toyworld.scenes import IGNORE, Scene
+from recipes.random_classes import RandomScenes
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
 AREAS = ("target", "others", "background")

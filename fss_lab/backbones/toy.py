@@ -47,7 +47,7 @@ class FeaturePyramid(nn.Module):
     """A small convolutional feature pyramid: images of any size -> one feature vector for each of 32 x 32 patches.
 
     It looks at the image at 128 x 128, halves it down to 8 x 8 to see whole objects, and carries that back up to
-    32 x 32. Trained so that patches of one class agree across identities (see `fss_lab.pretraining`).
+    32 x 32. Trained so that patches of one class agree across identities (see `recipes.pretrain`).
     """
 
     mean: Tensor

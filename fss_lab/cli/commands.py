@@ -17,7 +17,7 @@ from typing import Any
 from fss_lab import __version__
 from fss_lab.cli import course as cli_course
 from fss_lab.cli import data as cli_data
-from fss_lab.cli.data import positive as _positive
+from fss_lab.cli.arguments import positive, seed
 from fss_lab.errors import UserError
 
 
@@ -36,25 +36,6 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from fss_lab.cli.doctor import examine
 
     return examine()
-
-
-def _pretrain_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["sam2", "features"], help="which of the two toy backbones")
-    parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
-    parser.add_argument("--steps", type=_positive, help="optimiser steps (default: 2400 for sam2, 6200 for features)")
-    parser.add_argument("--seed", type=_seed, default=0, help="chooses the data and the first weights (default 0)")
-    parser.add_argument(
-        "--accelerator", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CUDA where there is one (default)"
-    )
-
-
-def _pretrain(arguments: argparse.Namespace) -> int:
-    from fss_lab.pretraining import pretrain_features, pretrain_sam2
-
-    steps = {} if arguments.steps is None else {"steps": arguments.steps}
-    run = pretrain_sam2 if arguments.what == "sam2" else pretrain_features
-    run(arguments.output, seed=arguments.seed, accelerator=arguments.accelerator, **steps)
-    return 0
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +96,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _run_arguments(parser)
-    parser.add_argument("--shots", type=_positive, nargs="+", default=[1], help="supports per episode (default 1)")
+    parser.add_argument("--shots", type=positive, nargs="+", default=[1], help="supports per episode (default 1)")
     parser.add_argument("--identity", action="store_true", help="same against another identity in memory, instead")
     parser.add_argument(
         "--shard", type=_shard, metavar="I/N", help="do only part I of N, into one --output DIR that all parts share"
@@ -171,30 +152,30 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds", type=int, choices=range(4), nargs="+", default=[0, 1, 2, 3], help="folds (default: all four)"
     )
     parser.add_argument(
-        "--episodes", type=_positive, help="novel-class episodes a fold (default 300; of photographs 1000)"
+        "--episodes", type=positive, help="novel-class episodes a fold (default 300; of photographs 1000)"
     )
     parser.add_argument(
-        "--seeds", "--seed", type=_seed, nargs="+", help="choose the episodes (default 0, or the protocol's own)"
+        "--seeds", "--seed", type=seed, nargs="+", help="choose the episodes (default 0, or the protocol's own)"
     )
     parser.add_argument(
         "--protocol", choices=["fssam", "hsnet"],
         help="draw the episodes from a fixed set of images as this protocol says (default: fresh scenes for each; of "
         "photographs fssam)",
     )  # fmt: skip
-    parser.add_argument("--images", type=_positive, help="images of a protocol's set (default 400)")
+    parser.add_argument("--images", type=positive, help="images of a protocol's set (default 400)")
     parser.add_argument(
         "--weights", type=_weight_file, nargs="+", default=[], metavar="[NAME=]PATH",
         help="weights of your own runs instead of the shipped ones; NAME: fssam (default), baseline, or any other, "
         "which is added as a row; {fold} in PATH stands for the fold",
     )  # fmt: skip
-    parser.add_argument("--workers", type=_positive, default=1, help="processes (default 1); the result is the same")
-    parser.add_argument("--threads", type=_positive, default=1, help="threads of each process (default 1)")
+    parser.add_argument("--workers", type=positive, default=1, help="processes (default 1); the result is the same")
+    parser.add_argument("--threads", type=positive, default=1, help="threads of each process (default 1)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
     parser.add_argument(
         "--precision", choices=["float32", "bfloat16"],
         help="of the frozen encoders (default: the model's own, float32)",
     )  # fmt: skip
-    parser.add_argument("--batch-size", type=_positive, default=8, help="episodes at a time (default 8)")
+    parser.add_argument("--batch-size", type=positive, default=8, help="episodes at a time (default 8)")
     parser.add_argument(
         "--cache", type=int, default=0, metavar="MB",
         help="memory of each process for features of images seen before (default 0)",
@@ -246,13 +227,6 @@ def _run_settings(arguments: argparse.Namespace, directory: Path | None) -> dict
     }
 
 
-def _seed(text: str) -> int:
-    """What NumPy takes: a whole number of at least 0."""
-    if int(text) < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
-    return int(text)
-
-
 def _weight_file(text: str) -> tuple[str, str]:
     """PATH or NAME=PATH."""
     name, sign, path = text.partition("=")
@@ -269,7 +243,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
     _run_arguments(parser)
-    parser.add_argument("--shots", type=_positive, nargs="+", default=[1, 5], help="supports per episode (default 1 5)")
+    parser.add_argument("--shots", type=positive, nargs="+", default=[1, 5], help="supports per episode (default 1 5)")
     parser.add_argument(
         "--measured", type=int, help="episodes a fold for prior and attention (default: all; 0: leave this out)"
     )
@@ -297,7 +271,6 @@ def _ablate(arguments: argparse.Namespace) -> int:
 
 COMMANDS = {
     "doctor": Command("check this installation and say how to repair it", _doctor),
-    "pretrain": Command("make a toy backbone from scratch, on random classes", _pretrain, _pretrain_arguments, True),
     "train": Command(
         "train FSSAM, or with --memory support its baseline, on a fold's base classes", _train, _train_arguments, True
     ),

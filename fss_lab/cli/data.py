@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fss_lab.cli.arguments import positive
 from fss_lab.errors import InputError
 
 SOURCES = ("voc", "sbd", "coco")
@@ -38,14 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--workers", type=positive, help="how many at once (default: the processors, at most 8)")
     for action in (get, prepare, check):
         action.add_argument("--root", type=Path, help="folder of the data (default: data/ of the clone)")
-
-
-def positive(text: str) -> int:
-    """An argument that must be a whole number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
 
 
 def run(arguments: argparse.Namespace) -> int:

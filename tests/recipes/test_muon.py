@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fss_lab.optimisers import Muon, MuonAdamW, orthogonalised
+from recipes.muon import Muon, MuonAdamW, orthogonalised
 
 
 def _model() -> nn.Sequential:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fss_lab.datasets.random_classes import RandomClass, RandomScenes
 from fss_lab.toyworld.scenes import Identity, silhouette
 from fss_lab.toyworld.shapes import box, part
+from recipes.random_classes import RandomClass, RandomScenes
 
 
 def _drawing(class_id: int, seed: int) -> np.ndarray:

@@ -1,10 +1,15 @@
 """How the toy backbones were made: SAM 2 in miniature on same-identity clips, the features across identities.
 
-Both learn from randomly composed classes only (`fss_lab.datasets.random_classes`), never from a Pictogram.
+    python -m recipes.pretrain sam2 --output runs/sam2
+    python -m recipes.pretrain features --output runs/features
+
+Both learn from randomly composed classes only (`recipes.random_classes`), never from a Pictogram.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,13 +24,15 @@ from torch.utils.data import DataLoader, Dataset
 from fss_lab.backbones.checkpoints import save_safetensors
 from fss_lab.backbones.sam2 import Memory, Sam2Backbone
 from fss_lab.backbones.toy import FEATURE_INPUT, IMAGE_SIZE, FeaturePyramid, ToyFeatures, build_toy_sam2, pack
-from fss_lab.datasets.random_classes import RandomScenes
+from fss_lab.cli.arguments import positive, seed
+from fss_lab.errors import UserError
 from fss_lab.method.prompts import cosine_map, discriminative_prior, min_max, prototype
-from fss_lab.optimisers import MuonAdamW
 from fss_lab.toyworld.scenes import IGNORE, Scene, silhouette
 from fss_lab.training.batches import ignore_signals
 from fss_lab.training.devices import one_device, only_run_in
 from fss_lab.training.loop import Losses, run_loop
+from recipes.muon import MuonAdamW
+from recipes.random_classes import RandomScenes
 
 GUESS_SIZE = 32  # cells along each side of a damaged mask, as of a prior
 SHAPE_SIZE = 16  # cells along each side of the silhouettes that the features learn to tell
@@ -366,3 +373,29 @@ def _match_loss(support: Tensor, shown: Tensor, query: Tensor, truth: Tensor, vi
         .mean(dim=(1, 2, 3))[visible]
         .mean()
     )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line of this module; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m recipes.pretrain", description="Make a toy backbone from scratch.")
+    parser.add_argument("network", choices=["sam2", "features"], help="which of the two toy backbones")
+    parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
+    parser.add_argument("--steps", type=positive, help="optimiser steps (default: 2400 for sam2, 6200 for features)")
+    parser.add_argument("--seed", type=seed, default=0, help="chooses the data and the first weights (default 0)")
+    parser.add_argument(
+        "--accelerator", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CUDA where there is one (default)"
+    )
+    arguments = parser.parse_args(argv)
+    steps = {} if arguments.steps is None else {"steps": arguments.steps}
+    run = pretrain_sam2 if arguments.network == "sam2" else pretrain_features
+    try:
+        run(arguments.output, seed=arguments.seed, accelerator=arguments.accelerator, **steps)
+    except UserError as error:
+        parser.exit(1, f"{parser.prog}: error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"{parser.prog}: interrupted; the same command resumes in {arguments.output}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
