@@ -151,10 +151,7 @@ class Steps:
                 log.seek(before)
                 output = log.read()
             last = "\n".join("    " + line for line in output.strip().splitlines()[-12:])
-            raise Failure(
-                f"this step failed: {title}\n{last}\n(everything it said: {self.log})",
-                remedy_for(output),
-            )
+            raise Failure(f"this step failed: {title}\n{last}\n(everything it said: {self.log})", remedy_for(output))
 
     def wait(self, process: subprocess.Popen) -> int:
         """A sign of life on a terminal while the process works."""
@@ -380,9 +377,7 @@ def present_torch() -> str:
     if importlib.util.find_spec("torch") is None:
         return ""
     asked = subprocess.run(
-        [sys.executable, "-c", "import torch; print(torch.__version__)"],
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True
     )
     if asked.returncode:
         raise Failure(

@@ -138,12 +138,7 @@ def merge_scores(scores: Iterable[SegmentationScore]) -> SegmentationScore:
 
 
 def bootstrap_interval(
-    score: SegmentationScore,
-    metric: Metric = "miou",
-    *,
-    replicates: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    score: SegmentationScore, metric: Metric = "miou", *, replicates: int = 2000, level: float = 0.95, seed: int = 0
 ) -> Interval:
     """Percentile bootstrap interval of `score.miou` or `score.fb_iou` over the episodes.
 

@@ -427,12 +427,7 @@ def test_test_hands_its_arguments_to_pytest(lab, jobs):
     assert lab.main(["test", "-x", "-k", "one or two", "tests/test_lab.py"]) == 0
     command, folder, env = jobs[0]
     assert command[0] == str(lab.python_in(lab.VENV))
-    assert command[1:3] == ["-m", "pytest"] and command[-4:] == [
-        "-x",
-        "-k",
-        "one or two",
-        "tests/test_lab.py",
-    ]
+    assert command[1:3] == ["-m", "pytest"] and command[-4:] == ["-x", "-k", "one or two", "tests/test_lab.py"]
     assert command[3] == "-n" and int(command[4]) <= 2
     assert folder == lab.ROOT and int(env["OMP_NUM_THREADS"]) >= 1
 

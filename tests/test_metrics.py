@@ -10,13 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from fss_lab.metrics import (
-    SegmentationScore,
-    bootstrap_interval,
-    mean_interval,
-    merge_scores,
-    paired_bootstrap,
-)
+from fss_lab.metrics import SegmentationScore, bootstrap_interval, mean_interval, merge_scores, paired_bootstrap
 
 REFERENCE = Path(os.environ.get("FSS_LAB_REFERENCE", Path(__file__).parent / "reference"))
 deterministic = settings(max_examples=50)

@@ -50,10 +50,7 @@ class FeatureCache:
     """
 
     def __init__(
-        self,
-        capacity_bytes: int = 4 * 2**30,
-        directory: str | Path | None = None,
-        device: torch.device | str = "cpu",
+        self, capacity_bytes: int = 4 * 2**30, directory: str | Path | None = None, device: torch.device | str = "cpu"
     ) -> None:
         """capacity_bytes: of the tensors held in memory; 0 keeps them in the folder only. The folder is not bounded,
         and may be deleted whenever nothing runs. device: where entries are held; "cuda" saves their way to the card.

@@ -28,12 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6},
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
     "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
-    "giant": {
-        "hidden_size": 1536,
-        "num_hidden_layers": 40,
-        "num_attention_heads": 24,
-        "use_swiglu_ffn": True,
-    },
+    "giant": {"hidden_size": 1536, "num_hidden_layers": 40, "num_attention_heads": 24, "use_swiglu_ffn": True},
 }
 
 # parameter names of DINOv2's own code -> names of the published transformers weights

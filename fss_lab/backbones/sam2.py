@@ -129,10 +129,7 @@ class Sam2Backbone(nn.Module):
 
     @classmethod
     def build(
-        cls,
-        config: str | Path,
-        image_size: int | None = None,
-        checkpoint: str | Path | None = None,
+        cls, config: str | Path, image_size: int | None = None, checkpoint: str | Path | None = None
     ) -> Sam2Backbone:
         """Build SAM 2 of any size, in evaluation mode on the CPU.
 

@@ -1,4 +1,4 @@
-"""`fss-lab data get | prepare | check`, and the options with which `evaluate` and `ablate` reach photographs."""
+"""`fss-lab data get | prepare | check`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from fss_lab.errors import InputError
 
 SOURCES = ("voc", "sbd", "coco")
 DATASETS = ("pascal", "coco")
-TOY_WORLDS = ("pictograms", "look-alikes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,55 +102,3 @@ def _chosen(arguments: argparse.Namespace, root: Path) -> list[str]:
     if unknown:
         raise InputError(f"there is no data set {unknown[0]!r} to {arguments.action}; there is {', '.join(DATASETS)}")
     return arguments.datasets or present(root)
-
-
-# ---- photographs in `evaluate` and `ablate`
-
-
-def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to evaluate instead of the toy world."""
-    group = parser.add_argument_group("photographs")
-    group.add_argument(
-        "--dataset", choices=[*TOY_WORLDS, "pascal", "coco", "coco-panet"], default="pictograms",
-        help="PASCAL-5i, COCO-20i, or COCO-20i with the older folds; look-alikes: the toy world with misleading "
-        "distractors (default: the toy world)",
-    )  # fmt: skip
-    group.add_argument("--data-root", type=Path, help="folder of the photographs (default: data/ of the clone)")
-    group.add_argument("--skip-bad", action="store_true", help="leave bad files out and list them")
-    group.add_argument("--model", help="pair of networks (default: sam2-small+dinov2-base; @COMMIT pins a half)")
-    group.add_argument("--sam2-checkpoint", help="your own SAM 2 file instead of the published one")
-    group.add_argument("--features-checkpoint", help="your own DINOv2 file instead of the published one")
-    group.add_argument("--image-size", type=positive, help="side of the square input, in pixels (default 512)")
-
-
-def refuse_photograph_options(arguments: argparse.Namespace) -> None:
-    """Raise InputError for options of `add_evaluation_arguments` that the toy world would ignore."""
-    named = ("data_root", "skip_bad", "model", "sam2_checkpoint", "features_checkpoint", "image_size")
-    for name in named:
-        if getattr(arguments, name) not in (None, False):
-            raise InputError(
-                f"--{name.replace('_', '-')} is for photographs, and the toy world has its own; add --dataset pascal, "
-                "or leave it out"
-            )
-
-
-def evaluation_sources(arguments: argparse.Namespace, lists: Path | None) -> dict[str, Any]:
-    """For photographs: `models` of a fold and `episodes` of a fold, shots and seed, as `grid_jobs` takes them.
-
-    lists: where episode lists are kept. Raises InputError for options of the toy world.
-    """
-    from functools import partial
-
-    from fss_lab.evaluation.photographs import Networks, real_episodes, real_models
-
-    if arguments.images or getattr(arguments, "identity", False):
-        raise InputError("--images and --identity are for the toy world; photographs have a list of their own")
-    given = ("model", "sam2_checkpoint", "features_checkpoint", "image_size")
-    networks = Networks(**{key: getattr(arguments, key) for key in given if getattr(arguments, key) is not None})
-    return {
-        "models": partial(real_models, networks=networks, dataset=arguments.dataset),
-        "episodes": partial(
-            real_episodes, number=arguments.episodes, dataset=arguments.dataset, root=arguments.data_root,
-            protocol=arguments.protocol, size=networks.image_size, lists=lists, skip_bad=arguments.skip_bad,
-        ),
-    }  # fmt: skip

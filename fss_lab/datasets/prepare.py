@@ -73,12 +73,7 @@ def prepare_pascal(
 
 
 def prepare_coco(
-    root: str | Path,
-    *,
-    rule: str = "last",
-    workers: int | None = None,
-    skip_bad: bool = False,
-    progress: bool = False,
+    root: str | Path, *, rule: str = "last", workers: int | None = None, skip_bad: bool = False, progress: bool = False
 ) -> list[Prepared]:
     """Paint COCO's label maps, for train2014 and val2014, from `annotations/instances_*.json`.
 

@@ -261,11 +261,7 @@ def toy_variants(
 
 
 def evaluate_toy(
-    folds: Sequence[int] = range(FOLDS),
-    shots: int = 1,
-    episodes: int = 300,
-    seed: int = 0,
-    progress: bool = False,
+    folds: Sequence[int] = range(FOLDS), shots: int = 1, episodes: int = 300, seed: int = 0, progress: bool = False
 ) -> Scores:
     """`toy_variants` on the novel classes of the folds, `episodes` a fold; the folds' scores are merged.
 

@@ -210,14 +210,7 @@ def attention_figure(
         patch(SUPPORT, "support's object"),
         patch(TRUTH, "truth"),
         Line2D(
-            [],
-            [],
-            color="white",
-            marker="s",
-            markersize=8,
-            markeredgecolor="black",
-            linestyle="none",
-            label="the cell",
+            [], [], color="white", marker="s", markersize=8, markeredgecolor="black", linestyle="none", label="the cell"
         ),
     )
     percent = [[f"{float(share):.0f} %" for share in when] for when in shares]

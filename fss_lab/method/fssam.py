@@ -246,11 +246,7 @@ class FSSAM(nn.Module):
 
     @torch.no_grad()
     def remember(
-        self,
-        images: Source | Sequence[Source],
-        masks: Source | Sequence[Source],
-        *,
-        cache: FeatureCache | None = None,
+        self, images: Source | Sequence[Source], masks: Source | Sequence[Source], *, cache: FeatureCache | None = None
     ) -> Support:
         """Look at K labelled supports once, for any number of queries.
 

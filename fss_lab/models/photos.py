@@ -12,10 +12,7 @@ from fss_lab.method.records import Prediction
 
 
 def segment_photos(
-    model: FSSAM,
-    photo: Source | Sequence[Source],
-    mask: Source | Sequence[Source],
-    queries: Source | Sequence[Source],
+    model: FSSAM, photo: Source | Sequence[Source], mask: Source | Sequence[Source], queries: Source | Sequence[Source]
 ) -> list[Prediction]:
     """Segment in every query what one photo with its mask shows (or K photos with their masks).
 

@@ -97,14 +97,5 @@ def leaf(base: Point, tip: Point, width: float) -> Outline:
     """A pointed leaf from `base` to `tip`, `width` wide in the middle."""
     (x, y), dx, dy = base, tip[0] - base[0], tip[1] - base[1]
     half = width / (2 * max(math.hypot(dx, dy), 1e-9))
-    edge = [
-        (0.0, 0.0),
-        (0.15, 0.6),
-        (0.4, 1.0),
-        (0.7, 0.75),
-        (1.0, 0.0),
-        (0.7, -0.75),
-        (0.4, -1.0),
-        (0.15, -0.6),
-    ]
+    edge = [(0.0, 0.0), (0.15, 0.6), (0.4, 1.0), (0.7, 0.75), (1.0, 0.0), (0.7, -0.75), (0.4, -1.0), (0.15, -0.6)]
     return polygon(*[(x + t * dx - s * half * dy, y + t * dy + s * half * dx) for t, s in edge])

@@ -156,23 +156,11 @@ def bird(rng: Rng) -> list[Part]:
     parts += eye(x - 0.25 * head, y - 0.15 * head, 0.36 * head)
     if chance(rng, 0.1):  # raised
         lift, back = vary(rng, 0.65, 0.95), vary(rng, 0.2, 0.7)
-        wing = [
-            (-0.3, 0.05),
-            (back - 0.35, -lift),
-            (back + 0.1, -0.9 * lift),
-            (back + 0.15, -0.55),
-            (0.35, 0.02),
-        ]
+        wing = [(-0.3, 0.05), (back - 0.35, -lift), (back + 0.1, -0.9 * lift), (back + 0.15, -0.55), (0.35, 0.02)]
         parts.append(part(curve(wing, 4), "second"))
     else:
         wide = vary(rng, 0.35, 0.6) * high
-        wing = [
-            (-0.5 * long, -0.1),
-            (-0.1, -0.1 - wide),
-            (0.7 * long, 0.1),
-            (1.05 * long, 0.25),
-            (0.05, wide),
-        ]
+        wing = [(-0.5 * long, -0.1), (-0.1, -0.1 - wide), (0.7 * long, 0.1), (1.05 * long, 0.25), (0.05, wide)]
         parts.append(part(curve(wing, 4), "second"))
     return fit(parts)
 
@@ -182,23 +170,9 @@ def butterfly(rng: Rng) -> list[Part]:
     out, up = vary(rng, 0.75, 1.05), vary(rng, 0.6, 1.0)
     form = choose(rng, 0, 2)
     if form == 0:  # round
-        upper = [
-            (0.0, 0.1),
-            (0.1, -0.35),
-            (0.6 * out, -up),
-            (out, -0.75 * up),
-            (0.95 * out, -0.1),
-            (0.5, 0.12),
-        ]
+        upper = [(0.0, 0.1), (0.1, -0.35), (0.6 * out, -up), (out, -0.75 * up), (0.95 * out, -0.1), (0.5, 0.12)]
     elif form == 1:  # pointed
-        upper = [
-            (0.0, 0.1),
-            (0.15, -0.3),
-            (0.7 * out, -0.8 * up),
-            (1.1 * out, -up),
-            (0.85 * out, -0.3),
-            (0.5, 0.1),
-        ]
+        upper = [(0.0, 0.1), (0.15, -0.3), (0.7 * out, -0.8 * up), (1.1 * out, -up), (0.85 * out, -0.3), (0.5, 0.1)]
     else:  # broad
         upper = [
             (0.0, 0.1),

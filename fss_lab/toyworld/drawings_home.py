@@ -35,11 +35,7 @@ def house(rng: Rng) -> list[Part]:
     else:  # a barn's
         knee = 0.65 * eave
         roof = polygon(
-            (-eave, -high),
-            (-knee, -high - 0.65 * rise),
-            (0, -high - rise),
-            (knee, -high - 0.65 * rise),
-            (eave, -high),
+            (-eave, -high), (-knee, -high - 0.65 * rise), (0, -high - rise), (knee, -high - 0.65 * rise), (eave, -high)
         )
     parts.append(part(roof, "second", textured=True))
     if form in (0, 4) and chance(rng, 0.1):
@@ -57,8 +53,7 @@ def house(rng: Rng) -> list[Part]:
     round_by = 0.15 if chance(rng, 0.05) else 0.0
     parts.append(
         group(
-            [box(x - width / 2, y - sill / 2, x + width / 2, y + sill / 2, round_by) for x, y in windows[:4]],
-            "light",
+            [box(x - width / 2, y - sill / 2, x + width / 2, y + sill / 2, round_by) for x, y in windows[:4]], "light"
         )
     )
     return fit(parts)
@@ -94,10 +89,7 @@ def mug(rng: Rng) -> list[Part]:
         parts.append(
             part(
                 polygon(
-                    (-wide, tall - 0.06),
-                    (wide, tall - 0.06),
-                    (0.55 * wide, tall + 0.14),
-                    (-0.55 * wide, tall + 0.14),
+                    (-wide, tall - 0.06), (wide, tall - 0.06), (0.55 * wide, tall + 0.14), (-0.55 * wide, tall + 0.14)
                 ),
                 "second",
             )
@@ -251,10 +243,7 @@ def teapot(rng: Rng) -> list[Part]:
         parts.append(part(stroke(spout, 0.34, 0.16), "second"))
     else:
         parts.append(
-            part(
-                polygon((-0.5 * wide, 0.3), (-out, tip), (-out + 0.22, tip - 0.06), (-0.5 * wide, -0.25)),
-                "second",
-            )
+            part(polygon((-0.5 * wide, 0.3), (-out, tip), (-out + 0.22, tip - 0.06), (-0.5 * wide, -0.25)), "second")
         )
     if chance(rng, 0.5):
         parts.append(part(box(-0.6 * wide, 0.7 * high, 0.6 * wide, high + 0.1), "second"))

@@ -117,23 +117,12 @@ def _toadstool(rng: Rng) -> list[Part]:
         parts.append(part(ellipse(0, 0, 0.9 * wide, 0.17, corners=18), "second"))
     if form == 0:  # a dome
         cap = np.concatenate(
-            [
-                arc(0, 0, wide, high, math.pi, 2 * math.pi, steps=14),
-                arc(0, 0, wide, 0.12, 0, math.pi, steps=6)[1:-1],
-            ]
+            [arc(0, 0, wide, high, math.pi, 2 * math.pi, steps=14), arc(0, 0, wide, 0.12, 0, math.pi, steps=6)[1:-1]]
         )
     elif form == 1:  # a bell
         wide *= 0.75
         cap = curve(
-            [
-                (-wide, 0.1),
-                (-0.6 * wide, -0.5),
-                (0, -high - 0.15),
-                (0.6 * wide, -0.5),
-                (wide, 0.1),
-                (0, 0.02),
-            ],
-            4,
+            [(-wide, 0.1), (-0.6 * wide, -0.5), (0, -high - 0.15), (0.6 * wide, -0.5), (wide, 0.1), (0, 0.02)], 4
         )
     elif form == 2:  # broad and flat
         high *= 0.6
@@ -150,11 +139,7 @@ def _toadstool(rng: Rng) -> list[Part]:
         )
     else:  # pointed
         cap = polygon(
-            (-wide, 0.06),
-            (-0.5 * wide, -0.6 * high),
-            (0, -high - 0.15),
-            (0.5 * wide, -0.6 * high),
-            (wide, 0.06),
+            (-wide, 0.06), (-0.5 * wide, -0.6 * high), (0, -high - 0.15), (0.5 * wide, -0.6 * high), (wide, 0.06)
         )
     parts.append(part(cap, textured=True))
     mark = choose(rng, 0, 2)
@@ -165,12 +150,7 @@ def _toadstool(rng: Rng) -> list[Part]:
     elif mark == 2 and form in (0, 3):
         parts.append(
             part(
-                polygon(
-                    (-0.98 * wide, 0),
-                    (-0.85 * wide, -0.25 * high),
-                    (0.85 * wide, -0.25 * high),
-                    (0.98 * wide, 0),
-                ),
+                polygon((-0.98 * wide, 0), (-0.85 * wide, -0.25 * high), (0.85 * wide, -0.25 * high), (0.98 * wide, 0)),
                 "accent",
             )
         )

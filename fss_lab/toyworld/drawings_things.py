@@ -26,10 +26,7 @@ def key(rng: Rng) -> list[Part]:
         leaves = [ellipse(x, y, 0.58 * size, corners=14) for x, y in spots]
         bow = group(leaves, holes=[ellipse(x, y, 0.26 * size, corners=10) for x, y in spots])
     else:
-        bow = part(
-            regular(0, 0, 1.1 * size, 6, math.pi / 6),
-            holes=[ellipse(-0.2 * size, 0, 0.45 * size, corners=14)],
-        )
+        bow = part(regular(0, 0, 1.1 * size, 6, math.pi / 6), holes=[ellipse(-0.2 * size, 0, 0.45 * size, corners=14)])
     parts = [Part(bow.outlines, "body", True)]
     near = {2: 0.6, 3: 0.3, 1: 0.85}.get(form, 0.8) * size
     shaft = box(near, -thick / 2, end, thick / 2, 0.05)
@@ -107,15 +104,7 @@ def guitar(rng: Rng) -> list[Part]:
     """Acoustic, cutaway, pear-shaped or twin-horned; long or short neck, three heads."""
     form, neck, thick = choose(rng, 0, 3), vary(rng, 0.5, 1.05), vary(rng, 0.15, 0.22)
     low, high, waist = vary(rng, 0.45, 0.58), vary(rng, 0.32, 0.44), vary(rng, 0.24, 0.34)
-    half = [
-        (0.0, -0.05),
-        (0.8 * high, 0.0),
-        (high, 0.22),
-        (waist, 0.45),
-        (low, 0.8),
-        (0.7 * low, 1.08),
-        (0.0, 1.14),
-    ]
+    half = [(0.0, -0.05), (0.8 * high, 0.0), (high, 0.22), (waist, 0.45), (low, 0.8), (0.7 * low, 1.08), (0.0, 1.14)]
     left = [(-x, y) for x, y in half[-2:0:-1]]
     if form == 0:
         body = curve(half + left, 3)
@@ -172,21 +161,12 @@ def guitar(rng: Rng) -> list[Part]:
         parts.append(part(box(-wide, crown, wide, top + 0.08, 0.04), "second"))
     elif head == 1:
         parts.append(
-            part(
-                polygon((-0.09, top + 0.1), (-wide - 0.05, crown), (wide + 0.05, crown), (0.09, top + 0.1)),
-                "second",
-            )
+            part(polygon((-0.09, top + 0.1), (-wide - 0.05, crown), (wide + 0.05, crown), (0.09, top + 0.1)), "second")
         )
     else:
         parts.append(
             part(
-                polygon(
-                    (-0.1, top + 0.1),
-                    (-wide, crown),
-                    (wide + 0.1, crown - 0.12),
-                    (wide, top),
-                    (0.1, top + 0.1),
-                ),
+                polygon((-0.1, top + 0.1), (-wide, crown), (wide + 0.1, crown - 0.12), (wide, top), (0.1, top + 0.1)),
                 "second",
             )
         )
@@ -194,10 +174,7 @@ def guitar(rng: Rng) -> list[Part]:
     if chance(rng, 0.5):
         frets = choose(rng, 2, 4)
         parts.append(
-            group(
-                [bar(0, top + 0.2 * (i + 1), top + 0.2 * (i + 1) + 0.06, thick) for i in range(frets)],
-                "light",
-            )
+            group([bar(0, top + 0.2 * (i + 1), top + 0.2 * (i + 1) + 0.06, thick) for i in range(frets)], "light")
         )
     if electric:
         parts.append(group([box(-0.17, y, 0.17, y + 0.09) for y in (0.42, 0.58)], "light"))

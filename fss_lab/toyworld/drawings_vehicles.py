@@ -128,10 +128,7 @@ def car(rng: Rng) -> list[Part]:
     parts.append(part(box(0.9, waist + 0.07, 1.02, waist + 0.22), "accent"))
     if chance(rng, 0.05) and kind != 2:
         parts.append(
-            part(
-                polygon((0.75, waist), (0.8, waist - 0.16), (1.08, waist - 0.2), (0.95, waist + 0.05)),
-                "accent",
-            )
+            part(polygon((0.75, waist), (0.8, waist - 0.16), (1.08, waist - 0.2), (0.95, waist + 0.05)), "accent")
         )
     axles = [(-vary(rng, 0.52, 0.66), sill), (vary(rng, 0.5, 0.66), sill)]
     parts += [dots(axles, radius, "dark"), dots(axles, vary(rng, 0.4, 0.65) * radius, "light")]
@@ -179,12 +176,7 @@ def bicycle(rng: Rng) -> list[Part]:
     else:
         bars = [(x - 0.02, y), (x + 0.02, y - 0.14), (x + 0.25, y - 0.12)]
     if chance(rng, 0.05):
-        parts.append(
-            part(
-                polygon((x - 0.45, y), (x - 0.02, y), (x - 0.02, y + 0.28), (x - 0.38, y + 0.28)),
-                "accent",
-            )
-        )
+        parts.append(part(polygon((x - 0.45, y), (x - 0.02, y), (x - 0.02, y + 0.28), (x - 0.38, y + 0.28)), "accent"))
     if chance(rng, 0.05):
         parts.append(part(box(rear - 0.22, ry - small - 0.1, rear + 0.25, ry - small + 0.04), "accent"))
     parts.append(part(stroke(bars, 0.1), "dark"))

@@ -115,13 +115,7 @@ def scatter(rng: Rng, size: int, radii: list[float], turn: float = 0.45) -> list
                 break
         assert best is not None
         poses.append(
-            Pose(
-                *best,
-                radius,
-                (2 * rng.random() - 1) * turn,
-                0.85 + 0.3 * rng.random(),
-                bool(rng.random() < 0.5),
-            )
+            Pose(*best, radius, (2 * rng.random() - 1) * turn, 0.85 + 0.3 * rng.random(), bool(rng.random() < 0.5))
         )
     return poses
 

@@ -113,13 +113,7 @@ def curve(points: Sequence[Point], steps: int = 6) -> Outline:
 
 
 def move(
-    outline: Outline,
-    dx: float = 0.0,
-    dy: float = 0.0,
-    *,
-    turn: float = 0.0,
-    scale: float = 1.0,
-    flip: bool = False,
+    outline: Outline, dx: float = 0.0, dy: float = 0.0, *, turn: float = 0.0, scale: float = 1.0, flip: bool = False
 ) -> Outline:
     """Mirror left-right, scale, turn (radians, clockwise), then shift an outline about the origin."""
     x, y = outline[:, 0] * (-scale if flip else scale), outline[:, 1] * scale

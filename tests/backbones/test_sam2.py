@@ -39,10 +39,7 @@ def test_all_four_verbs(name: str, size: int) -> None:
     assert (backbone.grid_size, backbone.channels, backbone.memory_channels) == (grid, 256, 64)
     features = backbone.encode(images(2, size))
     assert features.top.shape == features.position.shape == (2, 256, grid, grid)
-    assert [tuple(x.shape) for x in features.high_res] == [
-        (2, 32, 4 * grid, 4 * grid),
-        (2, 64, 2 * grid, 2 * grid),
-    ]
+    assert [tuple(x.shape) for x in features.high_res] == [(2, 32, 4 * grid, 4 * grid), (2, 64, 2 * grid, 2 * grid)]
     memory = backbone.remember(features, torch.rand(2, 1, size, size))
     assert memory.memory.shape == memory.position.shape == (2, 64, grid, grid)
     assert memory.pointer.shape == (2, 256)

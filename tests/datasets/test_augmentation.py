@@ -6,14 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fss_lab.datasets.augmentation import (
-    PADDING,
-    Augmentation,
-    foreground_in_windows,
-    pad,
-    stretch_image,
-    stretch_mask,
-)
+from fss_lab.datasets.augmentation import PADDING, Augmentation, foreground_in_windows, pad, stretch_image, stretch_mask
 
 STILL = Augmentation(size=64, scale=(1.0, 1.0), chance=0.0)
 

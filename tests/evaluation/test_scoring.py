@@ -260,9 +260,7 @@ def test_no_way_of_evaluating_ignores_how_to_compute(how: list[str], tmp_path, m
     seen = {}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        jobs,
-        "run",
-        lambda jobs, directory, settings, **rest: seen.update(rest, jobs=jobs, how=settings) or [],
+        jobs, "run", lambda jobs, directory, settings, **rest: seen.update(rest, jobs=jobs, how=settings) or []
     )
     given = "--device meta --threads 3 --cache 7 --cache-directory kept --workers 4 --seeds 8 9 --folds 2 --episodes 5"
     assert cli.main(["evaluate", *how, *given.split()]) == 0

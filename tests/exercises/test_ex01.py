@@ -111,10 +111,7 @@ def per_class(ids, inter, union, classes, score):
     [
         (lambda k, i, u, c: sum(a / b for a, b in zip(i, u, strict=True)) / len(k), "mean over the episodes"),
         (lambda k, i, u, c: sum(i) / sum(u), "one IoU over all"),
-        (
-            lambda *a: sum(x := per_class(*a, lambda r: sum(i / u for i, u in r) / len(r))) / len(x),
-            "Within each class",
-        ),
+        (lambda *a: sum(x := per_class(*a, lambda r: sum(i / u for i, u in r) / len(r))) / len(x), "Within each class"),
         (
             lambda *a: sum(x := per_class(*a, lambda r: sum(i for i, _ in r) / sum(u for _, u in r))) / len(x),
             "counts in the mean",

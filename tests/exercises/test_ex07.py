@@ -135,10 +135,7 @@ def _origin(p, m, t, wanted=None, background=None):
             "Every wrong pixel of the mask",
         ),
         (lambda p, m, t: [*_origin(p, m, t)[:3], int(((t == 0) & m).sum())], "all of its extras"),
-        (
-            lambda p, m, t: [(o := _origin(p, m, t))[0], int(((t == 1) & ~m).sum()), *o[2:]],
-            "all that the mask misses",
-        ),
+        (lambda p, m, t: [(o := _origin(p, m, t))[0], int(((t == 1) & ~m).sum()), *o[2:]], "all that the mask misses"),
         (
             lambda p, m, t: [(o := _origin(p, m, t))[0], int(((t == 1) & (p > 0.5)).sum()), *o[2:]],
             "second kind is lost",

@@ -2,12 +2,7 @@
 
 import pytest
 
-from fss_lab.figures.nb09_training import (
-    before_after_figure,
-    parameters_figure,
-    schedule_figure,
-    small_objects_figure,
-)
+from fss_lab.figures.nb09_training import before_after_figure, parameters_figure, schedule_figure, small_objects_figure
 from fss_lab.figures.results import curves_figure
 from fss_lab.figures.style import Picture
 from fss_lab.toyworld.pictograms import Pictograms

@@ -176,11 +176,7 @@ def test_a_support_that_vanishes_on_the_grid_is_not_calibrated(model: FSSAM, mak
 def test_what_is_trained(model: FSSAM, batch: EpisodeBatch) -> None:
     model.freeze()
     trainable = dict(model.trainable_parameters())
-    assert {name.split(".")[0] for name in trainable} == {
-        "memory_encoder",
-        "memory_attention",
-        "sam_mask_decoder",
-    }
+    assert {name.split(".")[0] for name in trainable} == {"memory_encoder", "memory_attention", "sam_mask_decoder"}
     assert not any("conv_s0" in name or "conv_s1" in name for name in trainable)
     assert {name for name, p in model.sam2.model.named_parameters() if p.requires_grad} == set(trainable)
     assert not any(p.requires_grad for p in model.features.parameters())
@@ -320,8 +316,7 @@ def test_sources_of_any_kind_and_size(model: FSSAM, make_batch: Maker, tmp_path:
 def test_shots_of_different_sizes(model: FSSAM, make_batch: Maker) -> None:
     one, other = make_batch(1, 1, size=96), make_batch(1, 1, size=130)
     support = model.remember(
-        [one.support_images[0, 0], other.support_images[0, 0]],
-        [one.support_masks[0, 0], other.support_masks[0, 0]],
+        [one.support_images[0, 0], other.support_images[0, 0]], [one.support_masks[0, 0], other.support_masks[0, 0]]
     )
     assert support.masks.shape == (2, 128, 128)
     assert model.segment(one.query_images[0], support).logits.shape == (96, 96)

@@ -4,14 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fss_lab.method.prompts import (
-    cosine_map,
-    discriminative_prior,
-    generate_priors,
-    min_max,
-    prototype,
-    resize,
-)
+from fss_lab.method.prompts import cosine_map, discriminative_prior, generate_priors, min_max, prototype, resize
 
 seeds = st.integers(0, 10_000)
 
@@ -72,10 +65,7 @@ def test_discriminative_prior_keeps_only_what_is_more_foreground() -> None:
 def test_priors_do_not_depend_on_the_order_of_shots(seed: int, order: list[int]) -> None:
     query, support = random(seed, 2, 6, 5, 5), random(seed + 1, 2, 4, 6, 5, 5)
     masks = (random(seed + 2, 2, 4, 20, 20) > 0).float()
-    one, other = (
-        generate_priors(query, support, masks),
-        generate_priors(query, support[:, order], masks[:, order]),
-    )
+    one, other = (generate_priors(query, support, masks), generate_priors(query, support[:, order], masks[:, order]))
     torch.testing.assert_close(one.foreground, other.foreground)
     torch.testing.assert_close(one.discriminative, other.discriminative)
     torch.testing.assert_close(one.discriminative_per_shot[:, order], other.discriminative_per_shot)

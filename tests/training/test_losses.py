@@ -96,8 +96,7 @@ def test_half_precision_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("logits", "target"),
-    [((2, 4, 4), (2, 4, 5)), ((4, 4), (4, 4)), ((2, 1, 4, 4), (2, 4, 4)), ((0, 4, 4),) * 2],
+    ("logits", "target"), [((2, 4, 4), (2, 4, 5)), ((4, 4), (4, 4)), ((2, 1, 4, 4), (2, 4, 4)), ((0, 4, 4),) * 2]
 )
 def test_wrong_shapes_are_refused(logits: tuple[int, ...], target: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\(B, H, W\)"):

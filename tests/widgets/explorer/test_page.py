@@ -72,10 +72,7 @@ def tile(page, name, at=0):
 
 def centre(page, name, cell, grid=(16, 16), at=0):
     box = tile(page, name, at).bounding_box()
-    return (
-        box["x"] + (cell[1] + 0.5) * box["width"] / grid[1],
-        box["y"] + (cell[0] + 0.5) * box["height"] / grid[0],
-    )
+    return (box["x"] + (cell[1] + 0.5) * box["width"] / grid[1], box["y"] + (cell[0] + 0.5) * box["height"] / grid[0])
 
 
 def hover(page, name, cell, **more):

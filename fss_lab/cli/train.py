@@ -1,0 +1,63 @@
+"""`fss-lab train`: its options are the fields of `TrainConfig`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from dataclasses import fields
+
+    from fss_lab.training.config import PROFILES, TrainConfig
+
+    parser.add_argument(
+        "--output", type=Path, help="directory of the run; one that holds this run already continues it"
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--profile", choices=PROFILES, help="which defaults (default: toy)")
+    source.add_argument("--config", type=Path, help="repeat the run of this run.yaml; other options change it")
+    source.add_argument("--replay", type=Path, help="compute the step of a not_finite.pt once more, and nothing else")
+    for each in fields(TrainConfig):
+        flag, rules = f"--{each.name.replace('_', '-')}", each.metadata
+        default = "" if each.default is None else f" (default: {each.default})"
+        common = {"default": argparse.SUPPRESS, "help": (rules["help"] + default).replace("%", "%%")}
+        if rules["type"] is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+        elif each.name == "trainable":
+            parser.add_argument(flag, nargs="+", **common)
+        else:
+            parser.add_argument(flag, type=rules["type"], choices=rules["choices"], **common)
+    changes = ", ".join(f"{name} {value}" for name, value in PROFILES["paper"].items())
+    parser.epilog = (
+        f"The paper's profile changes: {changes}; the steps follow from its epochs. The defaults above are those of "
+        "the toy profile, made for two CPU cores and a minute. Several devices: --devices 4; or `torchrun "
+        "--nproc-per-node 4 -m fss_lab train ...` or `fabric run --devices 4 -- $(which fss-lab) train ...`, which "
+        "then say how many processes there are."
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from fss_lab.method.fssam import TRAINABLE
+    from fss_lab.training.config import TrainConfig, profile
+    from fss_lab.training.facts import read_config
+    from fss_lab.training.trainer import replay, train
+
+    if arguments.replay is not None:
+        replay(arguments.replay)
+        return 0
+    if arguments.output is None:
+        print("fss-lab train: --output DIRECTORY is missing: where the run keeps its files", file=sys.stderr)
+        return 2
+    given = {name: value for name, value in vars(arguments).items() if name in TrainConfig.__dataclass_fields__}
+    if len(given.get("trainable", ())) == 1 and given["trainable"][0] in TRAINABLE:
+        (given["trainable"],) = given["trainable"]
+    if arguments.config is None:
+        config = profile(arguments.profile or "toy", **given)
+    else:
+        config = replace(read_config(arguments.config), **given)
+    train(config, arguments.output)
+    return 0
