@@ -38,7 +38,7 @@ def sam2() -> State:
 @pytest.fixture(scope="module")
 def dino() -> State:
     """DINOv2's own names: the reference weights, spread over 64 channels (one head, as every published size has)."""
-    narrow = load_file(Path(__file__).parent / "reference" / "dinov2_weights.safetensors")
+    narrow = load_file(Path(__file__).parents[1] / "reference" / "dinov2_weights.safetensors")
     return {name: tensor.repeat([2 if n in (32, 96, 128) else 1 for n in tensor.shape])
             for name, tensor in narrow.items()}  # fmt: skip
 

@@ -157,7 +157,7 @@ def test_local_files_in_metas_formats_make_a_pair(tmp_path) -> None:
     pytest.importorskip("transformers", reason='DINOv2 needs the optional package: pip install "fss-lab[real]"')
     sam2 = {name: t.half() for name, t in Sam2Backbone.build("sam2-tiny", 128).model.state_dict().items()}
     torch.save({"model": sam2}, tmp_path / "sam2_hiera_tiny.pt")
-    dinov2 = Path(__file__).parent / "reference" / "dinov2_weights.safetensors"
+    dinov2 = Path(__file__).parents[1] / "reference" / "dinov2_weights.safetensors"
     with pytest.raises(CheckpointError, match="32 channels"):
         load_model("sam2-tiny+dinov2-small", sam2_checkpoint=tmp_path / "sam2_hiera_tiny.pt",
                    features_checkpoint=dinov2)  # fmt: skip

@@ -102,7 +102,7 @@ def test_dinov2s_position_grid_and_names_do_not_count() -> None:
     """The one is resized after loading, which rounds in its own way on every machine, the others are transformers'."""
     pytest.importorskip("transformers", reason='needs pip install "fss-lab[real]"')
     model = load_model("toy")
-    model.features = Dinov2Features.load(Path(__file__).parent / "reference" / "dinov2_weights.safetensors", 2)
+    model.features = Dinov2Features.load(Path(__file__).parents[1] / "reference" / "dinov2_weights.safetensors", 2)
     before = frozen_networks(model, [])["features"]
     model.features.model.embeddings.position_embeddings.data += 1
     model.features.renamed = model.features.model

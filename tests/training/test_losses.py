@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from fss_lab.training.losses import dice_loss
 
-REFERENCE = Path(os.environ.get("FSS_LAB_REFERENCE", Path(__file__).parent / "reference"))
+REFERENCE = Path(os.environ.get("FSS_LAB_REFERENCE", Path(__file__).parents[1] / "reference"))
 deterministic = settings(max_examples=50)
 
 
