@@ -176,8 +176,11 @@ def inference_times(model: FSSAM, rounds: int, episodes: int) -> dict[str, Any]:
         model.device,
     )
     spent = sum(times.pop("fold")[1:])
-    encoded = model.encode(batch)
-    flops = {"encoders": count_flops(floor), "all but the encoders": count_flops(lambda: model.predict(encoded))}
+    features = model.extract(batch)
+    flops = {
+        "encoders": count_flops(floor),
+        "all but the encoders": count_flops(lambda: model.predict(model.encode(features))),
+    }
     return {
         "seconds": {name: statistics.median(each[1:]) for name, each in times.items()},
         "fold": {
@@ -211,8 +214,11 @@ def option_times(model: FSSAM, rounds: int) -> dict[str, Any]:
     variants["bfloat16"].precision = "bfloat16"
     variants["channels-last"].to(memory_format=torch.channels_last)
     images = list(Fold(1, 2, model.sam2.image_size).images)
-    runs = {name: torch.no_grad()(lambda each=each: each._run_encoders(images)) for name, each in variants.items()}
-    runs["inference mode"] = torch.inference_mode()(lambda: model._run_encoders(images))
+    runs = {
+        name: torch.no_grad()(lambda each=each: each._run_encoders(images, chunk=1, dense=True))
+        for name, each in variants.items()
+    }
+    runs["inference mode"] = torch.inference_mode()(lambda: model._run_encoders(images, chunk=1, dense=True))
     features = {name: run() for name, run in runs.items()}
     times = in_turns({name: lambda _, run=run: run() for name, run in runs.items()}, rounds, model.device)
     return {

@@ -8,6 +8,7 @@ from typing import Any
 
 from fss_lab.cli.arguments import positive, seed
 from fss_lab.errors import InputError
+from fss_lab.method.options import PRECISIONS
 
 TOY_WORLDS = ("pictograms", "look-alikes")
 
@@ -90,7 +91,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, default=1, help="threads of each process (default 1)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
     parser.add_argument(
-        "--precision", choices=["float32", "bfloat16"],
+        "--precision", choices=PRECISIONS,
         help="of the frozen encoders (default: the model's own, float32)",
     )  # fmt: skip
     parser.add_argument("--batch-size", type=positive, default=8, help="episodes at a time (default 8)")

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from fss_lab.method.fssam import TRAINABLE
+    from fss_lab.method.options import TRAINABLE
     from fss_lab.training.config import TrainConfig, profile
     from fss_lab.training.facts import read_config
     from fss_lab.training.trainer import replay, train

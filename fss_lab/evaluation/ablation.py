@@ -27,13 +27,13 @@ from fss_lab.evaluation.scoring import FULL, table, toy_models
 from fss_lab.figures.results import attention_figure, rounds_figure
 from fss_lab.files import write_atomically
 from fss_lab.method import FSSAM
-from fss_lab.method.calibration import MODES
+from fss_lab.method.options import CHOICES, Options
 from fss_lab.method.prompts import resize
-from fss_lab.method.records import Encoded, Options
-from fss_lab.method.refinement import VARIANTS as KINDS
+from fss_lab.method.records import EpisodeFeatures
 from fss_lab.method.trace import Trace
 from fss_lab.metrics import Interval, mean_interval, paired_bootstrap
 
+KINDS, MODES = CHOICES["refinement"], CHOICES["calibration"]
 ROUNDS = 5
 BEFORE = "corrected, before its bias"
 BACKGROUND = ("edge", "clear")  # what counts as background: edge cells in part, or cells clear of the object alone
@@ -83,7 +83,7 @@ def prior_soft_iou(
     Soft IoU = sum of minima / sum of maxima, at the memory grid: the prior as IMR has it there, the true mask as the
     share of each cell that the object covers (ignored pixels count as background). In 0..1.
     """
-    found = [_soft_ious(model, encoded, rounds) for encoded in _encoded(model, episodes, batch_size, progress)]
+    found = [_soft_ious(model, features, rounds) for features in _extracted(model, episodes, batch_size, progress)]
     return np.concatenate(found)
 
 
@@ -104,9 +104,9 @@ def background_attention(
     """
     first = next(iter(models.values()))
     found: dict[str, list[np.ndarray]] = {name: [] for name in models}
-    for encoded in _encoded(first, episodes, batch_size, progress):
+    for features in _extracted(first, episodes, batch_size, progress):
         for name, model in models.items():
-            found[name].append(_masses(model, encoded))
+            found[name].append(_masses(model, features))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
@@ -146,11 +146,11 @@ def measure_each(
     """`prior_soft_iou` and `background_attention` of every variant of a model, by name: "v1" and "v2" (N, rounds + 1),
     modes of SCMA (N, layers + 1, 2); the last of the layers is their mean, then come the two meanings of background."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*KINDS, BEFORE, *MODES)}
-    for encoded in _encoded(model, episodes, batch_size, progress, cache):
+    for features in _extracted(model, episodes, batch_size, progress, cache):
         for kind in KINDS:
-            found[kind].append(_soft_ious(model.variant(refinement=kind), encoded, rounds))
+            found[kind].append(_soft_ious(model.variant(refinement=kind), features, rounds))
         for mode in MODES:
-            masses = _masses(model.variant(calibration=mode), encoded)
+            masses = _masses(model.variant(calibration=mode), features)
             masses = np.concatenate([masses, masses.mean(axis=1, keepdims=True)], axis=1)  # B, layers + 1, 2, 2
             found[mode].append(masses[:, :, 1])
             if mode == "corrected":
@@ -308,21 +308,21 @@ def _grouped(results: Sequence[Result]) -> dict[str, dict[str, str]]:
     return {**groups, "Trained parameters": {**added, FULL: FULL}} if added else groups
 
 
-def _encoded(
+def _extracted(
     model: FSSAM, episodes: Episodes, size: int, progress: bool, cache: FeatureCache | None = None
-) -> Iterator[Encoded]:
+) -> Iterator[EpisodeFeatures]:
     """The episodes in batches, as the frozen networks see them."""
     with tqdm(total=len(episodes), desc="measured", disable=None if progress else True) as bar:
         for start in range(0, len(episodes), size):
             indices = range(start, min(start + size, len(episodes)))
-            yield model.encode(collate([episodes[index] for index in indices]), cache=cache)
+            yield model.extract(collate([episodes[index] for index in indices]), cache=cache)
             bar.update(len(indices))
 
 
 @torch.inference_mode()
-def _soft_ious(model: FSSAM, encoded: Encoded, rounds: int) -> np.ndarray:
+def _soft_ious(model: FSSAM, features: EpisodeFeatures, rounds: int) -> np.ndarray:
     """(B, rounds + 1), see `prior_soft_iou`."""
-    trace, truth = _trace(model.variant(rounds=rounds), encoded)
+    trace, truth = _trace(model.variant(rounds=rounds), features)
     assert trace.pseudo_prior is not None
     prior = resize(trace.pseudo_prior, truth.shape[-2:])  # B, 1, h, w
     priors = torch.cat([prior, *(done.prior for done in trace.rounds)], dim=1)
@@ -330,9 +330,9 @@ def _soft_ious(model: FSSAM, encoded: Encoded, rounds: int) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _masses(model: FSSAM, encoded: Encoded) -> np.ndarray:
+def _masses(model: FSSAM, features: EpisodeFeatures) -> np.ndarray:
     """(B, layers, 2, 2), see `background_attention`: before SCMA's bias and with it, for each of `BACKGROUND`."""
-    trace, truth = _trace(model, encoded)
+    trace, truth = _trace(model, features)
     covered = truth.flatten(1)
     masses = [
         background_mass(weights[..., layer.columns.query], covered, background)
@@ -343,13 +343,13 @@ def _masses(model: FSSAM, encoded: Encoded) -> np.ndarray:
     return torch.stack(masses, dim=1).unflatten(1, (-1, 2, 2)).double().cpu().numpy()
 
 
-def _trace(model: FSSAM, encoded: Encoded) -> tuple[Trace, Tensor]:
+def _trace(model: FSSAM, features: EpisodeFeatures) -> tuple[Trace, Tensor]:
     """The traced forward pass, and how much of each cell of the memory grid the query's object covers, (B, 1, h, w)."""
-    trace = model.predict(encoded, trace=True).trace
-    if trace is None or trace.pseudo_prior is None or encoded.query_masks is None:
+    trace = model.predict(model.encode(features), trace=True).trace
+    if trace is None or trace.pseudo_prior is None or features.query_masks is None:
         raise InputError('this needs a pseudo memory and the true masks; use memory="pseudo" and whole episodes')
     height, width = trace.support_masks_refine.shape[-2:]
-    return trace, F.adaptive_avg_pool2d(encoded.query_masks, (height, width))
+    return trace, F.adaptive_avg_pool2d(features.query_masks, (height, width))
 
 
 def _points(value: Interval, sign: bool = False) -> str:

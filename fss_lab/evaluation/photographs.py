@@ -12,9 +12,9 @@ from fss_lab.backbones.checkpoints import load_metadata, load_state
 from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.protocols import ListedEpisodes
 from fss_lab.errors import InputError
-from fss_lab.evaluation.scoring import FULL, check_begun_from_weights, listed_episodes, options_of, put_weights
+from fss_lab.evaluation.scoring import FULL, check_begun_from_weights, listed_episodes, put_weights
 from fss_lab.method import FSSAM
-from fss_lab.method.records import Options
+from fss_lab.method.options import Options, options_of
 from fss_lab.models.authors import load_authors_checkpoint
 from fss_lab.models.load import load_model
 from fss_lab.models.provenance import without_commits

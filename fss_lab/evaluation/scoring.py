@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from fss_lab.datasets.protocols import BENCHMARKS, ImageSet, ListedEpisodes, ben
 from fss_lab.episode import EpisodeBatch, Episodes, collate
 from fss_lab.errors import CheckpointError, InputError
 from fss_lab.method import FSSAM
+from fss_lab.method.options import Options, options_of
 from fss_lab.method.prompts import Priors, resize
-from fss_lab.method.records import Encoded, Options
+from fss_lab.method.records import EpisodeFeatures
 from fss_lab.method.trace import map_tensors
 from fss_lab.metrics import SegmentationScore, bootstrap_interval, merge_scores
 from fss_lab.models.load import load_model
@@ -74,14 +75,14 @@ def score_batch(
     batch = collate([episodes[index] for index in indices])
     first = next(iter(models.values()))
     guess = any(model.options.memory == "pseudo" for model in models.values())
-    encoded = first.encode(batch, cache, priors=guess)
-    targets = _targets(episodes, batch, indices, protocol.resolution, encoded.support_masks.shape[-1])
+    features = first.extract(batch, cache, priors=guess)
+    targets = _targets(episodes, batch, indices, protocol.resolution, features.support_masks.shape[-1])
     for name, model in models.items():
-        voters = [encoded]
+        voters = [features]
         if protocol.shots == "vote":
-            voters = [one_shot(encoded, shot) for shot in range(batch.shots)]
+            voters = [one_shot(features, shot) for shot in range(batch.shots)]
         with torch.inference_mode():
-            answers = [model.predict(voter).logits.float().cpu() for voter in voters]
+            answers = [model.predict(model.encode(voter)).logits.float().cpu() for voter in voters]
         for row, (target, class_id) in enumerate(zip(targets, batch.class_ids.tolist(), strict=True)):
             masks = [resize(logits[row, None, None], target.shape)[0, 0] > 0 for logits in answers]
             scores[name].update(vote(torch.stack(masks)), target, class_id)
@@ -96,25 +97,19 @@ def vote(masks: Tensor) -> Tensor:
     return (2 * votes >= votes.max()) & (votes > 0)
 
 
-def one_shot(encoded: Encoded, shot: int) -> Encoded:
+def one_shot(features: EpisodeFeatures, shot: int) -> EpisodeFeatures:
     """The same episodes with one of their supports only, and with the priors that it alone gives."""
 
     def keep(x: Tensor) -> Tensor:
         return x[:, shot : shot + 1]
 
-    priors = encoded.priors
+    priors = features.priors
     if priors is not None:
         foreground, discriminative = keep(priors.foreground_similarity), keep(priors.discriminative_per_shot)
         background = keep(priors.background_similarity)
         priors = Priors(foreground, background, discriminative, foreground, discriminative)
-    return Encoded(
-        query=encoded.query,
-        support=map_tensors(keep, encoded.support),
-        support_masks=keep(encoded.support_masks),
-        priors=priors,
-        query_masks=encoded.query_masks,
-        support_memory=map_tensors(keep, encoded.support_memory),
-    )
+    support, masks = map_tensors(keep, features.support), keep(features.support_masks)
+    return replace(features, support=support, support_masks=masks, priors=priors)
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -148,11 +143,6 @@ def load_weights(path: str | Path, fold: int, **options: Any) -> FSSAM:
         )
     model = load_model("toy", fold=fold, weights=run.get("weights", "pretrained")).variant(**options_of(run) | options)
     return put_weights(model, trained, run, path)
-
-
-def options_of(run: Mapping[str, Any]) -> dict[str, Any]:
-    """The `Options` among the settings of a training run."""
-    return {field.name: run[field.name] for field in fields(Options) if field.name in run}
 
 
 def check_begun_from_weights(run: Mapping[str, Any], path: Path) -> None:
@@ -331,7 +321,7 @@ def _targets(
 
 
 def _share_encoders(one: FSSAM, other: FSSAM) -> bool:
-    """Whether `encode` gives the same for both; all behind it may differ."""
+    """Whether `extract` gives the same for both; all behind it may differ."""
     first, second = _encoder_tensors(one), _encoder_tensors(other)
     return (
         (one.sam2.image_size, one.precision) == (other.sam2.image_size, other.precision)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fss_lab.exercises import ExerciseError, call, check_tensor, compare, passed
 from fss_lab.method import refinement
+from fss_lab.method.options import CHOICES
 from fss_lab.method.prompts import cosine_map, min_max, prototype
 
 Function = Callable[..., Any]
@@ -156,7 +157,7 @@ def check_refine_once(function: Function) -> None:
         torch.rand(2, 1, 3, 3, generator=generator),
         torch.rand(2, 1, 3, 3, generator=generator),
     )
-    for variant in refinement.VARIANTS:
+    for variant in CHOICES["refinement"]:
         library, mine = refinement.refine_once(*random, variant), call(function, *random, variant=variant)
         raw = cosine_map(random[2], prototype(random[0], random[1]))
         unstretched = {

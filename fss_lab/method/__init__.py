@@ -1,7 +1,25 @@
-"""FSSAM (Xu et al., ICML 2025): prompts (PPG), refinement (IMR), calibration (SCMA), their composition."""
+"""FSSAM (Xu et al., ICML 2025): prompts (PPG), refinement (IMR), calibration (SCMA), their composition.
 
-from fss_lab.method.fssam import FSSAM
-from fss_lab.method.records import Encoded, Options, Output, Prediction, Support
-from fss_lab.method.trace import Trace
+Knows the backbones, episodes and images; nothing of data sets, figures and training.
+"""
 
-__all__ = ["FSSAM", "Encoded", "Options", "Output", "Prediction", "Support", "Trace"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fss_lab.method.fssam import FSSAM
+    from fss_lab.method.options import Options
+    from fss_lab.method.records import Encoded, EpisodeFeatures, Output, Prediction, Support
+    from fss_lab.method.trace import Trace
+
+_ROOMS = {"FSSAM": "fssam", "Options": "options", "Trace": "trace"}
+__all__ = ["FSSAM", "Encoded", "EpisodeFeatures", "Options", "Output", "Prediction", "Support", "Trace"]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name on first use: the command line reads `method.options` and must not wait for torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ROOMS.get(name, 'records')}"), name)

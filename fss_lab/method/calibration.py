@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fss_lab.backbones.sam2 import RoPEAttention, merge_heads, project_heads
+from fss_lab.method.options import CALIBRATIONS
 from fss_lab.method.prompts import cosine_map, min_max, prototype
 from fss_lab.method.trace import Columns, LayerTrace
 
-MODES = ("corrected", "averaged", "as_published", "off")
 STRENGTH = 10.0  # nats
 
 
@@ -70,22 +70,17 @@ def average_shots(x: Tensor, shots: int, positions: int) -> Tensor:
 class CalibratedCrossAttention:
     """Computes a layer's cross-attention with SAM 2's weights and the support's calibration.
 
-    Made for one forward pass and handed to `Sam2Backbone.attend`. Modes:
-    - "corrected": what the paper describes, for any number of shots.
-    - "as_published": what the authors' code does. It knows of one support only, so with several shots it
-      calibrates the second support by the first and nothing else, averages no shots, and biases every key if
-      the mask vanishes on the grid. Equal to "corrected" for one shot.
-    - "averaged": as "corrected", without the bias. Tells apart what averaging the shots adds and what the bias adds.
-    - "off": SAM 2's own attention over all shots side by side.
-
-    explicit: compute softmax and product step by step and keep a `LayerTrace` per layer in `layers`, instead
-    of PyTorch's fused attention with the bias as additive mask. Both agree to 1e-5 in float32.
+    Made for one forward pass and handed to `Sam2Backbone.attend`.
     """
 
     def __init__(self, support_masks: Tensor, mode: str = "corrected", explicit: bool = False) -> None:
-        """support_masks: (B, K, h, w) in {0, 1}, resized to the memory grid by nearest neighbour."""
+        """support_masks: (B, K, h, w) in {0, 1}, resized to the memory grid by nearest neighbour. mode: a key of
+        `options.CALIBRATIONS`, which says what each does.
+        explicit: compute softmax and product step by step and keep a `LayerTrace` per layer in `layers`, instead of
+        PyTorch's fused attention with the bias as additive mask. Both agree to 1e-5 in float32.
+        """
         self.support_masks = support_masks
-        self.mode = mode
+        self.mode = CALIBRATIONS[mode]
         self.explicit = explicit
         self.layers: list[LayerTrace] = []
 
@@ -97,22 +92,22 @@ class CalibratedCrossAttention:
         dropout = attention.dropout_p if attention.training else 0.0
         n, shots = q.shape[2], self.support_masks.shape[1]
 
-        similarity = term = bias = None
-        fixed = k.detach()  # the bias is a constant: no gradient through it
-        if self.mode == "corrected":
-            blocks, query_keys = fixed[:, :, : shots * n], fixed[:, :, shots * n : (shots + 1) * n]
-            similarity = shot_similarity(query_keys, blocks.unflatten(2, (shots, n)), self.support_masks)
-            term = calibration_term(similarity, self.support_masks)
-        if self.mode in ("corrected", "averaged"):
+        similarity = term = bias = biased = None
+        if self.mode.judges != "none":
+            judges = shots if self.mode.judges == "all" else 1
+            masks = self.support_masks[:, :judges]
+            fixed = k.detach()  # the bias is a constant: no gradient through it
+            support_keys, judged = fixed[:, :, : judges * n], fixed[:, :, judges * n : (judges + 1) * n]
+            similarity = shot_similarity(judged, support_keys.unflatten(2, (judges, n)), masks)
+            term = calibration_term(similarity, masks) if self.mode.skip_vanished else similarity.mean(2)
+            taken = calibration_bias(q.detach() @ judged.mT / math.sqrt(q.shape[-1]), term)
+            first = n if self.mode.average else judges * n  # of the judged columns
+            biased = slice(first, first + n)
+        if self.mode.average:
             k, v = average_shots(k, shots, n), average_shots(v, shots, n)
             shots = 1
-        if self.mode == "as_published":
-            first, query_keys = fixed[:, :, :n], fixed[:, :, n : 2 * n]
-            similarity = shot_similarity(query_keys, first.unsqueeze(2), self.support_masks[:, :1])
-            term = similarity.mean(2)
-        if term is not None:
-            biased = calibration_bias(q.detach() @ query_keys.mT / math.sqrt(q.shape[-1]), term)
-            bias = F.pad(biased.to(q.dtype), (n, k.shape[2] - 2 * n))  # B, heads, N, L
+        if biased is not None:
+            bias = F.pad(taken.to(q.dtype), (biased.start, k.shape[2] - biased.stop))  # B, heads, N, L
 
         if not self.explicit:
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
@@ -121,19 +116,10 @@ class CalibratedCrossAttention:
         logits = q @ k.mT / math.sqrt(q.shape[-1])
         weights = (logits if bias is None else logits + bias).softmax(-1)
         output = merge_heads(attention, F.dropout(weights, dropout) @ v)
-        self.layers.append(
-            LayerTrace(
-                q=q,
-                k=k,
-                v=v,
-                shot_similarity=similarity,
-                calibration=term,
-                logits=logits,
-                bias=torch.zeros_like(logits) if bias is None else bias,
-                attention_before=logits.softmax(-1),
-                attention=weights,
-                output=output,
-                columns=Columns.of(shots * n, k.shape[2], pointer_tokens),
-            )
-        )
+        self.layers.append(LayerTrace(
+            q=q, k=k, v=v, shot_similarity=similarity, calibration=term, logits=logits,
+            bias=torch.zeros_like(logits) if bias is None else bias,
+            attention_before=logits.softmax(-1), attention=weights, output=output,
+            columns=Columns.of(shots * n, k.shape[2], pointer_tokens), biased=biased,
+        ))  # fmt: skip
         return output

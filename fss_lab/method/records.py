@@ -1,94 +1,59 @@
-"""What goes into FSSAM and what comes out: options, encoded episodes, outputs, remembered supports, predictions."""
+"""What goes into FSSAM and what comes out: encoded episodes, outputs, remembered supports, predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from fss_lab.backbones.sam2 import ImageFeatures, Memory, Sam2Backbone
-from fss_lab.errors import InputError
-from fss_lab.method import calibration, refinement
 from fss_lab.method.prompts import Priors
 from fss_lab.method.trace import Trace, map_tensors
 
-
-@dataclass(frozen=True)
-class Options:
-    """What an FSSAM does; the defaults are the paper's method.
-
-    memory: "pseudo" (support memories and a pseudo memory of the query) or "support" (the baseline the paper
-        starts from: support memories and pointers only, SAM 2's own attention; the options below have no
-        effect).
-    prior: the mask that becomes the pseudo memory: "discriminative", "foreground" (both from PPG), or "truth"
-        (the query's own mask: an upper bound; never refined).
-    rounds: rounds of refinement (IMR), 0 or more. refinement: "v1", or "v2" (weights stretched to 0..1).
-    calibration: "corrected", "averaged", "as_published" or "off" (SCMA; see `calibration.CalibratedCrossAttention`).
-
-    Raises InputError for any other value.
-    """
-
-    memory: str = "pseudo"
-    prior: str = "discriminative"
-    rounds: int = 3
-    refinement: str = "v1"
-    calibration: str = "corrected"
-
-    def __post_init__(self) -> None:
-        choices = {
-            "memory": ("pseudo", "support"),
-            "prior": ("discriminative", "foreground", "truth"),
-            "refinement": refinement.VARIANTS,
-            "calibration": calibration.MODES,
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        if not isinstance(self.rounds, int) or isinstance(self.rounds, bool) or self.rounds < 0:
-            raise InputError(f"rounds must be an integer of 0 or more, got {self.rounds!r}")
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """All that frozen networks say about B episodes. Tensors start with B.
+class _Episodes:
+    """B episodes at the model's image size S."""
 
-    query: image features, batch B.
-    support: image features of shape (B, K, ...), or None if `support_memory` is given.
-    support_masks: (B, K, S, S) in {0, 1} at the model's image size.
-    priors: None without a feature extractor.
-    query_masks: (B, 1, S, S) in {0, 1}, or None where nobody knows them.
-    support_memory: memories made before, of shape (B, K, ...).
-    """
-
-    query: ImageFeatures
-    support: ImageFeatures | None
-    support_masks: Tensor
-    priors: Priors | None
-    query_masks: Tensor | None = None
-    support_memory: Memory | None = None
+    query: ImageFeatures  # batch B
+    support_masks: Tensor  # B, K, S, S in {0, 1}
+    priors: Priors | None  # None without a feature extractor
+    query_masks: Tensor | None  # B, 1, S, S in {0, 1}; None where nobody knows them
 
     def __len__(self) -> int:
         return len(self.support_masks)
 
-    def __getitem__(self, index: slice | Tensor | Sequence[int]) -> Encoded:
+    def __getitem__(self, index: slice | Tensor | Sequence[int]) -> Self:
         """Select episodes by a slice, a list or an index tensor."""
         return map_tensors(lambda x: x[index], self)
 
 
 @dataclass(frozen=True)
+class EpisodeFeatures(_Episodes):
+    """All that the frozen networks say of B episodes; the same for all models that share these."""
+
+    support: ImageFeatures  # B, K, ...
+
+
+@dataclass(frozen=True)
+class Encoded(_Episodes):
+    """B episodes whose supports a model has remembered: what it predicts from."""
+
+    support_memory: Memory  # B, K, ...
+
+
+@dataclass(frozen=True)
 class Output:
-    """What a forward pass gives.
+    """What a forward pass gives."""
 
-    logits: (B, S, S) at the model's image size, threshold 0.
-    low_res_logits: the same mask before upsampling, (B, 1, S/4, S/4).
-    ious: predicted IoU of the three candidates, (B, 3).
-    trace: see `fss_lab.method.trace`.
-    """
-
-    logits: Tensor
-    low_res_logits: Tensor
-    ious: Tensor
+    logits: Tensor  # B, S, S at the model's image size; threshold 0
+    low_res_logits: Tensor  # B, 1, S/4, S/4: the same mask before upsampling
+    ious: Tensor  # B, 3: predicted IoU of the three candidates
     trace: Trace | None = None
 
 
@@ -96,15 +61,15 @@ class Output:
 class Support:
     """K remembered supports, ready for any number of queries. Made by `FSSAM.remember`.
 
-    memory: batch K. masks: (K, S, S) in {0, 1}. features: dense features (K, c, hf, wf) or None.
-    sam2: the backbone that remembered; only models that share it can use the result. It belongs to the weights that
-    made it: remember again after training or loading others.
+    Only models that share its SAM 2 can use it. It belongs to the weights that made it: remember again after training
+    or loading others.
     """
 
-    memory: Memory
-    masks: Tensor
-    features: Tensor | None
-    sam2: Sam2Backbone
+    memory: Memory  # batch K
+    masks: Tensor  # K, S, S in {0, 1}
+    features: Tensor | None  # K, c, hf, wf: dense features
+    images: list[Tensor]  # as they were given, K of 3, H, W in 0..255
+    sam2: Sam2Backbone  # that remembered
 
     def __repr__(self) -> str:
         return f"Support({len(self)} remembered, {self.masks.shape[-2]} x {self.masks.shape[-1]})"
@@ -115,16 +80,12 @@ class Support:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A segmentation at the query's original size, on the CPU.
+    """A segmentation at the query's original size, on the CPU."""
 
-    mask: bool (H, W), probability > 0.5. probability: float (H, W) in 0..1. logits: float (H, W).
-    trace: the forward pass (batch 1, on the model's device), if asked for.
-    """
-
-    mask: Tensor
-    probability: Tensor
-    logits: Tensor
-    trace: Trace | None = None
+    mask: Tensor  # bool, H, W: probability > 0.5
+    probability: Tensor  # H, W in 0..1
+    logits: Tensor  # H, W
+    trace: Trace | None = None  # of the forward pass (batch 1, on the model's device), if asked for
 
     def __repr__(self) -> str:
         height, width = self.mask.shape

@@ -12,21 +12,15 @@ from torch import Tensor
 
 from fss_lab.method.prompts import cosine_map, min_max, prototype
 
-VARIANTS = ("v1", "v2")
-
 
 @dataclass(frozen=True)
 class Round:
-    """One round of refinement.
+    """One round of refinement."""
 
-    similarity: B of the paper. weight: W. prior: P_d after it. All (B, 1, h, w) in 0..1.
-    memory: Mem_d after it, (B, D, h, w).
-    """
-
-    similarity: Tensor
-    weight: Tensor
-    memory: Tensor
-    prior: Tensor
+    similarity: Tensor  # B, 1, h, w in 0..1: B of the paper
+    weight: Tensor  # B, 1, h, w in 0..1: W
+    memory: Tensor  # B, D, h, w: Mem_d after it
+    prior: Tensor  # B, 1, h, w in 0..1: P_d after it
 
 
 def support_similarity(foreground_memory: Tensor, support_memory: Tensor, support_masks: Tensor) -> Tensor:
@@ -49,13 +43,9 @@ def agreement(support_similarity: Tensor, guess_similarity: Tensor, variant: str
 
 
 def refine_once(
-    memory: Tensor,
-    prior: Tensor,
-    foreground_memory: Tensor,
-    foreground_prior: Tensor,
-    support_similarity: Tensor,
+    memory: Tensor, prior: Tensor, foreground_memory: Tensor, foreground_prior: Tensor, support_similarity: Tensor,
     variant: str = "v1",
-) -> Round:
+) -> Round:  # fmt: skip
     """One round of refinement.
 
     memory, foreground_memory: (B, D, h, w); prior, foreground_prior, support_similarity: (B, 1, h, w) in
@@ -72,16 +62,10 @@ def refine_once(
 
 
 def refine(
-    memory: Tensor,
-    prior: Tensor,
-    foreground_memory: Tensor,
-    foreground_prior: Tensor,
-    support_similarity: Tensor,
-    rounds: int = 3,
-    variant: str = "v1",
-) -> list[Round]:
-    """All rounds in order (an empty list for rounds=0); the last one holds the refined memory. Shapes:
-    `refine_once`."""
+    memory: Tensor, prior: Tensor, foreground_memory: Tensor, foreground_prior: Tensor, support_similarity: Tensor,
+    rounds: int = 3, variant: str = "v1",
+) -> list[Round]:  # fmt: skip
+    """All rounds in order (none for rounds=0), as `refine_once`; the last one holds the refined memory."""
     done: list[Round] = []
     for _ in range(rounds):
         done.append(refine_once(memory, prior, foreground_memory, foreground_prior, support_similarity, variant))

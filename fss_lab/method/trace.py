@@ -1,38 +1,7 @@
 """What a traced forward pass leaves behind: every tensor of every step, as the ordinary pass computed it.
 
-B queries, K shots, H x W image, h x w memory grid, N = h * w, C feature and D memory channels, L key columns.
-
-`Trace`
-| name | shape | meaning (section of the paper) |
-|---|---|---|
-| `priors` | `Priors` | similarities per shot, priors per shot and mean (PPG); None without |
-| `support_masks` | B, K, H, W | the support masks, 0/1 |
-| `support_masks_refine` | B, K, h, w | the same at grid size, bilinear, for IMR |
-| `support_masks_attention`| B, K, h, w | the same at grid size, nearest neighbour, for SCMA |
-| `support_memory` | `Memory`, (B, K, ..) | Mem_S of every shot, with its position code and object pointer |
-| `foreground_memory` | `Memory`, batch B | Mem_fg; None if nothing needs it |
-| `pseudo_memory` | `Memory`, batch B | the query memory before refinement; None for memory="support" |
-| `pseudo_prior` | B, 1, H, W | the mask that became it |
-| `support_similarity` | B, 1, h, w | A of IMR; None without refinement |
-| `rounds` | list of `Round` | per round: similarity (B of IMR), weight W, memory, prior |
-| `tokens` | `MemoryTokens` | what memory attention read, L', B, D (before shots are averaged) |
-| `layers` | list of `LayerTrace` | one per layer of memory attention (SCMA) |
-| `attended` | B, C, h, w | memory attention's output |
-| `decoded` | `Decoded` | candidate masks, predicted IoUs, object score |
-
-`LayerTrace`
-| name | shape | meaning |
-|---|---|---|
-| `q` | B, heads, N, d | queries after projection and rotary encoding |
-| `k`, `v` | B, heads, L, d | keys (after rotary encoding) and values that were attended to, shots averaged |
-| `shot_similarity` | B, heads, K, h, w | c_i; None if calibration is off |
-| `calibration` | B, heads, h, w | c; None if calibration is off |
-| `logits` | B, heads, N, L | q k / sqrt(d), before the bias |
-| `bias` | B, heads, N, L | the calibration, in [-10, 0]; 0 outside the calibrated columns |
-| `attention_before` | B, heads, N, L | softmax(logits): what the attention would have been |
-| `attention` | B, heads, N, L | softmax(logits + bias): what it was (before dropout) |
-| `output` | B, N, C | attention x values, heads merged, output projection |
-| `columns` | `Columns` | which of the L columns are support, query memory, pointers |
+B queries, K shots, H x W image, h x w memory grid, N = h * w, C feature and D memory channels, L key columns of d
+channels in each head.
 """
 
 from __future__ import annotations
@@ -66,39 +35,51 @@ class Columns:
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """One cross-attention; the names are explained at the top of this module."""
+    """One cross-attention (Sec. SCMA of the paper)."""
 
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    shot_similarity: Tensor | None
-    calibration: Tensor | None
-    logits: Tensor
-    bias: Tensor
-    attention_before: Tensor
-    attention: Tensor
-    output: Tensor
-    columns: Columns
+    q: Tensor  # B, heads, N, d: queries after projection and rotary encoding
+    k: Tensor  # B, heads, L, d: keys likewise, shots averaged
+    v: Tensor  # B, heads, L, d: values
+    shot_similarity: Tensor | None  # B, heads, K, h, w: c_i; None without bias
+    calibration: Tensor | None  # B, heads, h, w: c; None without bias
+    logits: Tensor  # B, heads, N, L: q k / sqrt(d), before the bias
+    bias: Tensor  # B, heads, N, L: the calibration, in [-10, 0]; 0 outside the biased columns
+    attention_before: Tensor  # B, heads, N, L: softmax(logits), what the attention would have been
+    attention: Tensor  # B, heads, N, L: softmax(logits + bias), what it was (before dropout)
+    output: Tensor  # B, N, C: attention x values, heads merged, output projection
+    columns: Columns  # which of the L columns are support, query memory, pointers
+    biased: slice | None  # the columns that the bias reaches; None without
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was segmented, by reference and at its own size."""
+
+    query: Tensor  # 3, H, W in 0..255
+    supports: list[Tensor]  # K of 3, H, W in 0..255
+    truth: Tensor | None = None  # H, W of 0, 1, 255; None where nobody knows it
+    class_name: str = ""  # of an `Episode`
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One forward pass; the names are explained at the top of this module."""
+    """One forward pass, step by step."""
 
-    priors: Priors | None
-    support_masks: Tensor
-    support_masks_refine: Tensor
-    support_masks_attention: Tensor
-    support_memory: Memory
-    foreground_memory: Memory | None
-    pseudo_memory: Memory | None
-    pseudo_prior: Tensor | None
-    support_similarity: Tensor | None
-    rounds: list[Round]
-    tokens: MemoryTokens
-    layers: list[LayerTrace]
-    attended: Tensor
-    decoded: Decoded
+    priors: Priors | None  # similarities per shot, priors per shot and mean (PPG)
+    support_masks: Tensor  # B, K, H, W in {0, 1}
+    support_masks_refine: Tensor  # B, K, h, w: bilinear, for IMR
+    support_masks_attention: Tensor  # B, K, h, w: nearest neighbour, for SCMA
+    support_memory: Memory  # (B, K, ...): Mem_S of every shot, with position code and object pointer
+    foreground_memory: Memory | None  # batch B: Mem_fg; None if nothing needs it
+    pseudo_memory: Memory | None  # batch B: the query memory before refinement; None for memory="support"
+    pseudo_prior: Tensor | None  # B, 1, H, W: the mask that became it
+    support_similarity: Tensor | None  # B, 1, h, w: A of IMR; None without refinement
+    rounds: list[Round]  # of IMR, each with similarity (B), weight W, memory, prior
+    tokens: MemoryTokens  # what memory attention read, L', B, D (before shots are averaged)
+    layers: list[LayerTrace]  # of memory attention
+    attended: Tensor  # B, C, h, w: memory attention's output
+    decoded: Decoded  # candidate masks, predicted IoUs, object score
+    inputs: Inputs | None = None  # what `FSSAM.segment` was given; None for a pass over tensors
 
     def __repr__(self) -> str:
         return f"Trace({len(self.layers)} layers, {len(self.rounds)} rounds, batch of {len(self.attended)})"

@@ -5,25 +5,18 @@ Imports nothing heavy, because the command line makes its options from `TrainCon
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from fss_lab.datasets.folds import PAPER_EPOCHS, TRAINING_IMAGES
 from fss_lab.errors import InputError
-
-
-def _option(
-    default: Any, help: str, *, type: Any = None, least: float | None = None, choices: tuple[Any, ...] | None = None
-) -> Any:
-    """type: where the default is None; least: smallest number allowed; both checked in `TrainConfig`."""
-    kind = type or default.__class__
-    return field(default=default, metadata={"help": help, "type": kind, "least": least, "choices": choices})
+from fss_lab.method.options import Options, check_option
+from fss_lab.method.options import option as _option
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """One training run, completely. The defaults are the toy profile; see `profile` for the paper's.
+class TrainConfig(Options):
+    """One training run, completely, with the method's options. The defaults are the toy profile; see `profile` for the paper's.
 
     Raises InputError for a value outside what its help allows.
     """
@@ -38,17 +31,6 @@ class TrainConfig:
     sam2_checkpoint: str | None = _option(None, "for a pair: your own SAM 2 weights, .pt or .safetensors", type=str)
     features_checkpoint: str | None = _option(None, "for a pair: your own DINOv2 weights, file or directory", type=str)
     image_size: int = _option(512, "for a pair: side of the square input, in pixels", least=16)
-    memory: str = _option(
-        "pseudo", "pseudo: FSSAM; support: the baseline it starts from", choices=("pseudo", "support")
-    )
-    prior: str = _option(
-        "discriminative", "mask of the pseudo memory", choices=("discriminative", "foreground", "truth")
-    )
-    rounds: int = _option(3, "rounds of memory refinement (IMR)", least=0)
-    refinement: str = _option("v1", "kind of refinement; v2 stretches its weights to 0..1", choices=("v1", "v2"))
-    calibration: str = _option(
-        "corrected", "support-calibrated attention (SCMA)", choices=("corrected", "averaged", "as_published", "off")
-    )
     dataset: str = _option("pictograms", "whose base classes to train on: pictograms, pascal, coco or coco-panet")
     data_root: str | None = _option(None, "folder of the photographs; not given: data/ of the clone", type=str)
     augment: bool = _option(True, "photographs: a new view each time (scale, rotate, blur, mirror, crop)")
@@ -118,12 +100,7 @@ class TrainConfig:
             object.__setattr__(self, each.name, value)
             if value is None and each.default is None:
                 continue
-            if type(value) is not rules["type"]:
-                raise InputError(f"{each.name} must be of type {rules['type'].__name__}, got {value!r}")
-            if rules["choices"] is not None and value not in rules["choices"]:
-                raise InputError(f"{each.name} must be one of {rules['choices']}, got {value!r}")
-            if rules["least"] is not None and not (value >= rules["least"] and math.isfinite(value)):
-                raise InputError(f"{each.name} must be a number of at least {rules['least']}, got {value!r}")
+            check_option(each, value)
         if self.dropout is not None and self.dropout >= 1:
             raise InputError(f"dropout must be below 1, got {self.dropout!r}")
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):

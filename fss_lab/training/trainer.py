@@ -27,6 +27,7 @@ from fss_lab.evaluation.scoring import evaluate
 from fss_lab.figures.results import curves_figure
 from fss_lab.files import write_atomically
 from fss_lab.method import FSSAM
+from fss_lab.method.options import options_of
 from fss_lab.metrics import SegmentationScore
 from fss_lab.models.load import load_model
 from fss_lab.models.provenance import check_frozen, frozen_networks
@@ -205,8 +206,7 @@ def _build(config: TrainConfig, device: torch.device) -> FSSAM:
     seed_all(config.seed)
     model = load_model(
         config.model, fold=config.fold, weights=config.weights, sam2_checkpoint=config.sam2_checkpoint,
-        features_checkpoint=config.features_checkpoint, image_size=config.image_size, memory=config.memory,
-        prior=config.prior, rounds=config.rounds, refinement=config.refinement, calibration=config.calibration,
+        features_checkpoint=config.features_checkpoint, image_size=config.image_size, **options_of(vars(config)),
     )  # fmt: skip
     if config.dropout is not None:
         for module in model.modules():

@@ -23,7 +23,7 @@ from fss_lab.backbones.toy import WEIGHTS, build_toy_sam2
 from fss_lab.episode import Episode, collate
 from fss_lab.evaluation.scoring import evaluate
 from fss_lab.method import FSSAM
-from fss_lab.method.records import Encoded
+from fss_lab.method.records import EpisodeFeatures
 from fss_lab.method.trace import map_tensors
 from fss_lab.training.losses import dice_loss
 
@@ -80,7 +80,7 @@ def model() -> FSSAM:
     return build_model()
 
 
-def same(one: Encoded, other: Encoded) -> bool:
+def same(one: EpisodeFeatures, other: EpisodeFeatures) -> bool:
     equal: list[bool] = []
 
     def compare(a: Tensor, b: Tensor) -> Tensor:
@@ -119,14 +119,14 @@ def test_evaluation_counts_the_same_with_and_without(model: FSSAM, tmp_path: Pat
 def test_encoded_episodes_are_the_same_to_the_last_bit(model: FSSAM, tmp_path: Path, batch_size: int) -> None:
     """Whatever is encoded beside: other images are missing from the cache than are in the batch."""
     batch = collate([Repeating()[index] for index in range(batch_size)])
-    expected = model.encode(batch)
+    expected = model.extract(batch)
     cache = FeatureCache(directory=tmp_path)
-    model.encode(collate([Repeating()[1], Repeating()[3]]), cache)
-    assert same(model.encode(batch, cache), expected)
-    assert same(model.encode(batch, cache), expected)
-    assert same(model.encode(batch, FeatureCache(directory=tmp_path)), expected)
+    model.extract(collate([Repeating()[1], Repeating()[3]]), cache)
+    assert same(model.extract(batch, cache), expected)
+    assert same(model.extract(batch, cache), expected)
+    assert same(model.extract(batch, FeatureCache(directory=tmp_path)), expected)
     alone = collate([Repeating()[batch_size - 1]])
-    assert same(model.encode(alone), expected[batch_size - 1 : batch_size])
+    assert same(model.extract(alone), expected[batch_size - 1 : batch_size])
 
 
 def test_people_can_use_it_too(model: FSSAM) -> None:
@@ -144,25 +144,25 @@ def test_people_can_use_it_too(model: FSSAM) -> None:
 def test_a_model_without_a_feature_extractor(model: FSSAM) -> None:
     alone = FSSAM(model.sam2, None, memory="support")
     batch, cache = collate([Repeating()[0]]), FeatureCache()
-    model.encode(batch, cache)  # entries with more in them, not to be mixed up
-    assert same(alone.encode(batch, cache), alone.encode(batch))
+    model.extract(batch, cache)  # entries with more in them, not to be mixed up
+    assert same(alone.extract(batch, cache), alone.extract(batch))
     assert cache.misses == 4
 
 
 def test_nobody_can_spoil_an_entry(model: FSSAM) -> None:
     batch, cache = collate([Repeating()[0]]), FeatureCache()
-    expected = model.encode(batch)
+    expected = model.extract(batch)
     for _ in range(3):
-        encoded = model.encode(batch, cache)
-        assert same(encoded, expected)
-        map_tensors(lambda x: x.zero_(), encoded)
+        features = model.extract(batch, cache)
+        assert same(features, expected)
+        map_tensors(lambda x: x.zero_(), features)
 
 
 def test_what_an_evaluation_cached_can_be_trained_on(model: FSSAM) -> None:
     trained = build_model().freeze()
     batch, cache = collate([Repeating()[0]]), FeatureCache()
     with torch.inference_mode():
-        trained.encode(batch, cache)
+        trained.extract(batch, cache)
     trained.train()
     torch.manual_seed(0)
     dice_loss(trained.predict(trained.encode(batch, cache)).logits, batch.query_masks).backward()
@@ -184,27 +184,27 @@ def test_other_images_sizes_precisions_chunks_and_threads_have_entries_of_their_
     batch = collate([Repeating()[0]])
     missed = []
 
-    def encode(with_model: FSSAM) -> None:
+    def extract(with_model: FSSAM) -> None:
         before = cache.misses
-        assert same(with_model.encode(batch, cache), with_model.encode(batch))
+        assert same(with_model.extract(batch, cache), with_model.extract(batch))
         missed.append(cache.misses - before)
 
-    encode(model)
-    encode(model.variant(rounds=0))  # what comes after the encoders does not matter
-    encode(build_model(size=96))
-    encode(build_model(precision="bfloat16"))
+    extract(model)
+    extract(model.variant(rounds=0))  # what comes after the encoders does not matter
+    extract(build_model(size=96))
+    extract(build_model(precision="bfloat16"))
     chunked = model.variant()
     chunked.chunk = 2
-    encode(chunked)
+    extract(chunked)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)
-        encode(model)
+        extract(model)
     finally:
         torch.set_num_threads(threads)
     with torch.autocast("cpu", torch.bfloat16):
-        encode(model)
-    encode(build_model())  # built again, but the same
+        extract(model)
+    extract(build_model())  # built again, but the same
     assert missed == [2, 0, 2, 2, 2, 2, 2, 0]
 
 
@@ -230,7 +230,7 @@ def test_images_of_other_type_shape_or_one_other_pixel_are_others(model: FSSAM) 
     changed[0, 0, 0] ^= 1
     wide = episode.query_image.reshape(3, SIZE // 2, SIZE * 2)
     for image in (episode.query_image, episode.query_image.float(), changed, wide):
-        model._encode_images([image], cache)
+        model.encode_images([image], cache)
     assert (cache.misses, cache.hits) == (4, 0)
 
 
@@ -246,11 +246,11 @@ def test_images_of_other_type_shape_or_one_other_pixel_are_others(model: FSSAM) 
 def test_changed_weights_invalidate(part: str, counts: bool) -> None:
     model, cache = build_model(), FeatureCache()
     batch = collate([Repeating()[0]])
-    before = model.encode(batch, cache)
+    before = model.extract(batch, cache)
     with torch.no_grad():
         model.get_parameter(part).mul_(1.5)  # as an optimiser does
-    after = model.encode(batch, cache)
-    assert same(after, model.encode(batch))
+    after = model.extract(batch, cache)
+    assert same(after, model.extract(batch))
     assert same(after, before) is not counts
     assert cache.misses == (4 if counts else 2)
 
@@ -258,11 +258,11 @@ def test_changed_weights_invalidate(part: str, counts: bool) -> None:
 def test_loaded_and_replaced_weights_invalidate() -> None:
     model, other, cache = build_model(), build_model(seed=1), FeatureCache()
     batch = collate([Repeating()[0]])
-    model.encode(batch, cache)
+    model.extract(batch, cache)
     model.load_state_dict(other.state_dict())
-    assert same(model.encode(batch, cache), other.encode(batch))
+    assert same(model.extract(batch, cache), other.extract(batch))
     model.load_state_dict(build_model(seed=2).state_dict(), assign=True)
-    assert same(model.encode(batch, cache), build_model(seed=2).encode(batch))
+    assert same(model.extract(batch, cache), build_model(seed=2).extract(batch))
     assert cache.misses == 6
 
 
@@ -272,9 +272,9 @@ def test_on_a_gpu_it_does_not_matter_what_a_cache_holds() -> None:
     model, data = build_model().to("cuda"), Repeating(2)
     full = FeatureCache()
     whole = collate([data[0], data[1]])
-    expected = model.encode(whole, FeatureCache())
-    model.encode(collate([data[0]]), full)
-    assert same(model.encode(whole, full), expected)
+    expected = model.extract(whole, FeatureCache())
+    model.extract(collate([data[0]]), full)
+    assert same(model.extract(whole, full), expected)
 
 
 def test_a_fingerprint_sees_settings_that_no_weight_shows() -> None:
@@ -289,16 +289,16 @@ def test_fingerprints_are_computed_once(model: FSSAM, monkeypatch: pytest.Monkey
     monkeypatch.setattr(cache_module, "fingerprint", lambda network: calls.append(network) or fingerprint(network))
     cache = FeatureCache()
     for index in range(3):
-        model.encode(collate([Repeating()[index]]), cache)
+        model.extract(collate([Repeating()[index]]), cache)
     assert len(calls) == 4  # image encoder, conv_s0, conv_s1, feature extractor
 
 
 def test_networks_in_training_mode_are_refused(model: FSSAM) -> None:
     trained = build_model().train()
-    trained.encode(collate([Repeating()[0]]), FeatureCache())  # what is trained here is no encoder
+    trained.extract(collate([Repeating()[0]]), FeatureCache())  # what is trained here is no encoder
     trained.sam2.model.image_encoder.train()
     with pytest.raises(ValueError, match="training mode"):
-        trained.encode(collate([Repeating()[0]]), FeatureCache())
+        trained.extract(collate([Repeating()[0]]), FeatureCache())
 
 
 def test_unknown_precision(model: FSSAM) -> None:
@@ -312,14 +312,14 @@ def test_unknown_precision(model: FSSAM) -> None:
 def test_the_least_recently_used_goes_first(model: FSSAM) -> None:
     images = list(Repeating().images)
     probe = FeatureCache()
-    model._encode_images(images[:1], probe)
+    model.encode_images(images[:1], probe)
     cache = FeatureCache(capacity_bytes=int(2.5 * probe.nbytes))
     for image in (images[0], images[1], images[0], images[2]):  # 1 goes, for 0 was used after it
-        model._encode_images([image], cache)
+        model.encode_images([image], cache)
     assert (len(cache), cache.nbytes) == (2, 2 * probe.nbytes)
-    model._encode_images([images[0]], cache)
+    model.encode_images([images[0]], cache)
     assert cache.misses == 3
-    model._encode_images([images[1]], cache)
+    model.encode_images([images[1]], cache)
     assert cache.misses == 4
     assert "2 images" in repr(cache) and "4 misses" in repr(cache)
 
@@ -327,7 +327,7 @@ def test_the_least_recently_used_goes_first(model: FSSAM) -> None:
 def test_images_that_do_not_fit_still_come_out_right(model: FSSAM) -> None:
     batch = collate([Repeating()[0], Repeating()[0]])
     cache = FeatureCache(capacity_bytes=1)
-    assert same(model.encode(batch, cache), model.encode(batch))
+    assert same(model.extract(batch, cache), model.extract(batch))
     assert (len(cache), cache.nbytes, cache.misses, cache.hits) == (0, 0, 2, 2)
 
 
@@ -343,7 +343,7 @@ def test_capacities_that_make_no_sense(capacity: int) -> None:
 @pytest.mark.parametrize("damage", ["cut short", "empty", "one bit", "another entry", "no file of ours"])
 def test_damaged_entries_are_told_and_computed_again(model: FSSAM, tmp_path: Path, damage: str) -> None:
     batch = collate([Repeating()[0]])
-    expected = model.encode(batch, FeatureCache(capacity_bytes=0, directory=tmp_path))
+    expected = model.extract(batch, FeatureCache(capacity_bytes=0, directory=tmp_path))
     first, second = files_of(tmp_path)
     intact = first.read_bytes()
     changed = {
@@ -357,12 +357,12 @@ def test_damaged_entries_are_told_and_computed_again(model: FSSAM, tmp_path: Pat
 
     cache = FeatureCache(directory=tmp_path)
     with pytest.warns(UserWarning, match=r"damaged \(.*computed again"):
-        assert same(model.encode(batch, cache), expected)
+        assert same(model.extract(batch, cache), expected)
     assert (cache.misses, cache.hits) == (1, 1)
     assert first.read_bytes() == intact
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert same(model.encode(batch, FeatureCache(directory=tmp_path)), expected)
+        assert same(model.extract(batch, FeatureCache(directory=tmp_path)), expected)
 
 
 def test_a_full_disk_stops_nothing(model: FSSAM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,9 +373,9 @@ def test_a_full_disk_stops_nothing(model: FSSAM, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.warns(UserWarning, match="cached in memory only") as told:
-        assert same(model.encode(batch, cache), model.encode(batch))
+        assert same(model.extract(batch, cache), model.extract(batch))
     assert len(told) == 1
-    model.encode(batch, cache)
+    model.extract(batch, cache)
     assert (cache.misses, cache.hits) == (2, 2)
     assert files_of(tmp_path) == []
 

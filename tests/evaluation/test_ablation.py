@@ -24,7 +24,7 @@ from fss_lab.evaluation.ablation import (
     summarise,
 )
 from fss_lab.evaluation.scoring import FULL, check_shared_encoders
-from fss_lab.method.calibration import MODES
+from fss_lab.method.options import CALIBRATIONS as MODES
 from fss_lab.method.prompts import resize
 from fss_lab.toyworld.pictograms import Pictograms
 

@@ -122,7 +122,7 @@ def test_one_shot_of_several_is_what_that_support_alone_gives() -> None:
         for e in several
     ])  # fmt: skip
     with torch.no_grad():
-        one, alone = model.predict(one_shot(model.encode(batch), 1)), model(second)
+        one, alone = model.predict(model.encode(one_shot(model.extract(batch), 1))), model(second)
     torch.testing.assert_close(one.logits, alone.logits, atol=2e-3, rtol=1e-4)
 
 
@@ -134,12 +134,12 @@ def test_hsnet_votes_over_one_shot_answers_and_fssam_asks_the_model_once() -> No
         episodes = ListedEpisodes(draw_episodes(protocol, images, 2, 8), images)
         score = evaluate({"": model}, episodes, batch_size=3)[""]
         for row, episode in zip(score.counts.tolist(), episodes, strict=True):
-            encoded = model.encode(collate([episode]))
+            features = model.extract(collate([episode]))
             if name == "fssam":
-                mask = model.predict(encoded).logits[0] > 0
+                mask = model.predict(model.encode(features)).logits[0] > 0
             else:  # of two votes one is enough
-                mask = (model.predict(one_shot(encoded, 0)).logits > 0)[0]
-                mask = mask | (model.predict(one_shot(encoded, 1)).logits > 0)[0]
+                mask = (model.predict(model.encode(one_shot(features, 0))).logits > 0)[0]
+                mask = mask | (model.predict(model.encode(one_shot(features, 1))).logits > 0)[0]
             alone = SegmentationScore(images.classes)
             alone.update(mask, episode.query_mask, episode.class_id)
             assert row == alone.counts[0].tolist()

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fss_lab.episode import EpisodeBatch
-from fss_lab.method.records import Encoded, Options, Output
+from fss_lab.method.options import Options
+from fss_lab.method.records import Encoded, EpisodeFeatures, Output
 
 SHOWN = {"a": (3,), "b": (3, 5), "c": (), "d": (5,), "e": (3, 5), "f": (5,), "g": (3, 4), "h": (4, 5)}
 
@@ -56,15 +57,19 @@ class Threshold(nn.Module):
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         yield "level", self.level
 
-    def encode(self, batch: EpisodeBatch, cache: object = None, priors: bool = True) -> Encoded:
-        return Encoded(
+    def extract(self, batch: EpisodeBatch, cache: object = None, priors: bool = True) -> EpisodeFeatures:
+        return EpisodeFeatures(
             query=batch.query_images.float(),
             support=batch.support_images.float(),
             support_masks=batch.support_masks.float(),
             priors=None,
+            query_masks=None,
         )
 
+    def encode(self, features: EpisodeFeatures) -> Encoded:
+        return Encoded(features.query, features.support_masks, None, None, support_memory=features.support)
+
     def predict(self, encoded: Encoded) -> Output:
-        images, supports = encoded.query.mean(1), encoded.support.mean((1, 2, 3, 4))
+        images, supports = encoded.query.mean(1), encoded.support_memory.mean((1, 2, 3, 4))
         logits = images - (images.mean((1, 2)) + supports)[:, None, None] / 2 - self.level
         return Output(logits, logits.unsqueeze(1), logits[:, 0])

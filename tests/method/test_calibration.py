@@ -8,13 +8,13 @@ from torch import Tensor
 
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.method.calibration import (
-    MODES,
     CalibratedCrossAttention,
     average_shots,
     calibration_bias,
     calibration_term,
     shot_similarity,
 )
+from fss_lab.method.options import CALIBRATIONS
 
 seeds = st.integers(0, 10_000)
 N, GRID, D = 16, (4, 4), 6
@@ -87,7 +87,7 @@ def attention_inputs(backbone: Sam2Backbone, shots: int) -> tuple[Tensor, Tensor
 
 
 @pytest.mark.parametrize("shots", [1, 3])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CALIBRATIONS)
 def test_fast_and_explicit_path_agree(backbone: Sam2Backbone, mode: str, shots: int) -> None:
     attention = backbone.model.memory_attention.layers[0].cross_attn_image
     q, k, v, masks = attention_inputs(backbone, shots)

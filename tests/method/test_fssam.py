@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
@@ -17,7 +18,7 @@ from fss_lab.backbones.cache import FeatureCache
 from fss_lab.backbones.sam2 import Sam2Backbone, merge_heads
 from fss_lab.episode import Episode, EpisodeBatch
 from fss_lab.method import FSSAM, Trace
-from fss_lab.method.calibration import MODES
+from fss_lab.method.options import CALIBRATIONS
 from fss_lab.training.losses import dice_loss
 
 Maker = Callable[..., EpisodeBatch]
@@ -206,12 +207,28 @@ def test_dropout_is_active_in_training_only(model: FSSAM, batch: EpisodeBatch) -
 
 
 def test_encoded_episodes_are_picked(model: FSSAM, batch: EpisodeBatch) -> None:
-    encoded = model.encode(batch)
-    assert not any(tensor.requires_grad for tensor in tensors_of(encoded))
-    swapped = encoded[[1, 0]]
-    assert len(swapped) == 2
-    found, expected = model.predict(swapped).logits, model(batch).logits.flip(0)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    features = model.extract(batch)
+    assert not any(tensor.requires_grad for tensor in tensors_of(features))
+    expected = model(batch).logits.flip(0)
+    for swapped in (model.encode(features[[1, 0]]), model.encode(features)[[1, 0]]):
+        assert len(swapped) == 2
+        torch.testing.assert_close(model.predict(swapped).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_models_that_share_frozen_encoders_share_features_but_no_memories(model: FSSAM, batch: EpisodeBatch) -> None:
+    other = FSSAM(copy.deepcopy(model.sam2), model.features)
+    with torch.no_grad():
+        other.sam2.model.memory_encoder.out_proj.weight.mul_(1.5)
+        features = model.extract(batch)
+        for one in (model, other):
+            assert one.predict(one.encode(features)).logits.equal(one(batch).logits)
+        memories = [one.encode(features).support_memory.memory for one in (model, other)]
+    assert not memories[0].equal(memories[1])
+
+
+def test_the_memory_encoder_learns_from_the_supports(model: FSSAM, batch: EpisodeBatch) -> None:
+    model.freeze("memory_encoder").encode(batch).support_memory.memory.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for _, p in model.trainable_parameters("memory_encoder"))
 
 
 def test_bfloat16_autocast(model: FSSAM, batch: EpisodeBatch) -> None:
@@ -325,6 +342,13 @@ def test_shots_of_different_sizes(model: FSSAM, make_batch: Maker) -> None:
 def test_trace_and_truth_through_segment(model: FSSAM, batch: EpisodeBatch) -> None:
     prediction = model.segment(episode(batch, 0), trace=True)
     assert isinstance(prediction.trace, Trace) and len(prediction.trace.rounds) == 3
+    given = prediction.trace.inputs
+    assert given.truth.equal(batch.query_masks[0]) and given.class_name == "square" and len(given.supports) == 2
+    assert given.query.data_ptr() == batch.query_images[0].data_ptr()  # by reference
+    assert given.supports[1].data_ptr() == batch.support_images[0, 1].data_ptr()
+    support = model.remember(batch.support_images[0], batch.support_masks[0])
+    assert model.segment(batch.query_images[1], support, trace=True).trace.inputs.truth is None
+    assert model(batch, trace=True).trace.inputs is None
     upper = model.variant(prior="truth")
     assert upper.segment(episode(batch, 0)).logits.isfinite().all()
     with pytest.raises(ValueError, match="truth"):
@@ -380,7 +404,7 @@ def test_options_do_what_they_say_and_nothing_else(model: FSSAM, make_batch: Mak
     encoded = model.encode(make_batch(2, 2))
     results: dict[tuple, Tensor] = {}
     for prior, rounds, kind, mode in itertools.product(
-        ("discriminative", "foreground", "truth"), (0, 2), ("v1", "v2"), MODES
+        ("discriminative", "foreground", "truth"), (0, 2), ("v1", "v2"), CALIBRATIONS
     ):
         variant = model.variant(prior=prior, rounds=rounds, refinement=kind, calibration=mode)
         logits = variant.predict(encoded).logits

@@ -87,7 +87,7 @@ def test_every_stage(backbone: Sam2Backbone, case: str) -> None:
     if trace.foreground_memory is not None:
         memories["pseudo_fg"] = trace.foreground_memory
     else:  # the model does not make what it does not need
-        query = model.encode(batch_of(expected)).query
+        query = model.extract(batch_of(expected)).query
         memories["pseudo_fg"] = backbone.remember(query, trace.priors.foreground)
     for name, memory in memories.items():
         found[f"{name}.memory"], found[f"{name}.memory_pos"] = memory.memory, memory.position
@@ -117,11 +117,10 @@ def test_every_stage(backbone: Sam2Backbone, case: str) -> None:
     found["loss.dice_with_ignored"] = dice_loss(output.logits, with_ignored)
 
     if "query.feat0" in expected:
-        encoded = model.encode(batch_of(expected))
-        support = encoded.support
-        assert support is not None
+        features = model.extract(batch_of(expected))
+        support = features.support
         for name, high_res, top in (
-            ("query", encoded.query.high_res, encoded.query.top),
+            ("query", features.query.high_res, features.query.top),
             ("support", tuple(x.flatten(0, 1) for x in support.high_res), support.top.flatten(0, 1)),
         ):
             for level, feature in enumerate((*high_res, top)):
