@@ -3,12 +3,11 @@
     python benchmarks/explorer.py [--hovers 200]
     python benchmarks/explorer.py --pictures docs/images
 
-Prints a table: the toy model and SAM 2 small at 512 x 512 (random weights), each with one layer shown and with all
-layers side by side. Browsers hand over the pointer's moves at the start of a frame, and so does this: one hover in
-each. "script": the panel's own work; "painted": from the event until the browser has laid out and painted the frame,
-and how many hovers keep within the budget (16 ms for the toy model, 50 ms at 512 x 512). "frames/s": so many hovers
-reach the screen in a second, 60 at most. Needs playwright and a Chromium on the PATH; other work on the machine
-disturbs it.
+Prints a table: the toy model and SAM 2 small at 512 x 512 (random weights). Browsers hand over the pointer's moves at
+the start of a frame, and so does this: one hover in each. "script": the panel's own work; "painted": from the event
+until the browser has laid out and painted the frame, and how many hovers keep within the budget (16 ms for the toy
+model, 50 ms at 512 x 512). "frames/s": so many hovers reach the screen in a second, 60 at most. Needs playwright and a
+Chromium on the PATH; other work on the machine disturbs it.
 
 With --pictures it measures nothing and takes the pictures of the documentation: explorer.png, and explorer.gif with
 hovering, the reverse and the difference.
@@ -75,27 +74,24 @@ def large_explorer() -> Explorer:
     mask = torch.zeros(512, 512, dtype=torch.uint8)
     mask[100:300, 150:400] = 1
     episode = Episode(images[0], mask, images[1:], mask[None], 0, "thing")
-    return explore(model.segment(episode, trace=True), episode)
+    return explore(model.segment(episode, trace=True))
 
 
 def measure(page: Page, explorer: Explorer, path: Path, hovers: int, budget: float) -> None:
-    """Print one line for each layout. budget: milliseconds for a hover."""
+    """Print one line. budget: milliseconds for a hover."""
     start = time.perf_counter()
     page.goto(explorer.save_html(path).as_uri())
     page.wait_for_selector("#explorer .fx-rows")
     opened = time.perf_counter() - start
     grid = "x".join(map(str, explorer.run.grid))
-    for layers in ("one", "all"):
-        page.evaluate("layers => document.getElementById('explorer').panel.change('layers', layers)", layers)
-        found = page.evaluate(HOVER, {"hovers": hovers})
-        page.evaluate("document.getElementById('explorer').panel.select({ map: 'query', cell: [1, 1], end: [1, 1] })")
-        script, painted = (np.percentile(found[name], [50, 95]) for name in ("script", "painted"))
-        kept = 100 * np.mean(np.array(found["painted"]) <= budget)
-        print(
-            f"{grid:>6} {len(explorer.run.trace.layers):>6} {layers:>5} {path.stat().st_size / 1e6:>5.1f} "
-            f"{opened:>6.1f} {script[0]:>8.1f} {script[1]:>5.1f} {painted[0]:>9.1f} {painted[1]:>5.1f} "
-            f"{kept:>6.0f} % <= {budget:.0f} {found['rate']:>9.0f} {found['dragged']:>9.0f} {found['reversed']:>8.1f}"
-        )
+    found = page.evaluate(HOVER, {"hovers": hovers})
+    script, painted = (np.percentile(found[name], [50, 95]) for name in ("script", "painted"))
+    kept = 100 * np.mean(np.array(found["painted"]) <= budget)
+    print(
+        f"{grid:>6} {len(explorer.run.trace.layers):>6} {path.stat().st_size / 1e6:>5.1f} "
+        f"{opened:>6.1f} {script[0]:>8.1f} {script[1]:>5.1f} {painted[0]:>9.1f} {painted[1]:>5.1f} "
+        f"{kept:>6.0f} % <= {budget:.0f} {found['rate']:>9.0f} {found['dragged']:>9.0f} {found['reversed']:>8.1f}"
+    )
 
 
 def best_explorer(candidates: int = 40) -> Explorer:
@@ -104,7 +100,7 @@ def best_explorer(candidates: int = 40) -> Explorer:
     answers = [model.segment(episode) for episode in episodes]
     scores = [iou(answer.mask, episode.query_mask) for answer, episode in zip(answers, episodes, strict=True)]
     episode = episodes[int(np.argmax(scores))]
-    return explore(model.segment(episode, trace=True), episode)
+    return explore(model.segment(episode, trace=True))
 
 
 def take_pictures(page: Page, explorer: Explorer, folder: Path, page_path: Path) -> None:
@@ -168,11 +164,11 @@ def main() -> None:
 def measure_all(page: Page, folder: Path, hovers: int) -> None:
     """Print the table."""
     episode = Pictograms(fold=0, split="novel")[20]
-    toy = explore(load_model("toy", fold=0).segment(episode, trace=True), episode)
+    toy = explore(load_model("toy", fold=0).segment(episode, trace=True))
     if hasattr(os, "getloadavg"):
         print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; times in milliseconds")
-    print("                                  script         painted         within              region")
-    print("  grid layers shown    MB open s   median  95 %    median  95 %   the budget  frames/s     8 x 8  reverse")
+    print("                            script         painted         within              region")
+    print("  grid layers    MB open s   median  95 %    median  95 %   the budget  frames/s     8 x 8  reverse")
     for name, explorer, budget in (("toy", toy, 16), ("large", large_explorer(), 50)):
         measure(page, explorer, folder / f"{name}.html", hovers, budget)
 

@@ -16,7 +16,8 @@ from fss_lab.method.options import option as _option
 
 @dataclass(frozen=True)
 class TrainConfig(Options):
-    """One training run, completely, with the method's options. The defaults are the toy profile; see `profile` for the paper's.
+    """One training run, completely, the method's options first. The defaults are the toy profile; see `profile` for
+    the paper's.
 
     Raises InputError for a value outside what its help allows.
     """

@@ -69,14 +69,13 @@ function bias(logit, low, high, term, strength) {
   return strength * Math.min(0, (logit - low) / (high - low + 1e-7) + term - 1);
 }
 
-const headsOf = (layer, head) => (head === null ? [...Array(layer.heads).keys()] : [head]);
 const lengthOf = (layer) => layer.columns.pointers[1];
 
 /**
- * What query cells give to each column, mean over the cells and over the heads (or of one head).
+ * What query cells give to each column, mean over the cells and over the heads.
  * Returns {before, after, bias}, each of L numbers; the weights sum to 1, the bias is in nats.
  */
-export function rows(layer, strength, cells, head = null) {
+export function rows(layer, strength, cells) {
   const { channels: d, q, k, scale, biased, calibration: term } = layer;
   const length = lengthOf(layer);
   const n = q.length / layer.heads / d;
@@ -84,9 +83,8 @@ export function rows(layer, strength, cells, head = null) {
   const after = new Float32Array(length);
   const taken = new Float32Array(length);
   const logits = new Float32Array(length);
-  const heads = headsOf(layer, head);
-  const share = 1 / heads.length / cells.length;
-  for (const h of heads) {
+  const share = 1 / layer.heads / cells.length;
+  for (let h = 0; h < layer.heads; h++) {
     for (const cell of cells) {
       for (let j = 0; j < length; j++) logits[j] = dot(q, (h * n + cell) * d, k, (h * length + j) * d, d) * scale;
       const plain = biased ? logits.slice() : logits;
@@ -111,18 +109,17 @@ export function rows(layer, strength, cells, head = null) {
 }
 
 /**
- * What every query cell gives to key columns, mean over the columns and over the heads (or of one head).
+ * What every query cell gives to key columns, mean over the columns and over the heads.
  * Returns {before, after}, each of N numbers.
  */
-export function readers(layer, strength, keys, head = null) {
+export function readers(layer, strength, keys) {
   const { channels: d, q, k, scale, biased, calibration: term } = layer;
   const length = lengthOf(layer);
   const n = q.length / layer.heads / d;
   const before = new Float32Array(n);
   const after = new Float32Array(n);
-  const heads = headsOf(layer, head);
-  const share = 1 / heads.length / keys.length;
-  for (const h of heads) {
+  const share = 1 / layer.heads / keys.length;
+  for (let h = 0; h < layer.heads; h++) {
     for (const key of keys) {
       const reached = biased && key >= biased[0] && key < biased[1];
       for (let i = 0; i < n; i++) {

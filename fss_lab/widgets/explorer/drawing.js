@@ -101,16 +101,15 @@ export const gradientOf = (palette) => {
   return `linear-gradient(to right, ${stops.map((stop) => `rgb(${stop.join(" ")})`).join(", ")})`;
 };
 
-/** Where a value lies in its palette, 0..1: a function of the value. top: the largest magnitude that is shown. */
-export function scaleOf(kind, logarithmic, top) {
+/** Where a value lies in its palette, 0..1, by its logarithm: a function of the value. top: the largest magnitude. */
+export function scaleOf(kind, top) {
   const limit = top > 0 ? top : 1;
   if (kind === "prior") return (value) => value;
   if (kind === "difference") {
-    const size = logarithmic ? (x) => Math.log1p(x * 1000) / Math.log1p(1000) : (x) => x;
+    const size = (x) => Math.log1p(x * 1000) / Math.log1p(1000);
     return (value) => 0.5 + 0.5 * Math.sign(value) * size(Math.min(Math.abs(value) / limit, 1));
   }
-  if (logarithmic) return (value) => Math.max(0, 1 + Math.log10(Math.max(value, 0) / limit) / DECADES);
-  return (value) => value / limit;
+  return (value) => Math.max(0, 1 + Math.log10(Math.max(value, 0) / limit) / DECADES);
 }
 export const DECADES = 4;
 

@@ -74,17 +74,17 @@ def _memory(
         axes = picture.add_subplot(inner[block // columns, block % columns])
         shot = min(view["shot"], run.shots - 1) if run.blocks == 1 else block
         size = _size(None if run.supports is None else run.supports[shot], run)
-        shown = heat(axes, values, _colours(view), norm, size)
+        drawn = heat(axes, values, _colours(view), norm, size)
         if "support" in view["outlines"]:
             contour(axes, run.trace.support_masks[0, shot], SUPPORT, size, width=1)
         single = "support memory" if run.shots == 1 else f"mean of {run.shots} supports"
         name_panel(axes, single if run.blocks == 1 else f"support {block + 1}", SUPPORT)
     if "query" in maps:
         axes = picture.add_subplot(grid[2])
-        shown = heat(axes, maps["query"], _colours(view), norm, _size(run.query, run))
+        drawn = heat(axes, maps["query"], _colours(view), norm, _size(run.query, run))
         _query_outlines(axes, run, view)
         name_panel(axes, "query memory", DEEP_PRIOR)
-    _scale_bar(picture, shown, axes, view)
+    _scale_bar(picture, drawn, axes, view)
     _bars(picture, grid[-1], maps["pointers"], run)
     _outline_legend(picture, run, view, support=True)
 
@@ -120,10 +120,10 @@ def _readers(
         _mark(left, selection, run, _size(image, run))
         name_panel(left, f"the {name}", SUPPORT if selection["map"] == "support" else DEEP_PRIOR)
     readers = maps["readers"]
-    shown = heat(right, readers, _colours(view), _norm(float(readers.abs().max()), view), _size(run.query, run))
+    drawn = heat(right, readers, _colours(view), _norm(float(readers.abs().max()), view), _size(run.query, run))
     _query_outlines(right, run, view)
     name_panel(right, "the query cells that read it", INK)
-    _scale_bar(picture, shown, right, view)
+    _scale_bar(picture, drawn, right, view)
     _outline_legend(picture, run, view, support=selection["map"] == "support")
     best = divmod(int(readers.abs().argmax()), run.grid[1])
     picture.alt = (
@@ -195,22 +195,23 @@ def _outline_legend(picture: Picture, run: Run, view: Mapping[str, Any], support
 def _norm(top: float, view: Mapping[str, Any]) -> Normalize:
     top = max(top, 1e-9)
     if view["show"] == "difference":
-        return SymLogNorm(top / 100, vmin=-top, vmax=top) if view["scale"] == "log" else Normalize(-top, top)
-    return LogNorm(top / 10**DECADES, top, clip=True) if view["scale"] == "log" else Normalize(0, top)
+        return SymLogNorm(top / 100, vmin=-top, vmax=top)
+    return LogNorm(top / 10**DECADES, top, clip=True)
 
 
 def _colours(view: Mapping[str, Any]) -> str:
     return DIFFERENCE_MAP if view["show"] == "difference" else ATTENTION_MAP
 
 
-def _scale_bar(picture: Picture, shown: AxesImage, axes: Axes, view: Mapping[str, Any]) -> None:
+def _scale_bar(picture: Picture, heat_map: AxesImage, axes: Axes, view: Mapping[str, Any]) -> None:
     """A colour bar; matplotlib's own ticks of a symmetric logarithm would write over each other."""
-    colour_bar(picture, shown, [axes], _unit(view))
-    if isinstance(shown.norm, SymLogNorm) and shown.colorbar is not None and shown.norm.vmax is not None:
-        top = shown.norm.vmax
+    colour_bar(picture, heat_map, [axes], _unit(view))
+    norm, bar = heat_map.norm, heat_map.colorbar
+    if isinstance(norm, SymLogNorm) and bar is not None and norm.vmax is not None:
+        top = norm.vmax
         ticks = [-top, -top / 10, 0, top / 10, top]
-        shown.colorbar.set_ticks(ticks, labels=[f"{tick:.1g}" for tick in ticks])
-        shown.colorbar.minorticks_off()
+        bar.set_ticks(ticks, labels=[f"{tick:.1g}" for tick in ticks])
+        bar.minorticks_off()
 
 
 def _unit(view: Mapping[str, Any]) -> str:

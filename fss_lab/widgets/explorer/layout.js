@@ -31,21 +31,7 @@ function controlsOf(panel) {
   const [run] = panel.runs;
   const layers = run.layers.map((_, i) => i);
   const calibrated = panel.runs.some((each) => each.layers.some((layer) => layer.biased));
-  const heads = [...Array(run.layers[0].heads).keys()];
   const names = data.runs.map((each) => each.name);
-  const radio = (name, choices, disabled = []) =>
-    choices.map(([value, text]) =>
-      option(
-        panel,
-        "radio",
-        name,
-        value,
-        text,
-        view[name] === value,
-        () => panel.change(name, value),
-        disabled.includes(value),
-      ),
-    );
   const outlined = (name, text) => {
     const others = view.outlines.filter((each) => each !== name);
     const shown = view.outlines.includes(name);
@@ -73,35 +59,13 @@ function controlsOf(panel) {
       ...layers.map((i) =>
         option(panel, "radio", "layer", i, `${i + 1}`, selection.layer === i, () => panel.select({ layer: i })),
       ),
-      option(panel, "checkbox", "layers", "all", "all side by side", view.layers === "all", () =>
-        panel.change("layers", view.layers === "all" ? "one" : "all"),
-      ),
     ),
     group(
       "Calibration",
-      ...radio(
-        "show",
-        [
-          ["before", "before"],
-          ["after", "after"],
-          ["difference", "difference"],
-        ],
-        calibrated ? [] : ["before", "difference"],
-      ),
-    ),
-    group(
-      "Scale",
-      ...radio("scale", [
-        ["linear", "linear"],
-        ["log", "log"],
-      ]),
-    ),
-    group(
-      "Range",
-      ...radio("range", [
-        ["shared", "shared"],
-        ["each", "per map"],
-      ]),
+      ...["before", "after", "difference"].map((show) => {
+        const disabled = !calibrated && show !== "after";
+        return option(panel, "radio", "show", show, show, view.show === show, () => panel.change("show", show), disabled);
+      }),
     ),
     group(
       "Show",
@@ -109,15 +73,9 @@ function controlsOf(panel) {
         has("truth") && outlined("truth", "truth"),
         has("prediction") && outlined("prediction", "prediction"),
         outlined("support", "support mask"),
-        run.query &&
-          option(panel, "checkbox", "picture", "picture", "image under the map", view.picture, () =>
-            panel.change("picture", !view.picture),
-          ),
       ].filter(Boolean),
     ),
   ];
-  if (heads.length > 1)
-    groups.push(group("Head", select("head", "", [[null, "mean"], ...heads.map((head) => [head, `${head + 1}`])])));
   if (names.length > 1) {
     groups.push(
       group(
@@ -152,12 +110,9 @@ function option(panel, type, name, value, text, checked, onchange, disabled = fa
 // -- maps --
 
 function rowsOf(panel) {
-  const { view, selection, runs } = panel;
-  return runs.flatMap((run) =>
-    run.layers
-      .map((layer, i) => ({ run, layer, i }))
-      .filter(({ i }) => view.layers === "all" || i === selection.layer)
-      .map(({ layer, i }) => rowOf(panel, run, layer, [run.name, `layer ${i + 1}`].filter(Boolean).join(" · "))),
+  const { layer } = panel.selection;
+  return panel.runs.map((run) =>
+    rowOf(panel, run, run.layers[layer], [run.name, `layer ${layer + 1}`].filter(Boolean).join(" · ")),
   );
 }
 
@@ -187,7 +142,7 @@ function rowOf(panel, run, layer, title) {
   row.node = make(
     "section",
     { class: "fx-row" },
-    ...(panel.runs.length > 1 || panel.view.layers === "all" ? [make("div", { class: "fx-row-title" }, title)] : []),
+    ...(panel.runs.length > 1 ? [make("div", { class: "fx-row-title" }, title)] : []),
     make(
       "div",
       { class: `fx-maps${panel.runs.some((each) => each.blocks > 1) ? " fx-wide" : ""}` },
@@ -205,8 +160,7 @@ function figureOf(panel, info, shape, name, label, aspect, more) {
   const rows = shape[0] > 1 ? `${shape[0]} by ${shape[1]} cells` : `${shape[1]} tokens`;
   const tile = new Tile(shape, `${label}, ${rows}; arrow keys move, Enter asks`, aspect, listener);
   const numbers = make("span", { class: "fx-numbers" });
-  const row = panel.view.layers === "all" ? info.row?.title : info.row?.run.name; // the layer may change under the focus
-  tile.canvas.dataset.focus = `${info.map}:${info.shot}:${row}`;
+  tile.canvas.dataset.focus = `${info.map}:${info.shot}:${info.row?.run.name}`; // the layer may change under the focus
   panel.tiles.push(tile);
   return {
     tile,

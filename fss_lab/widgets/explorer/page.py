@@ -51,7 +51,7 @@ def html_page(
     selection: Mapping[str, Any],
     view: Mapping[str, Any],
 ) -> Path:
-    """Write the page; names in the description may hold anything. Returns the path. Raises CheckpointError."""
+    """Write the page; names in the description may hold anything. Returns the path. Raises FileError."""
     content = json.dumps({**description, "state": {"selection": selection, "view": view}})
     name = description["className"]
     page = PAGE.substitute(

@@ -9,11 +9,11 @@ export const largest = (values) => values.reduce((most, value) => Math.max(most,
 export const roundOf = (panel, run) => Math.min(panel.view.round, run.priors.length - 1);
 const total = (values) => values.reduce((sum, value) => sum + value, 0);
 
-/** maps: of Panel.mapsOf; norm: values -> their scale (scaleOf); boxes: the selected cells [from, to]. */
-export function paintRow(panel, row, maps, chosen, norm) {
+/** maps: of Panel.mapsOf; top: the largest weight of all maps. */
+export function paintRow(panel, row, maps, chosen, top) {
   const { run, layer } = row;
-  const { show, scale, picture } = panel.view;
-  const kind = show === "difference" ? show : "weight";
+  const kind = panel.view.show === "difference" ? "difference" : "weight";
+  const scale = scaleOf(kind, top);
   const { from, to } = panel.cellsOf(chosen);
   const marks = (map, shot = 0) => {
     const same = (other) => other?.map === map && (map !== "support" || shot === other.shot);
@@ -21,25 +21,24 @@ export function paintRow(panel, row, maps, chosen, norm) {
     return same(panel.reading) ? [...boxes, [panel.reading.cell, panel.reading.cell]] : boxes;
   };
   const paint = (figure, image, values, outlines, boxes, dim) => {
-    const map = values && { values, kind, scale: norm(values), palette: panel.data.palettes[kind] };
+    const map = values && { values, kind, scale, palette: panel.data.palettes[kind] };
     figure.tile.draw({ picture: panel.pictures.get(image), map, outlines, marks: boxes, dim });
     figure.numbers.textContent = values ? `${percent(total(values))} in all, largest ${percent(largest(values))}` : "";
   };
-  const under = (image) => (picture ? image : null);
   const onQuery = queryLines(panel, run);
 
-  paint(row.query, maps.query ? under(run.query) : run.query, maps.query, onQuery, marks("query"), false);
+  paint(row.query, run.query, maps.query, onQuery, marks("query"), false);
   if (maps.query) row.query.numbers.textContent = `largest ${percent(largest(maps.query))}`;
   row.support.forEach((figure, block) => {
     const shot = run.blocks === 1 ? Math.min(panel.view.shot, run.shots - 1) : block;
     const lines = linesOf(panel, [[run.supportMasks[shot], "support"]]);
-    paint(figure, under(run.supports[shot]), maps.support?.[block], lines, marks("support", block), true);
+    paint(figure, run.supports[shot], maps.support?.[block], lines, marks("support", block), true);
   });
-  if (row.memory) paint(row.memory, under(run.query), maps.memory, onQuery, marks("memory"), true);
+  if (row.memory) paint(row.memory, run.query, maps.memory, onQuery, marks("memory"), true);
 
   const bars = maps.pointers ?? new Float32Array(layer.columns.pointers[1] - layer.columns.pointers[0]);
   const colour = (value) => (kind === "weight" ? "#8a8a8a" : value < 0 ? "#4393c3" : "#d6604d");
-  const place = scaleOf(kind, scale === "log", largest(bars));
+  const place = scaleOf(kind, largest(bars));
   row.pointers.tile.drawBars(bars, place, kind === "difference", colour, marks("pointers"));
   const sums = `${percent(total(bars))} in all, tallest ${percent(largest(bars))}`; // on a scale of their own
   row.pointers.numbers.textContent = maps.pointers ? sums : "";
@@ -61,20 +60,17 @@ const queryLines = (panel, run) =>
 
 /** top: the largest weight of all maps. */
 export function paintScale(panel, top) {
-  const { show, scale, range } = panel.view;
-  const shared = range === "shared";
-  const different = show === "difference";
-  const lowest = shared ? percent(top / 10 ** DECADES) : `1/${10 ** DECADES} of it`;
+  const { show } = panel.view;
   const { bar, low, high, what } = panel.scale;
-  bar.style.background = gradientOf(panel.data.palettes[different ? "difference" : "weight"]);
-  low.textContent = different ? (shared ? percent(-top) : "−largest") : scale === "log" ? lowest : "0";
-  high.textContent = shared ? percent(top) : "largest of each map";
+  bar.style.background = gradientOf(panel.data.palettes[show === "difference" ? show : "weight"]);
+  low.textContent = percent(show === "difference" ? -top : top / 10 ** DECADES);
+  high.textContent = percent(top);
   const name = {
     before: "attention weight before calibration, from the same logits without the bias",
     after: "attention weight after calibration",
     difference: "after minus before, percentage points",
   }[show];
-  what.textContent = scale === "log" ? `${name}, log scale` : name;
+  what.textContent = `${name}, log scale`;
 }
 
 /** Forward: where the mass goes. In reverse: whose reading the memory cell gets, of all that it gets. */
@@ -108,7 +104,7 @@ export function paintPrior(panel) {
   const { name, map } = run.priors[roundOf(panel, run)];
   const read = panel.reading?.map === "prior" ? panel.reading.cell : null;
   panel.prior.tile.draw({
-    picture: panel.view.picture ? panel.pictures.get(run.query) : null,
+    picture: panel.pictures.get(run.query),
     map: { values: map, kind: "prior", scale: scaleOf("prior"), palette: panel.data.palettes.prior },
     outlines: queryLines(panel, run),
     marks: read ? [[read, read]] : [],

@@ -1,7 +1,6 @@
 // The panel: what one can do, and what is shown then.
 
 import { columnOf, readers, rows } from "./attention.js";
-import { scaleOf } from "./drawing.js";
 import { layOut } from "./layout.js";
 import { largest, paintPrior, paintRow, paintScale, paintShares } from "./paint.js";
 import { tell } from "./words.js";
@@ -87,19 +86,17 @@ export class Panel {
   answer(layer, chosen) {
     const { cells } = this.cellsOf(chosen);
     const { grid, strength } = this.data;
-    const { head } = this.view;
     if (chosen.map === "query") {
       const numbers = cells.map(([row, column]) => row * grid[1] + column);
-      return rows(layer, strength, numbers, head);
+      return rows(layer, strength, numbers);
     }
     const keys = cells.map(([row, column]) => columnOf(layer, grid, chosen.map, chosen.shot, row, column));
-    return keys.includes(null) ? null : readers(layer, strength, keys, head);
+    return keys.includes(null) ? null : readers(layer, strength, keys);
   }
 
   refresh() {
     const started = performance.now();
     const chosen = this.preview ?? this.selection;
-    const { show, scale, range } = this.view;
     const answers = new Map();
     for (const run of this.runs) for (const layer of run.layers) answers.set(layer, this.answer(layer, chosen));
     this.shown = this.rows.map((row) => this.mapsOf(row, answers.get(row.layer), chosen));
@@ -107,8 +104,7 @@ export class Panel {
       0,
       ...this.shown.flatMap(({ support = [], memory = [], query = [] }) => [...support, memory, query].map(largest)),
     );
-    const norm = (values) => scaleOf(show, scale === "log", range === "shared" ? top : largest(values));
-    this.rows.forEach((row, i) => paintRow(this, row, this.shown[i], chosen, norm));
+    this.rows.forEach((row, i) => paintRow(this, row, this.shown[i], chosen, top));
     paintScale(this, top);
     paintShares(this, answers, chosen);
     paintPrior(this);

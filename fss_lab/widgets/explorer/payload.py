@@ -100,7 +100,7 @@ def pack(runs: Sequence[Run]) -> tuple[dict[str, Any], bytes]:
 def _pack_run(run: Run, block: Block) -> dict[str, Any]:
     trace = run.trace
     inside_name, inside = run.foreground
-    layers = [_pack_layer(run, layer, block) for layer in trace.layers]
+    layers = [_pack_layer(layer, block) for layer in trace.layers]
     rounds = [
         {"similarity": block.floats(done.similarity), "weight": block.floats(done.weight)} for done in trace.rounds
     ]
@@ -124,14 +124,14 @@ def _pack_run(run: Run, block: Block) -> dict[str, Any]:
     }
 
 
-def _pack_layer(run: Run, layer: LayerTrace, block: Block) -> dict[str, Any]:
+def _pack_layer(layer: LayerTrace, block: Block) -> dict[str, Any]:
     """Queries, keys and what the columns need, in the smallest type that keeps what is shown true."""
     q, k = layer.q[0].detach().float().cpu(), layer.k[0].detach().float().cpu()  # heads, tokens, d
     # Softmax and the calibration do not see what all keys have in common, but rounding does.
     common = k.mean(1, keepdim=True)  # heads, 1, d
     shift = (q @ common.mT)[..., 0] / math.sqrt(q.shape[-1])  # heads, N
     k = k - common
-    biased = run.biased(layer)
+    biased = layer.biased
     term = None if layer.calibration is None else layer.calibration[0].detach().float().cpu()
     for dtype in (torch.float16, torch.float32):
         (q_small, q_scale), (k_small, k_scale) = _shrink(q, dtype), _shrink(k, dtype)
@@ -185,8 +185,8 @@ def _ends(part: slice) -> list[int]:
 
 def _palette(cmap: str | Colormap) -> bytes:
     """256 colours as RGB bytes."""
-    found = colormaps[cmap] if isinstance(cmap, str) else cmap
-    return bytes(int(to_hex(found(i))[at : at + 2], 16) for i in range(256) for at in (1, 3, 5))
+    colours = colormaps[cmap] if isinstance(cmap, str) else cmap
+    return bytes(int(to_hex(colours(i))[at : at + 2], 16) for i in range(256) for at in (1, 3, 5))
 
 
 def _at_most(size: Sequence[int], side: int) -> tuple[int, int]:

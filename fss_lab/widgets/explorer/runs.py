@@ -1,8 +1,8 @@
-"""What the explorer shows: traced forward passes with their images, checked."""
+"""What the explorer shows: traced forward passes, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,28 +10,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fss_lab.episode import Episode
-from fss_lab.images import Source, as_list, load_image, load_mask
-from fss_lab.method import Prediction
+from fss_lab.errors import InputError
+from fss_lab.method import Prediction, Trace
 from fss_lab.method.prompts import resize
-from fss_lab.method.trace import LayerTrace, Trace
-
-SAME = 0.7  # IoU of two masks from which on they are taken for one, however it was resized
 
 
 @dataclass(frozen=True)
 class Run:
-    """One traced forward pass (batch 1) and what there is to draw it on.
-
-    query: (3, H, W) in 0..255, or None. supports: K of (3, H, W), or None. truth: (H, W) of 0, 1, 255, or None.
-    """
+    """One traced forward pass (batch 1), by the name under which it is compared."""
 
     name: str
     trace: Trace
-    query: Tensor | None = None
-    supports: list[Tensor] | None = None
-    truth: Tensor | None = None
-    class_name: str = ""
+
+    @property
+    def query(self) -> Tensor | None:
+        """(3, H, W) in 0..255; None for a pass over tensors, as `supports` and `truth`."""
+        return None if self.trace.inputs is None else self.trace.inputs.query
+
+    @property
+    def supports(self) -> list[Tensor] | None:
+        """K of (3, H, W) in 0..255."""
+        return None if self.trace.inputs is None else self.trace.inputs.supports
+
+    @property
+    def truth(self) -> Tensor | None:
+        """(H, W) of 0, 1, 255; None where nobody knows it."""
+        return None if self.trace.inputs is None else self.trace.inputs.truth
+
+    @property
+    def class_name(self) -> str:
+        """What the episode asks for; empty where nobody says."""
+        return "" if self.trace.inputs is None else _text(self.trace.inputs.class_name)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -84,53 +93,19 @@ class Run:
         names = ["before refinement", *(f"after round {i}" for i in range(1, len(maps)))]
         return [(name, values[0, 0].detach().float().cpu()) for name, values in zip(names, maps, strict=True)]
 
-    def biased(self, layer: LayerTrace) -> slice | None:
-        """The columns that the calibration reaches: the query memory ("as_published" with several shots: the second
-        support's); None without calibration."""
-        cells = self.grid[0] * self.grid[1]
-        return None if layer.calibration is None else slice(cells, 2 * cells)
 
-
-def collect(
-    traced: Trace | Prediction | Mapping[str, Trace | Prediction],
-    episode: Episode | Mapping[str, Episode] | None,
-    query: Source | None,
-    supports: Source | Sequence[Source] | None,
-    truth: Source | None,
-) -> list[Run]:
-    """The runs that `explore` is asked for. Arguments and errors: `fss_lab.widgets.explorer.explore`."""
+def collect(traced: Trace | Prediction | Mapping[str, Trace | Prediction]) -> list[Run]:
+    """The runs that `explore` is asked for; arguments and errors as there."""
     named = dict(traced) if isinstance(traced, Mapping) else {"": traced}
     if not named:
-        raise ValueError("there is nothing to explore: the dictionary of traces is empty")
-    given = [what for what, value in (("query", query), ("supports", supports), ("truth", truth)) if value is not None]
-    if episode is not None and given:
-        raise ValueError(f"give either an episode or {', '.join(given)}: an episode brings its own images")
-    if isinstance(episode, Mapping) and episode.keys() != named.keys():
-        raise ValueError(f"the episodes are named {list(episode)}, the traces {list(named)}; give both the same names")
-
-    image = None if query is None else load_image(query)
-    shown = None if supports is None else [load_image(support) for support in as_list(supports, dims=3)]
-    mask = None if truth is None else load_mask(truth)
-    runs = []
-    for name, each in named.items():
-        trace = _trace_of(name, each)
-        own = episode[name] if isinstance(episode, Mapping) else episode
-        if own is None:
-            run = Run(_text(name), trace, image, shown, mask)
-        elif isinstance(own, Episode):
-            supports_of, called = list(own.support_images), _text(own.class_name)
-            run = Run(_text(name), trace, own.query_image, supports_of, own.query_mask, called)
-        else:
-            raise TypeError(f"expected episode to be an Episode, got {type(own).__name__}")
+        raise InputError("there is nothing to explore: the dictionary of traces is empty")
+    runs = [Run(_text(name), _trace_of(name, item)) for name, item in named.items()]
+    for number, run in enumerate(runs):
         _check(run)
-        if own is not None:
-            _check_supports(run, own.support_masks)
-        runs.append(run)
-    for number, run in enumerate(runs[1:], start=1):
         if run.name in [other.name for other in runs[:number]]:
-            raise ValueError(f"two traces are named {run.name!r}; give each a name of its own")
+            raise InputError(f"two traces are named {run.name!r}; give each a name of its own")
         if run.grid != runs[0].grid or len(run.trace.layers) != len(runs[0].trace.layers):
-            raise ValueError(
+            raise InputError(
                 f"{_of(run)} has {len(run.trace.layers)} layers on a grid of {run.grid[0]} x {run.grid[1]}, "
                 f"{_of(runs[0])} {len(runs[0].trace.layers)} on {runs[0].grid[0]} x {runs[0].grid[1]}; "
                 "only runs of like models can be compared"
@@ -144,55 +119,31 @@ def _text(name: object) -> str:
 
 
 def _trace_of(name: str, traced: Trace | Prediction) -> Trace:
-    if isinstance(traced, Prediction):
-        if traced.trace is None:
-            raise ValueError("this prediction has no trace; make it with model.segment(..., trace=True)")
-        traced = traced.trace
-    if not isinstance(traced, Trace):
+    trace = traced.trace if isinstance(traced, Prediction) else traced
+    if trace is None:
+        raise InputError("this prediction has no trace; make it with model.segment(..., trace=True)")
+    if not isinstance(trace, Trace):
         which = f" for {name!r}" if name else ""
         raise TypeError(
             f"expected a Trace or a Prediction{which}, got {type(traced).__name__}; "
             "make one with model.segment(..., trace=True)"
         )
-    return traced
+    return trace
 
 
 def _check(run: Run) -> None:
-    """Refuse what would be drawn wrongly. Raises ValueError."""
+    """Raises InputError for what would be drawn wrongly."""
     batch = len(run.trace.attended)
     if batch != 1:
-        raise ValueError(f"{_of(run)} holds a batch of {batch} queries; trace one: model.segment(episode, trace=True)")
-    if run.supports is not None and len(run.supports) != run.shots:
-        raise ValueError(
-            f"{_of(run)} was made with {run.shots} support(s), but {len(run.supports)} images were given; "
-            "give the episode that was segmented"
-        )
-    if run.truth is not None and run.query is not None and run.truth.shape != run.query.shape[-2:]:
-        raise ValueError(
-            f"the truth has {tuple(run.truth.shape)} pixels, the query image {tuple(run.query.shape[-2:])}; "
-            "give the mask of this image"
-        )
+        raise InputError(f"{_of(run)} holds a batch of {batch} queries; trace one: model.segment(episode, trace=True)")
     for number, layer in enumerate(run.trace.layers, start=1):
         for name in ("q", "k", "calibration", "bias"):
             values = getattr(layer, name)
             if values is not None and not torch.isfinite(values).all():
-                raise ValueError(
+                raise InputError(
                     f"layer {number} of {_of(run)} holds NaN or infinite numbers in `{name}`, so its attention means "
                     "nothing; look for the first step of the trace that has them, often weights that diverged"
                 )
-
-
-def _check_supports(run: Run, masks: Tensor) -> None:
-    """Refuse an episode with other supports than the trace's. masks: its support masks (K, H, W). Raises ValueError."""
-    used = run.trace.support_masks[0].cpu() == 1  # K, S, S
-    given = F.interpolate((masks == 1).float().cpu().unsqueeze(0), used.shape[-2:], mode="nearest")[0] == 1
-    common, either = (found.flatten(1).sum(1) for found in (used & given, used | given))
-    others = (common < SAME * either).nonzero().flatten().tolist()
-    if others:
-        raise ValueError(
-            f"{_of(run)} was made with another mask for support {others[0]} than the episode has; give the episode "
-            "that was segmented, or the images: query=..., supports=[...]"
-        )
 
 
 def _of(run: Run) -> str:

@@ -53,16 +53,16 @@ def check_selection(runs: Sequence[Run], known: Mapping[str, Any], wanted: Mappi
     if "cell" in wanted and "end" not in wanted:
         new["end"] = wanted["cell"]
     new["map"] = _one_of("selection", "map", new["map"], MAPS)
-    run = runs[0]
-    pointers = max(part.stop - part.start for part in (each.trace.layers[0].columns.pointers for each in runs))
-    shape = (1, pointers) if new["map"] == "pointers" else run.grid
-    if new["map"] == "memory" and not any(each.has_query_memory for each in runs):
+    parts = [run.trace.layers[0].columns.pointers for run in runs]
+    pointers = max(part.stop - part.start for part in parts)
+    shape = (1, pointers) if new["map"] == "pointers" else runs[0].grid
+    if new["map"] == "memory" and not any(run.has_query_memory for run in runs):
         raise TraitError(
             'there is no query memory in this trace (memory="support"), so none of its cells can be selected'
         )
     for name in ("cell", "end"):
         new[name] = _place(name, new[name], shape)
-    for name, count in (("layer", len(run.trace.layers)), ("shot", max(each.blocks for each in runs))):
+    for name, count in (("layer", len(runs[0].trace.layers)), ("shot", max(run.blocks for run in runs))):
         new[name] = _index("selection", name, new[name], count)
     return Choice(new)
 
@@ -74,14 +74,8 @@ def check_view(runs: Sequence[Run], known: Mapping[str, Any], wanted: Mapping[st
     names = tuple(run.name for run in runs)
     if new["against"] == new["run"]:
         new["against"] = None
-    heads = min(run.trace.layers[0].q.shape[1] for run in runs)
     choices: dict[str, tuple[Any, ...]] = {
         "show": ("before", "after", "difference"),
-        "scale": ("linear", "log"),
-        "range": ("shared", "each"),
-        "layers": ("one", "all"),
-        "head": (None, *range(heads)),
-        "picture": (True, False),
         "run": names,
         "against": (None, *names),
     }

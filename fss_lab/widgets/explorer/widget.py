@@ -19,6 +19,7 @@ import torch
 import traitlets
 from torch import Tensor
 
+from fss_lab.errors import InputError
 from fss_lab.figures import Picture
 from fss_lab.method.trace import LayerTrace
 from fss_lab.widgets.explorer.figure import explorer_figure
@@ -55,9 +56,8 @@ class Explorer(anywidget.AnyWidget):
         An assignment may leave out what shall stay; "cell" alone selects one cell. Changing the dictionary in place
         raises TypeError: nothing would notice.
     view: how it is shown, a dictionary, observable too: "show" ("before", "after" or "difference" of the calibration),
-        "scale" ("linear", "log"), "range" ("shared", "each"), "layers" ("one", "all"), "head" (None: mean),
-        "outlines" (of "truth", "prediction", "support"), "picture" (images under the maps), "round" (of the prior),
-        "shot" (the image under averaged supports), "run" and "against" (names of runs; None: no comparison).
+        "outlines" (of "truth", "prediction", "support"), "round" (of the prior), "shot" (the image under averaged
+        supports), "run" and "against" (names of runs; None: no comparison).
         An assignment may leave out what shall stay.
     deviation: how far the weights that the browser computes are from the trace's, at most.
     Values that do not exist raise traitlets.TraitError.
@@ -90,8 +90,7 @@ class Explorer(anywidget.AnyWidget):
             "layer": len(first.trace.layers) - 1,
         }  # fmt: skip
         self._view = {
-            "show": "after", "scale": "log", "range": "shared", "layers": "one", "head": None,
-            "outlines": ("truth", "prediction", "support"), "picture": True, "shot": 0,
+            "show": "after", "outlines": ("truth", "prediction", "support"), "shot": 0,
             "round": max(len(first.priors) - 1, 0),
             "run": first.name, "against": self.runs[1].name if len(self.runs) > 1 else None,
         }  # fmt: skip
@@ -122,20 +121,19 @@ class Explorer(anywidget.AnyWidget):
         Where a query cell asks: "support" (blocks, h, w), "query" (h, w; absent for memory="support") and "pointers"
         (tokens,), weights that together sum to 1, or differences that sum to 0. Where a memory cell is selected:
         "readers" (h, w), what every query cell gives to it. Regions and heads are averaged.
-        Raises ValueError if this run has no such memory cell (of a shot that another run has).
+        Raises InputError if this run has no such memory cell (of a shot that another run has).
         """
         maps = self._maps(self.selection)
         if maps is None:
             run = self.run
-            raise ValueError(f"the run {run.name!r} has no such memory cell; its support memories: {run.blocks}")
+            raise InputError(f"the run {run.name!r} has no such memory cell; its support memories: {run.blocks}")
         return maps
 
     def _maps(self, selection: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
         """As `attention`, for any selection; None if the run that is shown has no such memory cell."""
-        run, head = self.run, self.view["head"]
+        run = self.run
         layer = run.trace.layers[selection["layer"]]
-        weights = self._weights(layer, self.view["show"])  # heads, N, L
-        weights = weights.mean(0) if head is None else weights[head]
+        weights = self._weights(layer, self.view["show"])  # N, L
         (top, left), (bottom, right) = selection["cell"], selection["end"]
         if selection["map"] == "pointers":
             cells = torch.arange(min(left, right), max(left, right) + 1)
@@ -145,17 +143,17 @@ class Explorer(anywidget.AnyWidget):
         columns = layer.columns
         if selection["map"] == "query":
             row = weights[cells].mean(0)  # L
-            found = {"support": row[columns.support].unflatten(0, (-1, *run.grid))}
+            maps = {"support": row[columns.support].unflatten(0, (-1, *run.grid))}
             if run.has_query_memory:
-                found["query"] = row[columns.query].unflatten(0, run.grid)
-            found["pointers"] = row[columns.pointers]
+                maps["query"] = row[columns.query].unflatten(0, run.grid)
+            maps["pointers"] = row[columns.pointers]
         else:
             part = getattr(columns, {"memory": "query"}.get(selection["map"], selection["map"]))
             first = part.start + (selection["shot"] * run.grid[0] * run.grid[1] if selection["map"] == "support" else 0)
             if first + int(cells.max()) >= part.stop:
                 return None
-            found = {"readers": weights[:, first + cells].mean(1).unflatten(0, run.grid)}
-        return {name: values.numpy() for name, values in found.items()}
+            maps = {"readers": weights[:, first + cells].mean(1).unflatten(0, run.grid)}
+        return {name: values.numpy() for name, values in maps.items()}
 
     @property
     def run(self) -> Run:
@@ -164,8 +162,9 @@ class Explorer(anywidget.AnyWidget):
 
     @staticmethod
     def _weights(layer: LayerTrace, show: str) -> Tensor:
-        """(heads, N, L)"""
-        before, after = (weights[0].detach().float().cpu() for weights in (layer.attention_before, layer.attention))
+        """(N, L), mean over the heads."""
+        both = (layer.attention_before, layer.attention)
+        before, after = (weights[0].detach().float().cpu().mean(0) for weights in both)
         return {"before": before, "after": after, "difference": after - before}[show]
 
     def figure(self) -> Picture:
@@ -175,7 +174,7 @@ class Explorer(anywidget.AnyWidget):
     def save_html(self, path: str | os.PathLike[str]) -> Path:
         """Write the explorer as one HTML file that opens from disk, without Python and network. Returns its path.
 
-        Raises CheckpointError where the file cannot be written.
+        Raises FileError where the file cannot be written.
         """
         return html_page(Path(path), script(), style(), self._description, self._packed, self.selection, self.view)
 
@@ -190,10 +189,10 @@ class Explorer(anywidget.AnyWidget):
         picture = explorer_figure(self.run, maps, selection, self.view)
         png = picture.png()
         self._picture, self._alt = png, picture.alt
-        shown, metadata = super()._repr_mimebundle_() or ({}, {})
-        bundle = {**shown, "image/png": base64.b64encode(png).decode(), "text/plain": picture.alt}
+        widget, metadata = super()._repr_mimebundle_() or ({}, {})
+        bundle = {**widget, "image/png": base64.b64encode(png).decode(), "text/plain": picture.alt}
         return bundle, {**metadata, "image/png": {"alt": picture.alt}}
 
     def __repr__(self) -> str:
-        shown = ", ".join(repr(run.name) for run in self.runs if run.name)
-        return f"Explorer({shown or 'one run'}, {len(self.runs[0].trace.layers)} layers, grid {self.runs[0].grid})"
+        names = ", ".join(repr(run.name) for run in self.runs if run.name)
+        return f"Explorer({names or 'one run'}, {len(self.runs[0].trace.layers)} layers, grid {self.runs[0].grid})"

@@ -81,10 +81,10 @@ function describe(panel, { map, shot, cell, row }, answers, chosen) {
   return `${row && panel.rows.length > 1 ? `${row.title}, ` : ""}${name}${what}`;
 }
 
-/** The calibration term c and the similarity c_i to each shot, of the head that is shown or as mean of all. */
+/** The calibration term c and the similarity c_i to each shot, mean over the heads. */
 function calibrationOf(panel, layer, at) {
   const cells = panel.data.grid[0] * panel.data.grid[1];
-  const heads = panel.view.head === null ? [...Array(layer.heads).keys()] : [panel.view.head];
+  const heads = [...Array(layer.heads).keys()];
   const mean = (values, stride, offset) =>
     heads.reduce((sum, head) => sum + values[head * stride + offset], 0) / heads.length;
   const shots = layer.shotSimilarity.length / layer.heads / cells;

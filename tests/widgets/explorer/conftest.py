@@ -51,7 +51,7 @@ def wide(episodes):
 
 @pytest.fixture(scope="session")
 def large():
-    """A trace of SAM 2 small at 512 x 512 pixels (4 layers, grid 32 x 32; random weights), and its episode."""
+    """A trace of SAM 2 small at 512 x 512 pixels (4 layers, grid 32 x 32; random weights)."""
     torch.manual_seed(0)
     model = FSSAM(Sam2Backbone.build("sam2-small", 512), ToyFeatures().eval())
     for parameter in model.sam2.model.memory_attention.parameters():  # SAM 2 starts its layers as copies of one
@@ -60,7 +60,7 @@ def large():
     mask = torch.zeros(512, 512, dtype=torch.uint8)
     mask[100:300, 150:400] = 1
     episode = Episode(images[0], mask, images[1:], mask[None], 0, "thing")
-    return model.segment(episode, trace=True).trace, episode
+    return model.segment(episode, trace=True).trace
 
 
 def _with_heads(trace, heads):

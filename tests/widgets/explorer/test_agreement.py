@@ -19,9 +19,9 @@ import { columnOf, readers, rows, shares, unpack } from "./explorer.mjs";
 const { description, asked } = JSON.parse(readFileSync("asked.json"));
 const data = unpack(description, new Uint8Array(readFileSync("data.bin"))), [run] = data.runs;
 const plain = (found) => Object.fromEntries(Object.entries(found).map(([key, values]) => [key, [...values]]));
-const answers = asked.map(({ layer, cells, keys, head }) => {
-  const found = rows(run.layers[layer], data.strength, cells, head);
-  return { row: plain(found), column: plain(readers(run.layers[layer], data.strength, keys, head)),
+const answers = asked.map(({ layer, cells, keys }) => {
+  const found = rows(run.layers[layer], data.strength, cells);
+  return { row: plain(found), column: plain(readers(run.layers[layer], data.strength, keys)),
            shares: shares(run, run.layers[layer], found.after) };
 });
 const columns = ["support", "memory", "pointers"].map((map) => columnOf(run.layers[0], data.grid, map, 0, 0, 3));
@@ -54,12 +54,10 @@ def test_rows_and_columns_of_every_kind_of_trace(tmp_path, traces, name):
     trace = traces[name]
     last = trace.layers[0].k.shape[2] - 1
     keys = [[0], [300], [last], [40, 41, 56]] if name != "support" else [[0], [last]]
-    heads = [None] if name != "3 heads" else [None, 2]
     asked = [
-        {"layer": layer, "cells": cells, "keys": key, "head": head}
+        {"layer": layer, "cells": cells, "keys": key}
         for layer in range(len(trace.layers))
         for cells, key in zip([[0], [167], [255], [20, 21, 36, 37]], keys, strict=False)
-        for head in heads
     ]
     explorer = explore(trace)
     found = ask_node(tmp_path, explorer, asked)
@@ -67,10 +65,10 @@ def test_rows_and_columns_of_every_kind_of_trace(tmp_path, traces, name):
     for question, answer in zip(asked, found["answers"], strict=True):
         layer = trace.layers[question["layer"]]
         for when, weights in (("before", layer.attention_before[0]), ("after", layer.attention[0])):
-            weights = weights.mean(0) if question["head"] is None else weights[question["head"]]
+            weights = weights.mean(0)
             close(answer["row"][when], weights[question["cells"]].mean(0))
             close(answer["column"][when], weights[:, question["keys"]].mean(1))
-        bias = layer.bias[0].mean(0) if question["head"] is None else layer.bias[0, question["head"]]
+        bias = layer.bias[0].mean(0)
         np.testing.assert_allclose(answer["row"]["bias"], bias[question["cells"]].mean(0).numpy(), atol=0.02)
         row, columns = weights[question["cells"]].mean(0), layer.columns
         query = row[columns.query]
@@ -94,7 +92,7 @@ def test_attention_too_sharp_for_float16_travels_as_float32(tmp_path, traces):
     explorer = explore(replace(trace, layers=sharp))
     kinds = [layer["q"]["$"] for layer in explorer._description["runs"][0]["layers"]]
     assert "f4" in kinds and explorer.deviation < 1e-3
-    asked = [{"layer": kinds.index("f4"), "cells": [100], "keys": [3], "head": None}]
+    asked = [{"layer": kinds.index("f4"), "cells": [100], "keys": [3]}]
     (answer,) = ask_node(tmp_path, explorer, asked)["answers"]
     close(answer["row"]["after"], sharp[kinds.index("f4")].attention[0, 0, 100])
 

@@ -12,6 +12,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from helpers.traces import with_inputs
 from nbconvert import HTMLExporter
 from PIL import Image
 from traitlets import TraitError
@@ -25,8 +26,8 @@ NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
 
 
 @pytest.fixture
-def explorer(traces, episodes):
-    return explore(traces["1 shots"], episode=episodes[1])
+def explorer(traces):
+    return explore(traces["1 shots"])
 
 
 def size(explorer):
@@ -36,45 +37,45 @@ def size(explorer):
 # -- what it takes --
 
 
-def test_prediction_and_trace_give_the_same(model, episodes):
+def test_a_trace_stands_alone(model, episodes):
     prediction = model.segment(episodes[1], trace=True)
-    assert explore(prediction, episodes[1])._packed == explore(prediction.trace, episode=episodes[1])._packed
+    expected = explore(prediction)
+    assert expected.run.query is episodes[1].query_image and expected.run.class_name == episodes[1].class_name
+    assert torch.equal(expected.run.truth, episodes[1].query_mask) and expected.run.foreground[0] == "truth"
+    assert explore(prediction.trace)._packed == expected._packed
+    assert explore(prediction.trace, episode=episodes[1])._packed == expected._packed  # as it was called before
 
 
-def test_images_instead_of_an_episode(traces, episodes, tmp_path):
+def test_photographs_of_any_size_and_passes_over_tensors(model, traces, episodes, tmp_path):
     query = episodes[1].query_image.permute(1, 2, 0).numpy()
     Image.fromarray(query[:200]).save(tmp_path / "query.png")
-    run = explore(
-        traces["1 shots"], query=tmp_path / "query.png", supports=[episodes[1].support_images[0]],
-        truth=episodes[1].query_mask[:200],
-    ).run  # fmt: skip
-    assert run.query.shape == (3, 200, 256) and run.foreground[0] == "truth"
-    single = explore(traces["1 shots"], query=tmp_path / "query.png", supports=str(tmp_path / "query.png")).run
-    assert single.supports[0].shape == (3, 200, 256)
-    bare = explore(traces["1 shots"])
+    pair = (episodes[1].support_images[0], episodes[1].support_masks[0])
+    run = explore(model.segment(tmp_path / "query.png", pair, trace=True)).run
+    assert run.query.shape == (3, 200, 256) and run.supports[0].shape == (3, 256, 256)
+    assert run.truth is None and run.foreground[0] == "prediction" and run.class_name == ""
+    bare = explore(replace(traces["1 shots"], inputs=None))
     assert bare.run.query is None and bare.run.foreground[0] == "prediction" and bare.figure().alt
 
 
-def test_sizes_stay_small(model, traces, episodes):
-    assert size(explore(traces["1 shots"], episodes[1])) < 1e6
+def test_sizes_stay_small(model, traces):
+    assert size(explore(traces["1 shots"])) < 1e6
     ten = Pictograms(fold=0, split="novel", shots=10)[3]
-    explorer = explore(model.segment(ten, trace=True), ten)
+    explorer = explore(model.segment(ten, trace=True))
     assert size(explorer) < 2e6
     assert explorer.attention()["support"].shape == (1, 16, 16) and len(explorer.attention()["pointers"]) == 44
-    apart = explore(model.variant(calibration="off").segment(ten, trace=True), ten)
+    apart = explore(model.variant(calibration="off").segment(ten, trace=True))
     assert size(apart) < 2e6 and apart.attention()["support"].shape == (10, 16, 16)
 
 
 def test_size_of_real_sam2(large):
-    trace, episode = large
-    explorer = explore(trace, episode)
+    explorer = explore(large)
     assert size(explorer) < 8e6
     assert explorer.deviation < 1e-3 and len(explorer.run.trace.layers) == 4
     assert explorer.attention()["query"].shape == (32, 32)
 
 
 def test_images_that_are_not_square(model, wide):
-    explorer = explore(model.segment(wide, trace=True), wide)
+    explorer = explore(model.segment(wide, trace=True))
     run = explorer._description["runs"][0]
     assert (run["query"]["height"], run["query"]["width"]) == (120, 200)
     assert (run["truth"]["height"], run["truth"]["width"]) == (120, 200)
@@ -82,8 +83,7 @@ def test_images_that_are_not_square(model, wide):
 
 
 def test_masks_without_foreground(model, episodes, traces):
-    empty = replace(episodes[1], query_mask=torch.zeros_like(episodes[1].query_mask))
-    explorer = explore(traces["1 shots"], empty)
+    explorer = explore(with_inputs(traces["1 shots"], truth=torch.zeros_like(episodes[1].query_mask)))
     run = explorer._description["runs"][0]
     assert run["truth"] is None and run["foreground"]["cells"] == 0
     assert explorer.selection["cell"] == (8, 8) and explorer.figure().alt
@@ -111,43 +111,29 @@ def test_nan_in_a_prior_is_passed_on_and_nan_in_attention_refused(traces):
 
 
 def test_what_does_not_fit_is_refused(model, episodes, traces):
-    one, five = traces["1 shots"], traces["5 shots"]
+    one = traces["1 shots"]
     with pytest.raises(ValueError, match="has no trace; make it with"):
         explore(model.segment(episodes[1]))
     with pytest.raises(TypeError, match="expected a Trace or a Prediction for 'a', got int"):
         explore({"a": 3})
-    with pytest.raises(TypeError, match="expected episode to be an Episode, got Trace"):
-        explore(one, one)
-    with pytest.raises(ValueError, match=r"made with 5 support\(s\), but 1 images"):
-        explore(five, episodes[1])
     with pytest.raises(ValueError, match="dictionary of traces is empty"):
         explore({})
-    with pytest.raises(ValueError, match="either an episode or query"):
-        explore(one, episodes[1], query=episodes[1].query_image)
     with pytest.raises(ValueError, match="two traces are named '1'"):
         explore({1: one, "1": one})
-    with pytest.raises(ValueError, match=r"episodes are named \['x'\], the traces \['a'\]"):
-        explore({"a": one}, {"x": episodes[1]})
     with pytest.raises(ValueError, match="trace 'b' has 1 layers"):
         explore({"a": one, "b": replace(one, layers=one.layers[:1])})
     with pytest.raises(ValueError, match="a batch of 2 queries"):
         explore(replace(one, attended=one.attended.repeat(2, 1, 1, 1)))
-    with pytest.raises(ValueError, match="the truth has"):
-        explore(one, query=episodes[1].query_image, truth=episodes[1].query_mask[:100])
-    with pytest.raises(ValueError, match="made with another mask for support 0 than the episode has"):
-        explore(one, replace(episodes[1], support_masks=episodes[1].support_masks.flip(-1)))
-    with pytest.raises(TypeError, match="expected an image or mask, or a list of them"):
-        explore(one, supports=3)
 
 
-def test_a_trace_with_gradients_or_in_bfloat16_is_read(traces, episodes):
+def test_a_trace_with_gradients_or_in_bfloat16_is_read(traces):
     def changed(change):
         return map_tensors(lambda x: change(x) if x.is_floating_point() else x, traces["1 shots"])
 
-    explorer = explore(changed(lambda x: x.clone().requires_grad_()), episodes[1])
+    explorer = explore(changed(lambda x: x.clone().requires_grad_()))
     assert explorer.attention()["query"].dtype == np.float32 and explorer.deviation < 1e-3
     with pytest.warns(UserWarning, match="computed in low precision"):  # bfloat16 has 8 bits
-        rough = explore(changed(lambda x: x.bfloat16()), episodes[1])
+        rough = explore(changed(lambda x: x.bfloat16()))
     assert rough.deviation < 0.1 and rough.figure().alt
     np.testing.assert_allclose(rough.attention()["query"], explorer.attention()["query"], atol=0.02)
 
@@ -176,15 +162,12 @@ def test_attention_is_the_model_s_own(explorer):
         assert "read most by query cell" in explorer.figure().alt
 
 
-def test_head_and_compared_run(traces, episodes):
+def test_heads_are_averaged_and_runs_compared(traces):
     many = explore(traces["3 heads"])
-    many.view = {"head": 1}
     many.selection = {"cell": (10, 7), "layer": 1}
-    expected = traces["3 heads"].layers[1].attention[0, 1, 10 * 16 + 7, 256:512]
+    expected = traces["3 heads"].layers[1].attention[0].mean(0)[10 * 16 + 7, 256:512]
     np.testing.assert_array_equal(many.attention()["query"].ravel(), expected)
-    both = explore(
-        {"1 shot": traces["1 shots"], "5 apart": traces["off"]}, {"1 shot": episodes[1], "5 apart": episodes[5]}
-    )
+    both = explore({"1 shot": traces["1 shots"], "5 apart": traces["off"]})
     assert both.view["against"] == "5 apart" and both.attention()["support"].shape == (1, 16, 16)
     both.view = {"run": "5 apart"}
     assert both.view["against"] is None and both.attention()["support"].shape == (5, 16, 16)
@@ -222,12 +205,12 @@ def test_selection_is_observable_and_checked(explorer):
         assert explorer.selection == known
 
 
-def test_numbers_of_numpy_and_torch_travel_as_plain_ones(traces, episodes, tmp_path):
-    explorer = explore(traces["3 heads"], episodes[1])
+def test_numbers_of_numpy_and_torch_travel_as_plain_ones(traces, tmp_path):
+    explorer = explore(traces["3 heads"])
     explorer.selection = {"cell": torch.tensor([2, 3]), "layer": np.int64(0)}
-    explorer.view = {"head": np.int64(1), "round": np.uint8(2), "picture": np.True_}
+    explorer.view = {"round": np.uint8(2)}
     json.dumps([explorer.selection, explorer.view])
-    assert explorer.view["head"] == 1 and explorer.selection["cell"] == (2, 3)
+    assert explorer.view["round"] == 2 and explorer.selection["cell"] == (2, 3)
     explorer.save_html(tmp_path / "page.html")
     for wrong in ({"layer": 0.5}, {"layer": True}, {"cell": (1.5, 2)}):
         with pytest.raises(TraitError, match="whole number"):
@@ -250,10 +233,10 @@ def test_a_change_in_place_that_nobody_would_notice_is_refused(explorer):
 
 
 def test_view_is_checked(explorer):
-    explorer.view = {"scale": "linear", "outlines": ["truth"]}
+    explorer.view = {"outlines": ["truth"]}
     assert explorer.view["outlines"] == ("truth",) and explorer.view["show"] == "after"
     for wrong, message in [
-        ({"show": "both"}, "must be one of"), ({"head": 1}, "must be one of"), ({"run": "x"}, "must be one of"),
+        ({"show": "both"}, "must be one of"), ({"run": "x"}, "must be one of"),
         ({"outlines": ["mask"]}, "some of"), ({"outlines": "truth"}, "some of"), ({"outlines": None}, "some of"),
         ({"round": 4}, "from 0 to 3"), ({"colour": 1}, "has no"),
     ]:  # fmt: skip
@@ -261,8 +244,8 @@ def test_view_is_checked(explorer):
             explorer.view = wrong
 
 
-def test_support_memory_has_no_query_memory(traces, episodes):
-    explorer = explore(traces["support"], episodes[1])
+def test_support_memory_has_no_query_memory(traces):
+    explorer = explore(traces["support"])
     assert set(explorer.attention()) == {"support", "pointers"} and explorer.figure().alt
     with pytest.raises(TraitError, match="no query memory in this trace"):
         explorer.selection = {"map": "memory", "cell": (0, 0)}
@@ -306,10 +289,9 @@ def test_bytes_leave_the_state_when_they_have_arrived(explorer):
     assert explorer._data == explorer._packed
 
 
-def test_page_cannot_be_broken_out_of(traces, episodes, tmp_path):
+def test_page_cannot_be_broken_out_of(traces, tmp_path):
     evil = "</script><script>alert(1)</script><!--"
-    episode = replace(episodes[1], class_name=evil)
-    explorer = explore({evil: traces["1 shots"]}, {evil: episode})
+    explorer = explore({evil: with_inputs(traces["1 shots"], class_name=evil)})
     path = explorer.save_html(tmp_path / "new" / "page.html")
     page = path.read_text(encoding="utf-8")
     assert "<script>alert" not in page and "<!--" not in page
@@ -321,8 +303,8 @@ def test_page_cannot_be_broken_out_of(traces, episodes, tmp_path):
 @pytest.mark.parametrize(
     "name", ["costs $5 or $\\frac$", "file\udcff.jpg", "\ud800", "line\u2028end", "${1 + 1}`'\"", "$script"]
 )
-def test_names_may_hold_anything(traces, episodes, tmp_path, name):
-    explorer = explore({name: traces["1 shots"]}, replace(episodes[1], class_name=name))
+def test_names_may_hold_anything(traces, tmp_path, name):
+    explorer = explore({name: with_inputs(traces["1 shots"], class_name=name)})
     explorer._repr_mimebundle_()
     explorer.save_html(tmp_path / "page.html")
     json.dumps([explorer.view, explorer._description, explorer._alt], ensure_ascii=False).encode()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.browser import launched
+from helpers.traces import with_inputs
 from matplotlib import colormaps
 
 from fss_lab import Pictograms, explore
@@ -120,7 +121,7 @@ def words(page):
 
 
 def test_hover_previews_click_locks_and_keys_move(show, traces, episodes):
-    explorer = explore(traces["1 shots"], episodes[1])
+    explorer = explore(traces["1 shots"])
     page = show(explorer)
     agree(page, explorer)
     start = selection(page)
@@ -155,9 +156,9 @@ def test_hover_previews_click_locks_and_keys_move(show, traces, episodes):
     assert selection(page)["end"] == [0, 3]
 
 
-def test_the_numbers_of_a_memory_cell(show, traces, episodes):
+def test_the_numbers_of_a_memory_cell(show, traces):
     trace = traces["5 shots"]
-    page = show(explore(trace, episodes[5]))
+    page = show(explore(trace))
     row, column = selection(page)["cell"]
     assert "mean of 5 supports" in page.locator(".fx-rows").inner_text()
     hover(page, "memory", (4, 9))
@@ -176,8 +177,8 @@ def test_the_numbers_of_a_memory_cell(show, traces, episodes):
     assert view(page)["shot"] == 3
 
 
-def test_reverse_by_click_and_by_keys(show, traces, episodes):
-    explorer = explore(traces["1 shots"], episodes[1])
+def test_reverse_by_click_and_by_keys(show, traces):
+    explorer = explore(traces["1 shots"])
     page = show(explorer)
     click(page, "memory", (5, 6))
     assert selection(page)["map"] == "memory"
@@ -201,8 +202,8 @@ def test_reverse_by_click_and_by_keys(show, traces, episodes):
     assert selection(page)["map"] == "memory" and selection(page)["cell"] == [row, column + 1]
 
 
-def test_region_by_dragging(show, traces, episodes):
-    explorer = explore(traces["1 shots"], episodes[1])
+def test_region_by_dragging(show, traces):
+    explorer = explore(traces["1 shots"])
     page = show(explorer)
     hover(page, "query", (6, 9))
     page.mouse.down()
@@ -215,8 +216,8 @@ def test_region_by_dragging(show, traces, episodes):
     agree(page, explorer)
 
 
-def test_every_toggle(show, traces, episodes):
-    explorer = explore(traces["1 shots"], episodes[1])
+def test_every_toggle(show, traces):
+    explorer = explore(traces["1 shots"])
     page = show(explorer)
 
     def pixels():
@@ -225,27 +226,15 @@ def test_every_toggle(show, traces, episodes):
         )
 
     before = pixels()
-    for label in (
-        "before",
-        "difference",
-        "linear",
-        "per map",
-        "truth",
-        "prediction",
-        "support mask",
-        "image under the map",
-    ):
+    for label in ("before", "difference", "truth", "prediction", "support mask"):
         page.get_by_label(label, exact=True).click()
         after = pixels()
         assert after != before, label
         before = after
         agree(page, explorer)
-    assert view(page)["outlines"] == [] and view(page)["show"] == "difference" and not view(page)["picture"]
+    assert view(page)["outlines"] == [] and view(page)["show"] == "difference"
     assert "after minus before" in page.locator(".fx-scale").inner_text()
-    page.get_by_label("all side by side").click()
-    assert page.locator(".fx-row").count() == 2
-    agree(page, explorer)
-    assert page.evaluate("document.activeElement.value") == "all"  # the focus stays
+    assert page.evaluate("document.activeElement.value") == "support"  # the focus stays
     slider = page.locator("input[type=range]")
     slider.focus()
     for name in ("after round 2", "after round 1", "before refinement"):
@@ -257,10 +246,9 @@ def test_every_toggle(show, traces, episodes):
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
 
 
-def test_compare_two_runs(show, traces, episodes):
+def test_compare_two_runs(show, traces):
     names = {"corrected": "5 shots", "as published": "as_published", "off": "off", "one shot": "1 shots"}
-    episode = {name: episodes[1 if name == "one shot" else 5] for name in names}
-    explorer = explore({name: traces[key] for name, key in names.items()}, episode)
+    explorer = explore({name: traces[key] for name, key in names.items()})
     page = show(explorer)
     assert page.locator(".fx-row-title").all_inner_texts() == ["corrected · layer 2", "as published · layer 2"]
     assert page.locator(".fx-row").nth(1).locator(".fx-support").count() == 5
@@ -282,8 +270,6 @@ def test_support_memory_heads_missing_images_and_numbers(show, traces):
     assert page.get_by_label("difference").is_disabled() and "not calibrated" in page.content()
     many = explore(traces["3 heads"])
     page = show(many)
-    page.locator("select").select_option("2")
-    assert view(page)["head"] == 1
     agree(page, many)
     rounds = [replace(done, prior=done.prior.clone()) for done in traces["1 shots"].rounds]
     rounds[-1].prior[0, 0, 2, 3] = float("nan")
@@ -292,37 +278,38 @@ def test_support_memory_heads_missing_images_and_numbers(show, traces):
     assert "prior not a number" in words(page)
 
 
-def test_colours_stand_for_the_numbers(show, traces, episodes):
-    explorer = explore(traces["1 shots"], episodes[1])
-    explorer.view = {"scale": "linear", "range": "each", "picture": False, "outlines": []}
+def test_colours_stand_for_the_numbers(show, traces):
+    explorer = explore(replace(traces["1 shots"], inputs=None))  # without images below
+    explorer.view = {"outlines": []}
     page, maps = show(explorer), explorer.attention()
+    top = max(maps["query"].max(), maps["support"].max())
     centres = """name => {
       const canvas = document.querySelector(`.fx-${name} canvas`), context = canvas.getContext("2d");
       const at = (i, size) => Math.floor((i + 0.5) * size / 16);
       return [...Array(256).keys()].map((i) =>
         [...context.getImageData(at(i % 16, canvas.width), at(i >> 4, canvas.height), 1, 1).data.slice(0, 3)]); }"""
     for name, values in (("memory", maps["query"]), ("support", maps["support"][0])):
-        expected = colormaps[ATTENTION_MAP](values.ravel() / values.max(), bytes=True)[:, :3].astype(int)
+        places = np.clip(1 + np.log10(values.ravel() / top) / 4, 0, 1)  # four decades
+        expected = colormaps[ATTENTION_MAP](places, bytes=True)[:, :3].astype(int)
         np.testing.assert_allclose(page.evaluate(centres, name), expected, atol=8)  # a step of the palette
 
 
 def test_odd_episodes(show, model, traces, wide, episodes):
-    page = show(explore(model.segment(wide, trace=True), wide))
+    page = show(explore(model.segment(wide, trace=True)))
     boxes = [tile(page, name).bounding_box() for name in ("query", "support", "memory", "prior")]
     assert [box["width"] / box["height"] for box in boxes] == pytest.approx([200 / 120] * 4, rel=0.02)
     click(page, "query", (15, 0))
     assert selection(page)["cell"] == [15, 0]
 
     ten = Pictograms(fold=0, split="novel", shots=10)[3]
-    apart = explore(model.variant(calibration="off").segment(ten, trace=True), ten)
+    apart = explore(model.variant(calibration="off").segment(ten, trace=True))
     page = show(apart, width=360)
     assert page.locator(".fx-support").count() == 10 and page.evaluate("document.body.scrollWidth") <= 360
     click(page, "support", (3, 4), at=9)
     assert selection(page)["shot"] == 9
     agree(page, apart)
 
-    empty = replace(episodes[1], query_mask=torch.zeros_like(episodes[1].query_mask))
-    page = show(explore(traces["1 shots"], empty))
+    page = show(explore(with_inputs(traces["1 shots"], truth=torch.zeros_like(episodes[1].query_mask))))
     assert "no cell belongs to the object: the truth is empty" in page.locator(".fx-chart").inner_text()
     changed = [replace(traces["1 shots"].layers[0], attention=1 - traces["1 shots"].layers[0].attention)]
     with pytest.warns(UserWarning, match="differ from the model's own"):
@@ -330,8 +317,8 @@ def test_odd_episodes(show, model, traces, wide, episodes):
     assert "farthest from the model's own attention weights: 1.0" in page.content()
 
 
-def test_two_views_of_one_explorer(show, traces, episodes):
-    page = show(explore({"a": traces["1 shots"], "b": traces["support"]}, episodes[1]))
+def test_two_views_of_one_explorer(show, traces):
+    page = show(explore({"a": traces["1 shots"], "b": traces["support"]}))
     checked = page.evaluate(
         """() => {
       const { panel } = document.getElementById("explorer"), root = document.createElement("div");
@@ -344,8 +331,8 @@ def test_two_views_of_one_explorer(show, traces, episodes):
     assert checked == [True, True]
 
 
-def test_a_change_from_outside_while_a_cell_is_read(show, traces, episodes):
-    page = show(explore({"a": traces["1 shots"], "b": traces["support"]}, episodes[1]))
+def test_a_change_from_outside_while_a_cell_is_read(show, traces):
+    page = show(explore({"a": traces["1 shots"], "b": traces["support"]}))
     hover(page, "memory", (3, 4))
     assert "Query-memory cell (3, 4)" in words(page)
     outside = """view => {
@@ -363,8 +350,8 @@ def test_a_run_chosen_for_both_sides_changes_places(show, traces):
     assert page.locator("select").nth(1).input_value() == "a"
 
 
-def test_focus_and_notes_survive_a_change_and_other_panels_keep_theirs(show, traces, episodes):
-    page = show(explore(traces["1 shots"], episodes[1]))
+def test_focus_and_notes_survive_a_change_and_other_panels_keep_theirs(show, traces):
+    page = show(explore(traces["1 shots"]))
     page.locator("summary").click()
     page.get_by_label("difference").click()
     assert page.locator("details").get_attribute("open") is not None
@@ -374,7 +361,7 @@ def test_focus_and_notes_survive_a_change_and_other_panels_keep_theirs(show, tra
       other.dataset.focus = "show:after";
       document.body.append(other);
       other.focus();
-      panel.change("scale", "linear");
+      panel.change("show", "before");
       return document.activeElement === other; }"""
     assert page.evaluate(focused)
 
@@ -387,24 +374,23 @@ def test_legend_says_what_the_chart_shows(show, traces):
     assert legend == ["query cells of the object", "query cells of the background"]
 
 
-def test_names_cannot_inject(show, traces, episodes):
+def test_names_cannot_inject(show, traces):
     evil = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
-    episode = replace(episodes[1], class_name=evil)
-    page = show(explore({evil: traces["1 shots"], "b": traces["support"]}, episode))
+    page = show(explore({evil: with_inputs(traces["1 shots"], class_name=evil), "b": traces["support"]}))
     assert evil in page.locator(".fx-title").inner_text() and page.locator("img").count() == 0
 
 
 @pytest.mark.parametrize("width", [420, 1000])
-def test_nothing_sticks_out(show, traces, episodes, width):
+def test_nothing_sticks_out(show, traces, width):
     runs = {"corrected": traces["5 shots"], "as published": traces["as_published"]}
-    page = show(explore(runs, episodes[5]), width=width, color_scheme="dark")
+    page = show(explore(runs), width=width, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     ground = page.evaluate("getComputedStyle(document.getElementById('explorer')).backgroundColor")
     assert sum(map(int, re.findall(r"\d+", ground))) < 150  # dark
 
 
-def test_two_thousand_hovers_leave_no_memory_behind(show, traces, episodes):
-    page = show(explore(traces["1 shots"], episodes[1]), width=420)
+def test_two_thousand_hovers_leave_no_memory_behind(show, traces):
+    page = show(explore(traces["1 shots"]), width=420)
     session = page.context.new_cdp_session(page)
 
     def used():
@@ -420,9 +406,8 @@ def test_two_thousand_hovers_leave_no_memory_behind(show, traces, episodes):
 
 
 @pytest.mark.parametrize("size", ["toy", "large"])
-def test_a_hover_is_painted_quickly(show, traces, episodes, large, size):
-    page = show(explore(*large) if size == "large" else explore(traces["1 shots"], episodes[1]))
-    page.evaluate("document.getElementById('explorer').panel.change('layers', 'all')")
+def test_a_hover_is_painted_quickly(show, traces, large, size):
+    page = show(explore(large) if size == "large" else explore(traces["1 shots"]))
     times = page.evaluate(HOVERS, {"count": 40, "frames": True})[5:]
     # the quick ones: other work on the machine delays some but not all
     assert np.percentile(times, 10) < SLACK * LATENCY[size]
