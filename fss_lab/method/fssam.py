@@ -70,7 +70,7 @@ class FSSAM(Trainable, FrozenEncoders):
     def encode(
         self, episodes: EpisodeBatch | EpisodeFeatures, cache: FeatureCache | None = None, *, priors: bool = True
     ) -> Encoded:
-        """Remember the supports (Sec. Memories of the method). Differentiable: the memory encoder is trained.
+        """Remember the supports with their masks. Differentiable: the memory encoder is trained.
 
         episodes: a batch, of which `extract` makes the features first, or features that a model with the same frozen
         networks has extracted before. cache, priors: as in `extract`, which does not run again on features.
@@ -99,9 +99,10 @@ class FSSAM(Trainable, FrozenEncoders):
         memories = [(support.memory[:, i], support.position[:, i]) for i in shots]
         pointers = [support.pointer[:, i] for i in shots]
 
+        # the query's pseudo memory (PPG), refined (IMR)
         pseudo = prior = foreground = similarity = None
         rounds: list[Round] = []
-        if options.memory == "pseudo":
+        if options.remembers_query:
             prior = self._prior(encoded, options.prior)
             pseudo = sam2.remember(encoded.query, prior)
             if options.rounds > 0 and options.prior != "truth":
@@ -109,11 +110,12 @@ class FSSAM(Trainable, FrozenEncoders):
             memories.append((rounds[-1].memory if rounds else pseudo.memory, pseudo.position))
             pointers.append(pseudo.pointer)
 
+        # attention to the memories, calibrated by the supports (SCMA)
         tokens = sam2.memory_tokens(memories, pointers)
-        mode = options.calibration if options.memory == "pseudo" else "off"
+        mode = options.calibration if options.remembers_query else "off"
         attention = CalibratedCrossAttention(masks_attention, mode, explicit=trace)
-        # SAM 2's own fused attention needs no help of ours, unless somebody wants to look inside
-        attended = sam2.attend(encoded.query, tokens, None if mode == "off" and not trace else attention)
+        stock = mode == "off" and not trace  # SAM 2's own fused attention, unless somebody wants to look inside
+        attended = sam2.attend(encoded.query, tokens, None if stock else attention)
         decoded = sam2.decode(attended, encoded.query)
         size = encoded.support_masks.shape[-2:]
         logits = F.interpolate(decoded.low_res_logits, size, mode="bilinear", align_corners=False)

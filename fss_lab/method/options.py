@@ -88,6 +88,11 @@ class Options:
         for item in fields(self):
             check_option(item, getattr(self, item.name))
 
+    @property
+    def remembers_query(self) -> bool:
+        """Whether the query gets a memory of its own, which needs a prior."""
+        return self.memory != "support"
+
 
 CHOICES: dict[str, tuple[str, ...]] = {
     item.name: item.metadata["choices"] for item in fields(Options) if item.metadata["choices"]

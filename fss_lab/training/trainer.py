@@ -107,7 +107,7 @@ def episode_losses(model: FSSAM, batch: EpisodeBatch, cache: FeatureCache | None
 
     cache: keeps the frozen features of images seen before.
     """
-    encoded = model.encode(batch, cache, priors=model.options.memory == "pseudo")
+    encoded = model.encode(batch, cache, priors=model.options.remembers_query)
     assert encoded.query_masks is not None
     return {"loss": dice_loss(model.predict(encoded).logits, encoded.query_masks.squeeze(1).bool())}
 

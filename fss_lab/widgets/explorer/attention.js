@@ -14,14 +14,14 @@ for (let bits = 0; bits < 65536; bits++) {
 
 /** A description whose references {"$": type, at, bytes} are replaced by what they stand for in the bytes. */
 export function unpack(description, bytes) {
-  const found = new Map(); // what is referred to twice becomes one object
+  const resolved = new Map(); // what is referred to twice becomes one object
   const resolve = (node) => {
     if (Array.isArray(node)) return node.map(resolve);
     if (node === null || typeof node !== "object") return node;
     if (!("$" in node)) return Object.fromEntries(Object.entries(node).map(([key, item]) => [key, resolve(item)]));
     const key = `${node.$} ${node.at}`;
-    if (!found.has(key)) found.set(key, content(node, bytes.slice(node.at, node.at + node.bytes)));
-    return found.get(key);
+    if (!resolved.has(key)) resolved.set(key, content(node, bytes.slice(node.at, node.at + node.bytes)));
+    return resolved.get(key);
   };
   return resolve(description);
 }

@@ -211,7 +211,7 @@ export class Tile {
     }
     if (map) this.drawMap(context, width, height, map, Boolean(picture));
     for (const [lines, colour] of outlines) {
-      const layer = this.cached(lines, (own) => strokeLines(own, lines, width, height, colour, ratio));
+      const layer = this.cached(lines, (canvas) => strokeLines(canvas, lines, width, height, colour, ratio));
       context.drawImage(layer, 0, 0);
     }
     for (const [from, to] of marks) this.mark(context, width, height, from, to, ratio);

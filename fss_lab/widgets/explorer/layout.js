@@ -8,7 +8,7 @@ export function layOut(panel) {
   const names = data.runs.map((run) => run.name).filter(Boolean);
   panel.tiles = [];
   panel.rows = rowsOf(panel);
-  panel.told = make("div", { class: "fx-told", "aria-live": "polite" });
+  panel.summary = make("div", { class: "fx-summary", "aria-live": "polite" });
   panel.read = make("div", { class: "fx-read", "aria-live": "polite" });
   panel.chart = chartOf(panel);
   root.setAttribute("role", "group");
@@ -19,7 +19,7 @@ export function layOut(panel) {
     controlsOf(panel),
     make("div", { class: "fx-rows" }, ...panel.rows.map((row) => row.node)),
     scaleBar(panel),
-    make("div", { class: "fx-words" }, panel.told, panel.read),
+    make("div", { class: "fx-words" }, panel.summary, panel.read),
     make("div", { class: "fx-more" }, make("div", {}, panel.chart, notesOf(panel)), ...refinementOf(panel)),
   );
 }
@@ -30,18 +30,18 @@ function controlsOf(panel) {
   const { data, view, selection } = panel;
   const [run] = panel.runs;
   const layers = run.layers.map((_, i) => i);
-  const calibrated = panel.runs.some((each) => each.layers.some((layer) => layer.biased));
-  const names = data.runs.map((each) => each.name);
+  const calibrated = panel.runs.some((other) => other.layers.some((layer) => layer.biased));
+  const names = data.runs.map((other) => other.name);
   const outlined = (name, text) => {
-    const others = view.outlines.filter((each) => each !== name);
-    const shown = view.outlines.includes(name);
-    const box = option(panel, "checkbox", "outlines", name, text, shown, () =>
-      panel.change("outlines", shown ? others : [...others, name]),
+    const others = view.outlines.filter((other) => other !== name);
+    const visible = view.outlines.includes(name);
+    const box = option(panel, "checkbox", "outlines", name, text, visible, () =>
+      panel.change("outlines", visible ? others : [...others, name]),
     );
     box.style.setProperty("--fx-mark", data.colours[name]);
     return box;
   };
-  const has = (name) => panel.runs.some((each) => each[name]);
+  const has = (name) => panel.runs.some((other) => other[name]);
   const select = (name, label, choices) =>
     make(
       "label",
@@ -145,7 +145,7 @@ function rowOf(panel, run, layer, title) {
     ...(panel.runs.length > 1 ? [make("div", { class: "fx-row-title" }, title)] : []),
     make(
       "div",
-      { class: `fx-maps${panel.runs.some((each) => each.blocks > 1) ? " fx-wide" : ""}` },
+      { class: `fx-maps${panel.runs.some((other) => other.blocks > 1) ? " fx-wide" : ""}` },
       row.query.node,
       supports,
       ...(row.memory ? [row.memory.node] : []),

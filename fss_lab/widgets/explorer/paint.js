@@ -88,8 +88,8 @@ export function paintShares(panel, answers, chosen) {
     const answer = answers.get(layer);
     item.classList.toggle("fx-current", run.layers.indexOf(layer) === panel.selection.layer);
     for (const [when, segments] of Object.entries(bars)) {
-      const found = !answer ? [0, 0, 0, 0] : forward ? shares(run, layer, answer[when]) : sources(run, answer[when]);
-      found.forEach((share, i) => {
+      const masses = !answer ? [0, 0, 0, 0] : forward ? shares(run, layer, answer[when]) : sources(run, answer[when]);
+      masses.forEach((share, i) => {
         segments[i].style.width = `${100 * share}%`;
         segments[i].textContent = share > 0.075 ? `${Math.round(100 * share)}` : "";
         segments[i].title = `${parts[i]}, ${when}: ${percent(share)}`;

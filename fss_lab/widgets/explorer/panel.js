@@ -99,12 +99,12 @@ export class Panel {
     const chosen = this.preview ?? this.selection;
     const answers = new Map();
     for (const run of this.runs) for (const layer of run.layers) answers.set(layer, this.answer(layer, chosen));
-    this.shown = this.rows.map((row) => this.mapsOf(row, answers.get(row.layer), chosen));
+    this.maps = this.rows.map((row) => this.mapsOf(row, answers.get(row.layer), chosen));
     const top = Math.max(
       0,
-      ...this.shown.flatMap(({ support = [], memory = [], query = [] }) => [...support, memory, query].map(largest)),
+      ...this.maps.flatMap(({ support = [], memory = [], query = [] }) => [...support, memory, query].map(largest)),
     );
-    this.rows.forEach((row, i) => paintRow(this, row, this.shown[i], chosen, top));
+    this.rows.forEach((row, i) => paintRow(this, row, this.maps[i], chosen, top));
     paintScale(this, top);
     paintShares(this, answers, chosen);
     paintPrior(this);

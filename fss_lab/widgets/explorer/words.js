@@ -25,7 +25,7 @@ export function tell(panel, answers, chosen) {
   }
   const head = `${CELL[chosen.map]} ${where} ${chosen.map === "query" ? "reads" : "is read"}, ${when}`;
   const lines = panel.rows.map((row) => `${row.title}: ${lineOf(panel, row, answers.get(row.layer), chosen)}`);
-  panel.told.replaceChildren(make("strong", {}, head), ...lines.map((line) => make("div", {}, line)));
+  panel.summary.replaceChildren(make("strong", {}, head), ...lines.map((line) => make("div", {}, line)));
   const empty =
     chosen.map === "query"
       ? "Click a query cell to keep it. Point at a memory cell for its numbers, click it to see who reads it."
@@ -88,8 +88,8 @@ function calibrationOf(panel, layer, at) {
   const mean = (values, stride, offset) =>
     heads.reduce((sum, head) => sum + values[head * stride + offset], 0) / heads.length;
   const shots = layer.shotSimilarity.length / layer.heads / cells;
-  const each = [...Array(shots).keys()].map((i) => mean(layer.shotSimilarity, shots * cells, i * cells + at));
-  const similar = each.map((value, i) => (shots > 1 ? `shot ${i + 1} ${number(value)}` : number(value))).join(", ");
+  const similarities = [...Array(shots).keys()].map((i) => mean(layer.shotSimilarity, shots * cells, i * cells + at));
+  const similar = similarities.map((value, i) => (shots > 1 ? `shot ${i + 1} ${number(value)}` : number(value))).join(", ");
   return [`calibration term c ${number(mean(layer.calibration, cells, at))}`, `support similarity ${similar}`];
 }
 

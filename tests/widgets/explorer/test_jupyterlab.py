@@ -92,7 +92,7 @@ def agree(page, explorer):
     explorer.selection, explorer.view = panel(page, "panel.preview ?? panel.selection"), panel(page, "panel.view")
     names = {"support": "support[0]", "query": "memory", "pointers": "pointers", "readers": "query"}
     for name, values in explorer.attention().items():
-        drawn = panel(page, f"[...panel.shown[0].{names[name]}]")
+        drawn = panel(page, f"[...panel.maps[0].{names[name]}]")
         np.testing.assert_allclose(drawn, values.ravel(), rtol=0, atol=1e-3)
 
 

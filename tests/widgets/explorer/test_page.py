@@ -95,7 +95,7 @@ def view(page):
 def shown(page, row=0):
     """The arrays that a row of the page draws."""
     found = page.evaluate(
-        """row => { const maps = document.getElementById("explorer").panel.shown[row];
+        """row => { const maps = document.getElementById("explorer").panel.maps[row];
         const plain = (x) => (Array.isArray(x) ? x.flatMap((part) => [...part]) : [...x]);
         return Object.fromEntries(Object.entries(maps).map(([name, values]) => [name, plain(values)])); }""",
         row,
