@@ -49,7 +49,7 @@ BUILD_TOOLS = ["pip>=23.1", "setuptools>=77", "wheel>=0.40"]
 SAM2 = "sam2==1.1.0"
 # The folder itself on the path: setuptools' import hook would lose to a clone named fss_lab in the working directory.
 EDITABLE = ["--config-settings", "editable_mode=compat", "-e"]
-EXTRAS = ["real", "course", "test"]
+EXTRAS = ["real", "tracking", "course", "test"]
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyPI's torch for Linux brings several GB of CUDA libraries
 MIN_TORCH = (2, 5, 1)
 

@@ -29,8 +29,7 @@ REQUIRED = {
     "anywidget": "anywidget",
     "hydra": "hydra-core",
     "omegaconf": "omegaconf",
-    "lightning.fabric": "lightning",
-    "tensorboard": "tensorboard",
+    "lightning_fabric": "lightning-fabric",
     "iopath": "iopath",
     "tqdm": "tqdm",
     "ipykernel": "ipykernel",
@@ -41,6 +40,7 @@ REQUIRED = {
     "papermill": "papermill",
 }
 OPTIONAL = {
+    "tensorboard": "only `fss-lab train --tensorboard` needs it",
     "transformers": "only DINOv2 needs it",
     "huggingface_hub": "only the published weights need it",
     "scipy": "only SBD's label maps need it",
