@@ -18,7 +18,7 @@ from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore, merge_scores, paired_bootstrap
 from fss_lab.models.load import load_model
 from fss_lab.training.config import TrainConfig
-from fss_lab.training.devices import read_log
+from fss_lab.training.log import read_log
 from fss_lab.training.trainer import base_episodes, train
 
 FRESH = "fresh episodes"

@@ -44,3 +44,10 @@ class MissingPackageError(UserError, ImportError):
 
 class CourseError(UserError, ValueError):
     """A notebook that breaks a rule of the course, or cannot be read."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of a GPU or of the machine was full."""
+    from torch import OutOfMemoryError
+
+    return isinstance(error, MemoryError | OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -27,15 +27,18 @@ from fss_lab.backbones.toy import FEATURE_INPUT, IMAGE_SIZE, FeaturePyramid, Toy
 from fss_lab.cli.arguments import positive, seed
 from fss_lab.errors import UserError
 from fss_lab.method.prompts import cosine_map, discriminative_prior, min_max, prototype
+from fss_lab.models.provenance import Facts
 from fss_lab.toyworld.scenes import IGNORE, Scene, silhouette
-from fss_lab.training.batches import ignore_signals
-from fss_lab.training.devices import one_device, only_run_in
-from fss_lab.training.loop import Losses, run_loop
+from fss_lab.training.checkpoints import only_run_in
+from fss_lab.training.devices import one_device
+from fss_lab.training.loop import run_loop
+from fss_lab.training.run import Learner, Losses, Run
+from fss_lab.training.signals import ignore_signals
 from recipes.muon import MuonAdamW
 from recipes.random_classes import RandomScenes
 
 GUESS_SIZE = 32  # cells along each side of a damaged mask, as of a prior
-SHAPE_SIZE = 16  # cells along each side of the silhouettes that the features learn to tell
+SHAPE_SIZE = 16  # cells along each side of the silhouettes that the features learn to predict
 T = TypeVar("T")
 
 
@@ -52,12 +55,17 @@ def hold(step: int, steps: int) -> float:
 def pretrain_sam2(
     directory: Path, *, steps: int = 2400, clips: int = 8, seed: int = 0, accelerator: str = "auto"
 ) -> Sam2Backbone:
-    """Train SAM 2 in miniature on its own tasks: shown an object in one frame, segment the same one in another; and
-    given a damaged mask of it in the frame itself, mend that.
+    """Train SAM 2 in miniature on its own tasks: given an object in one frame, segment the same one in another; and
+    given a damaged mask of it in the frame itself, repair the mask.
 
     Each step renders `clips` clips of two frames; in every clip two objects are followed in both directions, in half of
     these tasks with a damaged mask, instead of the other frame or beside it (`damage`).
-    accelerator: cpu, cuda, or auto for CUDA where there is one. Raises as `run_loop`.
+    accelerator: cpu, cuda, or auto for CUDA where there is one.
+
+    Raises:
+        RunError: the directory is another run's or in use, a device is missing, memory or the disk is full.
+        CheckpointError, FileError: a checkpoint cannot be read or written.
+        NotFiniteError: a loss or gradient is not finite; it has not reached the weights.
     """
     torch.manual_seed(seed)
     backbone = build_toy_sam2().train()
@@ -93,18 +101,18 @@ def sam2_losses(backbone: Sam2Backbone, pairs: list[list[Scene]]) -> Losses:
     tasks = torch.arange(len(source))
     absent = tasks % 16 == 13
     source = torch.where(absent, (source + 1) % clips + source // clips * clips, source)
-    shown = (instances[source] == objects[:, None, None]).float()[:, None].to(device)
-    wanted = (instances[target] == objects[:, None, None]).float()[:, None].to(device)
+    source_masks = (instances[source] == objects[:, None, None]).float()[:, None].to(device)
+    target_masks = (instances[target] == objects[:, None, None]).float()[:, None].to(device)
     known = (instances[target] != IGNORE).float()[:, None].to(device)
-    others = (known - wanted) * (instances[target] > 0).float()[:, None].to(device)
-    damaged = damage(wanted, others)
+    others = (known - target_masks) * (instances[target] > 0).float()[:, None].to(device)
+    damaged = damage(target_masks, others)
     # What is remembered: the other frame, in half of the tasks; the frame itself with a damaged mask; or both.
     kinds = [tasks[tasks % 4 < 2], tasks[tasks % 4 == 2], tasks[tasks % 4 == 3]]
     followed, mended, both = (kind.to(device) for kind in kinds)
     absent, source, target = absent.to(device), source.to(device), target.to(device)
 
     def before(chosen: Tensor) -> Memory:
-        return backbone.remember(features[source[chosen]], shown[chosen])
+        return backbone.remember(features[source[chosen]], source_masks[chosen])
 
     def guess(chosen: Tensor) -> Memory:
         return backbone.remember(features[target[chosen]], damaged[chosen])
@@ -125,7 +133,7 @@ def sam2_losses(backbone: Sam2Backbone, pairs: list[list[Scene]]) -> Losses:
         decoded = backbone.decode(torch.cat(attended)[order], query)
 
     size = decoded.masks.shape[-1]
-    truth, weight = F.adaptive_avg_pool2d(wanted, size), F.adaptive_avg_pool2d(known, size)
+    truth, weight = F.adaptive_avg_pool2d(target_masks, size), F.adaptive_avg_pool2d(known, size)
     visible = (truth.amax(dim=(1, 2, 3)) > 0) & ~absent
     per_mask = dice(decoded.masks, truth, weight) + 5 * bce(decoded.masks, truth, weight)  # tasks, 3
     best = per_mask.argmin(dim=1)
@@ -133,7 +141,7 @@ def sam2_losses(backbone: Sam2Backbone, pairs: list[list[Scene]]) -> Losses:
     actual = iou(decoded.masks.detach(), truth, weight)
     iou_loss = F.l1_loss(decoded.ious[visible].float(), actual[visible])
     score_loss = F.binary_cross_entropy_with_logits(decoded.object_score[:, 0].float(), visible.float())
-    match_loss = _match_loss(features.top.float()[source], shown, query.top.float(), truth, visible)
+    match_loss = _match_loss(features.top.float()[source], source_masks, query.top.float(), truth, visible)
     reached = actual[torch.arange(len(best), device=device), best].where(visible, torch.nan)
     return {
         "loss": mask_loss + iou_loss + 0.2 * score_loss + match_loss,
@@ -161,8 +169,8 @@ def damage(masks: Tensor, others: Tensor) -> Tensor:
         return low + (high - low) * torch.rand(n, 1, 1, 1, device=device)
 
     level = between(0.4, 1.1)
-    own, other = (F.adaptive_avg_pool2d(part, GUESS_SIZE) for part in (masks, others))
-    guess = own * (level + uneven(0.25, 4)) + other * (level * between(0, 0.8) + uneven(0.2, 4)) + uneven(0.05, 8)
+    target, other = (F.adaptive_avg_pool2d(part, GUESS_SIZE) for part in (masks, others))
+    guess = target * (level + uneven(0.25, 4)) + other * (level * between(0, 0.8) + uneven(0.2, 4)) + uneven(0.05, 8)
     guess = torch.lerp(guess, F.avg_pool2d(guess, 3, stride=1, padding=1), between(0, 1))
     return F.interpolate(guess.clamp(0, 1), masks.shape[-2:], mode="bilinear", align_corners=False)
 
@@ -191,7 +199,10 @@ def pretrain_features(
     """Train the dense features: patches of one class agree across identities, and the prior is right at 0.5.
 
     The pyramids learn side by side from the same scenes, each by itself. Each step renders two scenes of each of
-    `classes_a_step` classes (at least 2), with distractors of the others. accelerator, errors: as `pretrain_sam2`.
+    `classes_a_step` classes (at least 2), with distractors of the others. accelerator: see `pretrain_sam2`.
+
+    Raises:
+        RunError, CheckpointError, FileError, NotFiniteError: see `pretrain_sam2`.
     """
     torch.manual_seed(seed)
     corpus = RandomScenes(classes=4000, size=FEATURE_INPUT)
@@ -200,8 +211,8 @@ def pretrain_features(
     heads = [FeatureHeads(pyramid.project.out_channels, len(corpus.classes)) for pyramid in pyramids]
 
     def losses(pairs: tuple[list[Scene], list[int]]) -> Losses:
-        each = [feature_losses(p, h, *pairs) for p, h in zip(pyramids, heads, strict=True)]
-        return {name: torch.stack([values[name] for values in each]).mean() for name in each[0]}
+        rows = [feature_losses(p, h, *pairs) for p, h in zip(pyramids, heads, strict=True)]
+        return {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
 
     convolutions = ([m.weight for m in p.modules() if isinstance(m, nn.Conv2d)] for p in pyramids)
     hidden = [weight for weights in convolutions for weight in weights[1:-1]]
@@ -227,7 +238,7 @@ def _class_pairs(corpus: RandomScenes, count: int, seed: int, step: int) -> tupl
 
 
 def feature_losses(pyramid: FeaturePyramid, heads: FeatureHeads, scenes: list[Scene], chosen: list[int]) -> Losses:
-    """Both priors against the query's mask, and the class and shape of every object, told by each of its patches.
+    """Both priors against the query's mask, and the class and shape of every object, predicted from its patches.
 
     scenes: first and second half hold class `chosen[i]` in their i-th scene; each half is the other's support.
     """
@@ -251,13 +262,13 @@ def feature_losses(pyramid: FeaturePyramid, heads: FeatureHeads, scenes: list[Sc
     prior_loss = bce(12 * (prior - 0.5), truth, balanced).mean() + dice(12 * (prior - 0.5), truth, weight).mean()
     discriminative_loss = bce(12 * (discriminative - 0.5), truth, balanced).mean()
 
-    seen = instances[:, 2::4, 2::4]  # the object under the centre of every patch
-    counted = ((seen > 0) & (seen != IGNORE)) | (
-        (seen == 0) & (torch.rand(seen.shape, device=device) < 0.1)
+    patch_objects = instances[:, 2::4, 2::4]  # the object under the centre of every patch
+    counted = ((patch_objects > 0) & (patch_objects != IGNORE)) | (
+        (patch_objects == 0) & (torch.rand(patch_objects.shape, device=device) < 0.1)
     )  # most is background
     patches = features.permute(0, 2, 3, 1)[counted]
     # Patches of one object, averaged: the object as a whole. Its key: 256 * scene + instance number.
-    keys, group = (seen[counted] + 256 * counted.nonzero()[:, 0]).unique(return_inverse=True)
+    keys, group = (patch_objects[counted] + 256 * counted.nonzero()[:, 0]).unique(return_inverse=True)
     wholes = torch.zeros(len(keys), patches.shape[1], device=device).index_add(0, group, patches)
     places = [divmod(key, 256) for key in keys.tolist()]
     classes = [scenes[i].class_ids[number - 1] + 1 if number else 0 for i, number in places]
@@ -300,12 +311,16 @@ def _run(
     steps: int,
     learning_rate: float,
     seed: int,
-    **facts: Any,
+    **settings: Any,
 ) -> None:
     """Train all of the model on one device. make: the data of a step, rendered ahead. finish: saves what was learnt."""
     fabric = one_device(accelerator)
     model.to(fabric.device)
-    described = {"model": type(model).__name__, "steps": steps, "learning_rate": learning_rate, "seed": seed, **facts}
+    options = {"model": type(model).__name__, "steps": steps, "learning_rate": learning_rate, "seed": seed, **settings}
+    learner = Learner(
+        losses, list(model.parameters()), model.state_dict(), MuonAdamW(model, hidden, learning_rate=learning_rate),
+        hold, clip=1.0,
+    )  # fmt: skip
 
     def ahead(first: int) -> Any:
         data: Any = _Steps(make, steps)
@@ -315,11 +330,7 @@ def _run(
         )
 
     with only_run_in(directory, fabric):
-        run_loop(
-            fabric, losses, model.parameters(), model.state_dict(), ahead, directory,
-            facts=described, optimiser=MuonAdamW(model, hidden, learning_rate=learning_rate),
-            steps=steps, schedule=hold, clip=1.0, seed=seed,
-        )  # fmt: skip
+        run_loop(fabric, Run(directory, Facts(options), steps, seed), learner, ahead)
         finish()
 
 
@@ -352,8 +363,8 @@ def dice(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
 
 def bce(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """Binary cross-entropy of each map, averaged with weights (B, 1, h, w) -> (B, M)."""
-    each = F.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none")
-    return (each * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3)).clamp(min=1e-3)
+    losses = F.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none")
+    return (losses * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3)).clamp(min=1e-3)
 
 
 def iou(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
@@ -363,10 +374,10 @@ def iou(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     return both / (predicted | actual).sum(dim=(2, 3)).clamp(min=1)
 
 
-def _match_loss(support: Tensor, shown: Tensor, query: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
+def _match_loss(support: Tensor, source_masks: Tensor, query: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
     """The object's prototype must find it among the query's image features; carries learning over the first plateau."""
     size = query.shape[-1]
-    similarity = cosine_map(query, prototype(support, F.adaptive_avg_pool2d(shown, size)))
+    similarity = cosine_map(query, prototype(support, F.adaptive_avg_pool2d(source_masks, size)))
     target = F.adaptive_avg_pool2d(truth, size)
     return (
         F.binary_cross_entropy_with_logits(10 * (similarity - 0.4), target, reduction="none")

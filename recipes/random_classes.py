@@ -93,8 +93,8 @@ class RandomClass:
         for piece in self.pieces:
             if not (piece.optional and rng.random() < 0.35):
                 (behind if piece.behind else front).extend(_grow(rng, piece, body, size))
-        own = part(body[0], self.body.role, holes=body[1:], textured=True)
-        return dress(rng, self.class_id, fit([*behind, own, *front]))
+        torso = part(body[0], self.body.role, holes=body[1:], textured=True)
+        return dress(rng, self.class_id, fit([*behind, torso, *front]))
 
 
 class RandomScenes:

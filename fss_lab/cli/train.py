@@ -18,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--profile", choices=PROFILES, help="which defaults (default: toy)")
     source.add_argument("--config", type=Path, help="repeat the run of this run.yaml; other options change it")
-    source.add_argument("--replay", type=Path, help="compute the step of a not_finite.pt once more, and nothing else")
     for each in fields(TrainConfig):
         flag, rules = f"--{each.name.replace('_', '-')}", each.metadata
         default = "" if each.default is None else f" (default: {each.default})"
@@ -44,11 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     from fss_lab.method.options import TRAINABLE
     from fss_lab.training.config import TrainConfig, profile
     from fss_lab.training.facts import read_config
-    from fss_lab.training.trainer import replay, train
+    from fss_lab.training.trainer import train
 
-    if arguments.replay is not None:
-        replay(arguments.replay)
-        return 0
     if arguments.output is None:
         print("fss-lab train: --output DIRECTORY is missing: where the run keeps its files", file=sys.stderr)
         return 2

@@ -28,7 +28,7 @@ from fss_lab.backbones.cache import FeatureCache
 from fss_lab.backbones.fingerprint import environment, hash_tensors
 from fss_lab.datasets.protocols import benchmark
 from fss_lab.episode import Episodes
-from fss_lab.errors import InputError, RunError
+from fss_lab.errors import InputError, RunError, out_of_memory
 from fss_lab.evaluation.scoring import (
     Scores,
     check_shared_encoders,
@@ -41,7 +41,6 @@ from fss_lab.files import write_atomically
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
 from fss_lab.models.provenance import origins
-from fss_lab.training.devices import out_of_memory
 
 Facts = dict[str, Any]
 Batches = dict[int, dict[str, list[list[int]]]]  # by batch and model: the rows of SegmentationScore.counts

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,14 +25,36 @@ from fss_lab.method import FSSAM
 
 Frozen = dict[str, dict[str, str]]
 """Of the networks "sam2" and "features": "sha256" of their frozen weights, and where they came "from"."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run's files say about the run: its options, and the frozen networks that it trained with.
+
+    options: plain numbers, strings and lists. frozen: empty for pre-training and in files of early versions.
+    """
+
+    options: Mapping[str, Any]
+    frozen: Frozen = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Facts:
+        """From a file's plain dictionary, in which the frozen networks are an entry beside the options."""
+        return cls({name: value for name, value in plain.items() if name != "frozen"}, plain.get("frozen", {}))
+
+    def plain(self) -> dict[str, Any]:
+        """The dictionary for a file, see `of`."""
+        return {**self.options, "frozen": self.frozen} if self.frozen else dict(self.options)
+
+
 _ORIGINS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def note_origin(network: nn.Module, name: str, source: str | os.PathLike[str] | None) -> None:
     """Remember where a network's weights came from.
 
-    name: as in `fss_lab.backbones.hub.PUBLISHED`. source: the file or directory, None for random weights; in
-    huggingface_hub's cache that makes "name@commit", with which `load_model` pins it.
+    name: as in `fss_lab.backbones.hub.PUBLISHED`. source: the file or directory, None for random weights; one in
+    huggingface_hub's cache becomes "name@commit", with which `load_model` pins it.
     """
     try:
         _ORIGINS[network] = "random numbers" if source is None else f"{name}@{commit_of(source)}"
@@ -40,7 +63,7 @@ def note_origin(network: nn.Module, name: str, source: str | os.PathLike[str] | 
 
 
 def origins(model: FSSAM) -> dict[str, str]:
-    """Where the weights of "sam2" and "features" came from, as far as `note_origin` was told."""
+    """Where the weights of "sam2" and "features" came from, as far as `note_origin` knows."""
     networks = {"sam2": model.sam2, "features": model.features}
     return {
         name: _ORIGINS[network] for name, network in networks.items() if network is not None and network in _ORIGINS
@@ -48,34 +71,36 @@ def origins(model: FSSAM) -> dict[str, str]:
 
 
 def frozen_networks(model: FSSAM, trained: Collection[str]) -> Frozen:
-    """What "sam2" and "features" hold besides the parameters `trained` (names of the SAM 2 state dict), and whence.
+    """What "sam2" and "features" hold besides the parameters `trained` (names of the SAM 2 state dict), and its origin.
 
-    DINOv2's position grid does not count: it is resized after loading, which rounds in its own way on every machine.
+    DINOv2's position grid does not count: it is resized after loading, which rounds differently on every machine.
     Neither do the names of DINOv2's tensors, which differ between versions of `transformers`.
     """
     features = {} if model.features is None else model.features.state_dict()
     if isinstance(model.features, Dinov2Features):
-        kept = [tensor for name, tensor in features.items() if not name.endswith("position_embeddings")]
-        features = {hash_tensors("", {"": tensor}): tensor for tensor in kept}
+        tensors = [tensor for name, tensor in features.items() if not name.endswith("position_embeddings")]
+        features = {hash_tensors("", {"": tensor}): tensor for tensor in tensors}
     states = {
         "sam2": {name: tensor for name, tensor in model.sam2.model.state_dict().items() if name not in trained},
         "features": features,
     }
-    told = origins(model)
+    sources = origins(model)
     return {
-        name: {"sha256": hash_tensors("", state), "from": told.get(name, "unknown files")}
+        name: {"sha256": hash_tensors("", state), "from": sources.get(name, "unknown files")}
         for name, state in states.items()
     }
 
 
 def check_frozen(run: Mapping[str, Any], model: FSSAM, trained: Collection[str], source: str | Path) -> None:
-    """Raise RunError if weights were trained with other frozen networks than the model's.
+    """Compare the frozen networks that weights were trained with to the model's; nothing if the file has none.
 
-    run: what the weights' file says of its run; without the entry "frozen" (of an earlier version) nothing is compared.
-    trained: names of the weights; source: their file.
+    run: the plain `Facts` in the weights' file. trained: names of the weights. source: their file.
+
+    Raises:
+        RunError: they differ.
     """
-    if run.get("frozen"):
-        check_same_networks(run["frozen"], frozen_networks(model, trained), source)
+    if frozen := Facts.of(run).frozen:
+        check_same_networks(frozen, frozen_networks(model, trained), source)
 
 
 def without_commits(model: str) -> str:
@@ -83,12 +108,16 @@ def without_commits(model: str) -> str:
     return re.sub(r"@[^+]*", "", model)
 
 
-def check_same_networks(saved: Frozen, own: Frozen, source: str | Path) -> None:
-    """Raise RunError if the frozen networks that `source` was trained with are not those that there are now."""
-    other = [name for name, it in saved.items() if it["sha256"] != own[name]["sha256"]]
-    if other:
+def check_same_networks(saved: Frozen, present: Frozen, source: str | Path) -> None:
+    """Compare the frozen networks that the file `source` was trained with to the present ones.
+
+    Raises:
+        RunError: they differ.
+    """
+    differing = [name for name, network in saved.items() if network["sha256"] != present[name]["sha256"]]
+    if differing:
         listed = "; ".join(
-            f"{name} from {network_origin(saved[name])}, now from {network_origin(own[name])}" for name in other
+            f"{name} from {network_origin(saved[name])}, now from {network_origin(present[name])}" for name in differing
         )
         raise RunError(
             f"{source} was trained with other frozen networks, and fits no others: {listed}. Give those it was trained "
@@ -98,4 +127,5 @@ def check_same_networks(saved: Frozen, own: Frozen, source: str | Path) -> None:
 
 
 def network_origin(network: Mapping[str, str]) -> str:
+    """Where a frozen network came from, and the beginning of its hash."""
     return f"{network['from']} (SHA-256 {network['sha256'][:12]})"

@@ -16,7 +16,6 @@ _PUBLIC = {
     "read_config": "facts",
     "TrainResult": "trainer",
     "load_trained": "trainer",
-    "replay": "trainer",
     "train": "trainer",
     "trainable_table": "trainer",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fss_lab.episode import Episode, EpisodeBatch, Episodes, collate
 from fss_lab.errors import InputError, RunError
+from fss_lab.training.signals import ignore_signals
 
 Numbered = tuple[list[int], EpisodeBatch]  # numbers of the episodes in their data set, and the episodes
 
@@ -18,15 +18,16 @@ Numbered = tuple[list[int], EpisodeBatch]  # numbers of the episodes in their da
 class EpisodeBatches:
     """Cuts a data set into steps: step s holds places s B .. s B + B - 1 of an endless list of episodes.
 
-    The list goes through the data set in order, and then round and round in a new order each time. Each of the
-    processes gets every step's batch in `accumulate` parts.
+    The list goes through the data set in order, and then again and again in a new order. Every process gets its share
+    of a step's batch in `accumulate` parts.
 
     Args:
         batch_size: B, episodes a step in all processes together.
         rank, processes: which of how many processes this is.
         workers: processes that prepare episodes ahead; the order does not depend on them.
 
-    Raises InputError for an empty data set, or a batch that cannot be divided evenly.
+    Raises:
+        InputError: the data set is empty, or the batch cannot be divided evenly.
     """
 
     def __init__(
@@ -61,7 +62,11 @@ class EpisodeBatches:
                 yield [self._number(place) for place in range(start, start + size)]
 
     def __call__(self, first: int) -> Iterator[Numbered]:
-        """The parts from step `first` on. Raises RunError that names an episode which cannot be made."""
+        """The parts from step `first` on.
+
+        Raises:
+            RunError: an episode cannot be made; the message names it.
+        """
         loader: Any = DataLoader(
             _Numbered(self.data),
             batch_sampler=list(self.numbers(first)),
@@ -84,7 +89,8 @@ class EpisodeBatches:
 
 
 class _Numbered(Dataset[tuple[int, Episode | RunError]]):
-    """The data set, with an error that says which episode failed: given, for raised in a worker it becomes long."""
+    """The data set, with an error that says which episode failed: as a value, since raised in a worker it would arrive
+    with the worker's traceback in its message."""
 
     def __init__(self, data: Episodes) -> None:
         self.data = data
@@ -106,10 +112,3 @@ def _collate(parts: list[tuple[int, Episode | RunError]]) -> Numbered | RunError
             return episode
         episodes.append(episode)
     return numbers, collate(episodes)
-
-
-def ignore_signals(worker: int) -> None:
-    """Ctrl-C and a cluster's SIGTERM reach the workers too, but the loop still needs them to finish its step; they
-    leave when the loop closes its loader."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

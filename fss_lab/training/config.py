@@ -12,6 +12,7 @@ from fss_lab.datasets.folds import PAPER_EPOCHS, TRAINING_IMAGES
 from fss_lab.errors import InputError
 from fss_lab.method.options import Options, check_option
 from fss_lab.method.options import option as _option
+from fss_lab.training.optimisers import OPTIMISERS, SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class TrainConfig(Options):
     """One training run, completely, the method's options first. The defaults are the toy profile; see `profile` for
     the paper's.
 
-    Raises InputError for a value outside what its help allows.
+    Raises:
+        InputError: a value outside what its help allows.
     """
 
     model: str = _option(
@@ -54,10 +56,11 @@ class TrainConfig(Options):
     steps: int = _option(40, "optimiser steps", least=1)
     batch_size: int = _option(8, "episodes a step, over all devices and accumulated parts together", least=1)
     accumulate: int = _option(1, "parts in which a device works through its share of a step, to save memory", least=1)
-    learning_rate: float = _option(3e-4, "of AdamW, at the start", least=0)
-    weight_decay: float = _option(0.0, "of AdamW, for all parameters", least=0)
+    optimiser: str = _option("adamw", "adamw, the paper's; sgd has momentum 0.9", choices=tuple(OPTIMISERS))
+    learning_rate: float = _option(3e-4, "of the optimiser, at the start", least=0)
+    weight_decay: float = _option(0.0, "of the optimiser, for all parameters", least=0)
     schedule: str = _option(
-        "poly", "learning rate: poly is (1 - step / steps)^0.9, cosine has a warm-up", choices=("poly", "cosine")
+        "poly", "learning rate: poly is (1 - step / steps)^0.9, cosine has a warm-up", choices=tuple(SCHEDULES)
     )
     seed: int = _option(321, "chooses the episodes and dropout", least=0)
     precision: str = _option(
@@ -86,22 +89,22 @@ class TrainConfig(Options):
     nodes: int = _option(1, "how many machines; start the command on each, see `fabric run` or torchrun", least=1)
     strategy: str = _option("auto", "ddp: one process a device, even on the CPU", choices=("auto", "ddp"))
     workers: int = _option(0, "processes that prepare episodes for each device; 0: the loop does it itself", least=0)
-    tensorboard: bool = _option(True, "also write the log for TensorBoard")
+    tensorboard: bool = _option(False, "also write the log for TensorBoard, which needs pip install fss-lab[tracking]")
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value, rules = getattr(self, each.name), each.metadata
-            if each.name == "trainable" and not isinstance(value, str):
+        for option in fields(self):
+            name, value, rules = option.name, getattr(self, option.name), option.metadata
+            if name == "trainable" and not isinstance(value, str):
                 object.__setattr__(self, "trainable", _patterns(value))
                 continue
             if rules["type"] is float and isinstance(value, int) and not isinstance(value, bool):
                 value = float(value)
-            if each.name == "devices" and isinstance(value, int) and not isinstance(value, bool):
+            if name == "devices" and isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)
-            object.__setattr__(self, each.name, value)
-            if value is None and each.default is None:
+            object.__setattr__(self, name, value)
+            if value is None and option.default is None:
                 continue
-            check_option(each, value)
+            check_option(option, value)
         if self.dropout is not None and self.dropout >= 1:
             raise InputError(f"dropout must be below 1, got {self.dropout!r}")
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
@@ -140,20 +143,23 @@ episodes on each of 4 GPUs."""
 def profile(name: str = "toy", **changes: Any) -> TrainConfig:
     """A profile with changes, e.g. `profile("paper", fold=2, devices=4)`.
 
-    The paper's steps follow from its epochs and the images of the fold. Raises InputError for an unknown profile, a
-    value that `TrainConfig` refuses, or the paper's profile on another data set or protocol without `steps`.
+    The paper's steps follow from its epochs and the images of the fold.
+
+    Raises:
+        InputError: the profile is unknown, `TrainConfig` refuses a value, or the paper's profile has no `steps` on
+            another data set or protocol.
     """
     if name not in PROFILES:
         raise InputError(f"profile must be one of {tuple(PROFILES)}, got {name!r}")
-    chosen = {**PROFILES[name], **changes}
-    if name == "paper" and "steps" not in chosen:
-        dataset, fold = chosen["dataset"], chosen.get("fold", 0)
-        protocol = chosen.get("protocol", TrainConfig.protocol)
+    options = {**PROFILES[name], **changes}
+    if name == "paper" and "steps" not in options:
+        dataset, fold = options["dataset"], options.get("fold", 0)
+        protocol = options.get("protocol", TrainConfig.protocol)
         if dataset not in PAPER_EPOCHS or fold not in range(4) or protocol != "fssam":
             raise InputError(
                 f"the paper has no number of epochs for {dataset!r}, fold {fold!r}, protocol {protocol!r}; give the "
                 "steps"
             )
-        batch_size = chosen.get("batch_size", TrainConfig.batch_size)
-        chosen["steps"] = PAPER_EPOCHS[dataset] * TRAINING_IMAGES[dataset][fold] // batch_size
-    return TrainConfig(**chosen)
+        batch_size = options.get("batch_size", TrainConfig.batch_size)
+        options["steps"] = PAPER_EPOCHS[dataset] * TRAINING_IMAGES[dataset][fold] // batch_size
+    return TrainConfig(**options)

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fss_lab.errors import RunError
-from fss_lab.models.provenance import check_same_networks, network_origin, without_commits
+from fss_lab.models.provenance import Facts, Frozen, check_same_networks, network_origin, without_commits
 from fss_lab.training.config import TrainConfig
 
 HARMLESS = (
     "accelerator", "devices", "nodes", "strategy", "accumulate", "workers", "save_every", "cache", "cache_megabytes",
     "cache_directory", "tensorboard", "data_root",
 )  # fmt: skip
-"""What may differ when a run is continued, because it changes neither the data nor the method. The numbers do change:
+"""What may differ when a run is resumed, because it changes neither the data nor the method. The numbers do change:
 devices, nodes and accumulate cut a step into other parts, with other draws of dropout; accelerator changes the rounding
-and, with precision auto, the precision; on a GPU a cache encodes image by image, which rounds in another way. The
-others change nothing."""
+and, with precision auto, the precision; on a GPU a cache encodes image by image, which rounds differently. The others
+change nothing."""
 
 
 def read_config(path: str | Path) -> TrainConfig:
-    """The configuration in a `run.yaml`. Raises RunError for a file that is missing or holds something else."""
-    content = read_facts(path)
-    unknown = [name for name in content if name not in TrainConfig.__dataclass_fields__]
+    """The configuration in a `run.yaml`.
+
+    Raises:
+        RunError: the file is missing or holds something else.
+    """
+    options = read_facts(path).options
+    unknown = [name for name in options if name not in TrainConfig.__dataclass_fields__]
     if unknown:
         raise RunError(f"{path} names options that `fss-lab train --help` does not know: {', '.join(unknown)}")
     try:
-        return TrainConfig(**content)
+        return TrainConfig(**options)
     except ValueError as error:
         raise RunError(f"{path}: {error}") from error
 
 
-def read_facts(path: str | Path) -> dict[str, Any]:
-    """What `to_yaml` wrote. Raises RunError for a file that is missing or holds something else."""
+def read_facts(path: str | Path) -> Facts:
+    """What `to_yaml` wrote, without the frozen networks.
+
+    Raises:
+        RunError: the file is missing or holds something else.
+    """
     from omegaconf import OmegaConf
 
     # PyYAML's and OmegaConf's errors have no common base below Exception; the cause is kept.
@@ -44,48 +51,49 @@ def read_facts(path: str | Path) -> dict[str, Any]:
         raise RunError(f"{path} cannot be read as the run.yaml of a run: {error}") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} is no run.yaml: expected lines such as `fold: 0`")
-    return {str(name): value for name, value in content.items()}
+    return Facts({str(name): value for name, value in content.items()})
 
 
-def facts_of(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as plain numbers, strings and lists, for YAML and checkpoints."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+def facts_of(config: TrainConfig, frozen: Frozen | None = None) -> Facts:
+    """The configuration as plain numbers, strings and lists, and the frozen networks that it trains with."""
+    options = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+    return Facts(options, frozen or {})
 
 
-def to_yaml(facts: Mapping[str, Any]) -> str:
+def to_yaml(facts: Facts) -> str:
     """The text of a `run.yaml`; the frozen networks, which are no option, as comments."""
     from omegaconf import OmegaConf
 
     from fss_lab import __version__
 
-    lines = [
-        f"fss-lab {__version__}",
-        *(f"{name} from {network_origin(it)}" for name, it in facts.get("frozen", {}).items()),
-    ]
-    options = {name: value for name, value in facts.items() if name != "frozen"}
-    return "".join(f"# {line}\n" for line in lines) + OmegaConf.to_yaml(OmegaConf.create(options))
+    networks = [f"{name} from {network_origin(network)}" for name, network in facts.frozen.items()]
+    comments = "".join(f"# {line}\n" for line in (f"fss-lab {__version__}", *networks))
+    return comments + OmegaConf.to_yaml(OmegaConf.create(dict(facts.options)))
 
 
-def check_same_run(saved: Mapping[str, Any], facts: Mapping[str, Any], source: str | Path) -> None:
-    """Raise RunError that names every field in which two descriptions differ, `HARMLESS` ones apart; and as
-    `check_same_networks` if both tell what their frozen networks hold.
+def check_same_run(saved: Facts, facts: Facts, source: str | Path) -> None:
+    """Compare a run with the one that wrote the file `source`, except for its `HARMLESS` options.
 
-    An option that a run of an earlier version did not have counts as its default. Once a run has told what its frozen
-    networks hold, their files may lie elsewhere, and `model` may name other commits.
+    An option that a run of an earlier version did not have counts as its default. If the file names its frozen
+    networks, their weight files may have moved, and `model` may name other commits.
+
+    Raises:
+        RunError: an option or a frozen network differs; the message names all of them.
     """
-    options = TrainConfig.__dataclass_fields__
-    saved = {**{name: options[name].default for name in facts if name in options}, **saved}
-    free: tuple[str, ...] = (*HARMLESS, "frozen")
-    if saved.get("frozen"):
-        free += "sam2_checkpoint", "features_checkpoint"
-        saved, facts = ({**each, "model": without_commits(each.get("model", ""))} for each in (saved, facts))
-    names = [name for name in {**saved, **facts} if name not in free]
-    differing = [name for name in names if saved.get(name) != facts.get(name)]
+    defaults: dict[str, Any] = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
+    before = {name: defaults[name] for name in facts.options if name in defaults} | dict(saved.options)
+    now = dict(facts.options)
+    harmless: tuple[str, ...] = HARMLESS
+    if saved.frozen:
+        harmless += "sam2_checkpoint", "features_checkpoint"
+        before, now = ({**options, "model": without_commits(options.get("model", ""))} for options in (before, now))
+    names = [name for name in before | now if name not in harmless]
+    differing = [name for name in names if before.get(name) != now.get(name)]
     if differing:
-        listed = "; ".join(f"{name} was {saved.get(name)!r}, now {facts.get(name)!r}" for name in differing)
+        listed = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in differing)
         raise RunError(
-            f"{source} belongs to another run: {listed}. Use the same options (run.yaml has them) to continue it, or "
+            f"{source} belongs to another run: {listed}. Use the same options (run.yaml has them) to resume it, or "
             "another directory for a new run"
         )
-    if saved.get("frozen") and facts.get("frozen"):
-        check_same_networks(saved["frozen"], facts["frozen"], source)
+    if saved.frozen and facts.frozen:
+        check_same_networks(saved.frozen, facts.frozen, source)

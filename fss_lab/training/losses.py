@@ -15,7 +15,9 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     the ignore label 255) counts as background, as in the paper's training. Returns a scalar in 0..1, computed
     in float32 or better. A sample without any foreground costs 1 whatever is predicted, with no gradient.
 
-    Raises InputError for shapes that differ or are not (B, H, W), TypeError for a floating-point target.
+    Raises:
+        InputError: the shapes differ or are not (B, H, W).
+        TypeError: the target is floating-point.
     """
     if logits.ndim != 3 or logits.shape != target.shape or logits.numel() == 0:
         raise InputError(

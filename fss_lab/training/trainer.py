@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -30,14 +28,19 @@ from fss_lab.method import FSSAM
 from fss_lab.method.options import options_of
 from fss_lab.metrics import SegmentationScore
 from fss_lab.models.load import load_model
-from fss_lab.models.provenance import check_frozen, frozen_networks
+from fss_lab.models.provenance import Facts, check_frozen, frozen_networks
 from fss_lab.toyworld.pictograms import Pictograms
 from fss_lab.training.batches import EpisodeBatches
+from fss_lab.training.checkpoints import only_run_in
 from fss_lab.training.config import PROFILES, TrainConfig, profile
-from fss_lab.training.devices import make_fabric, only_run_in, precision_of, read_log, seed_all
+from fss_lab.training.devices import make_fabric, precision_of
 from fss_lab.training.facts import check_same_run, facts_of, read_config
-from fss_lab.training.loop import SCHEDULES, Losses, Progress, run_loop
+from fss_lab.training.log import read_log
+from fss_lab.training.loop import run_loop
 from fss_lab.training.losses import dice_loss
+from fss_lab.training.optimisers import OPTIMISERS, SCHEDULES
+from fss_lab.training.run import Learner, Losses, Progress, Run, Validation
+from fss_lab.training.seeds import seed_all
 
 __all__ = [
     "PROFILES",
@@ -47,7 +50,6 @@ __all__ = [
     "load_trained",
     "profile",
     "read_config",
-    "replay",
     "train",
     "trainable_table",
 ]
@@ -64,15 +66,20 @@ class TrainResult:
 
 
 def train(config: TrainConfig, directory: str | Path) -> TrainResult:
-    """Train one model as `config` says, or go on with the run that `directory` holds (Sec. Implementation Details).
+    """Train one model as `config` says, or resume the run in `directory` (Sec. Implementation Details).
 
-    Dice loss, AdamW; the frozen networks run without gradient. The best weights are those with the highest mIoU on
+    The loss is Dice; the frozen networks run without gradient. The best weights are those with the highest mIoU on
     episodes of base classes drawn with another seed; novel classes are never looked at. Writes into `directory`:
-    `run.yaml`, `log.csv`, `validation.csv`, `tensorboard/`, `last.pt`, `best.pt`, and at the end `weights.safetensors`
-    (what was trained, in half precision; see `load_trained`) and `curves.png`. With several processes, all return.
+    `run.yaml`, `log.csv`, `validation.csv`, `last.pt`, `best.pt`, on request `tensorboard/`, and at the end
+    `weights.safetensors` (what was trained, in half precision; see `load_trained`) and `curves.png`. With several
+    processes, all return.
 
-    Raises InputError for a data set, fold, pattern or size of batch that cannot be; RunError, CheckpointError and
-    FloatingPointError as `run_loop`.
+    Raises:
+        InputError: a data set, fold, pattern or batch size that cannot be.
+        RunError: the directory is another run's or in use, a device is missing, memory or the disk is full.
+        CheckpointError, FileError: a weight file or checkpoint cannot be read or written.
+        NotFiniteError: a loss or gradient is not finite; it has not reached the weights.
+        MissingPackageError: an option needs a package that is not installed.
     """
     directory = Path(directory)
     total = config.steps * config.batch_size
@@ -82,30 +89,30 @@ def train(config: TrainConfig, directory: str | Path) -> TrainResult:
     fabric.print(trainable_table(model))
     fabric.print(f"{fabric.world_size} process(es) on {fabric.device.type}, precision {precision_of(fabric)}")
     trained = dict(model.trainable_parameters(config.trainable))
-    facts = {**facts_of(config), "frozen": frozen_networks(model, trained)}
     cached = config.cache or config.cache_directory
     cache = FeatureCache(config.cache_megabytes * 10**6, config.cache_directory) if cached else None
     batches = EpisodeBatches(
         data, config.batch_size, config.steps, accumulate=config.accumulate, rank=fabric.global_rank,
         processes=fabric.world_size, workers=config.workers, seed=config.seed,
     )  # fmt: skip
+    run = Run(
+        directory, facts_of(config, frozen_networks(model, trained)), config.steps, seed=config.seed,
+        accumulate=config.accumulate, save_every=config.save_every, tensorboard=config.tensorboard,
+    )  # fmt: skip
+    learner = Learner(
+        lambda batch: episode_losses(model, batch, cache), list(trained.values()), trained,
+        OPTIMISERS[config.optimiser](trained.values(), config.learning_rate, config.weight_decay),
+        SCHEDULES[config.schedule],
+    )  # fmt: skip
     with only_run_in(directory, fabric):
-        progress = run_loop(
-            fabric, lambda batch: episode_losses(model, batch, cache), trained.values(), trained, batches, directory,
-            facts=facts, steps=config.steps, schedule=SCHEDULES[config.schedule], seed=config.seed,
-            optimiser=torch.optim.AdamW(trained.values(), config.learning_rate, weight_decay=config.weight_decay),
-            accumulate=config.accumulate, save_every=config.save_every,
-            validate=_validation(fabric, model, config, cache) if config.validate_every else None,
-            validate_every=config.validate_every,
-            patience=config.patience, tensorboard=config.tensorboard,
-        )  # fmt: skip
-        return _finish(fabric, model, trained, progress, config, facts, directory)
+        progress = run_loop(fabric, run, learner, batches, _validation(fabric, model, config, cache))
+        return _finish(fabric, run, config, model, learner, progress)
 
 
 def episode_losses(model: FSSAM, batch: EpisodeBatch, cache: FeatureCache | None = None) -> Losses:
     """The Dice loss of a batch of episodes, at the model's image size; pixels of 255 count as background.
 
-    cache: keeps the frozen features of images seen before.
+    cache: of the frozen features of images.
     """
     encoded = model.encode(batch, cache, priors=model.options.remembers_query)
     assert encoded.query_masks is not None
@@ -115,9 +122,12 @@ def episode_losses(model: FSSAM, batch: EpisodeBatch, cache: FeatureCache | None
 def base_episodes(config: TrainConfig, episodes: int, seed: int, held_out: bool = False) -> Episodes:
     """Episodes of the base classes of the configured fold.
 
-    held_out: to validate on. Of photographs those are images of the data set's "val" list that show no novel class, so
-    that no image of training or of the test is among them, drawn as the fssam protocol does and not augmented. Of
-    Pictograms every seed has scenes of its own. Raises InputError for an unknown data set, or one that lacks images.
+    held_out: to validate on. For photographs these come from images of the data set's "val" list that show no novel
+    class, so that no image of training or of the test is among them, drawn as in the fssam protocol and not augmented.
+    In Pictograms every seed has its own scenes.
+
+    Raises:
+        InputError, DataError: an unknown data set, or one that lacks images.
     """
     if config.dataset == "pictograms":
         return Pictograms(config.fold, "base", config.shots, seed, episodes=episodes)
@@ -141,64 +151,33 @@ def trainable_table(model: FSSAM) -> str:
         parts.setdefault(part, []).append(parameter)
     if model.features is not None:
         parts["dense features"] = list(model.features.parameters())
-    parts["together"] = [parameter for own in parts.values() for parameter in own]
+    parts["together"] = [parameter for parameters in parts.values() for parameter in parameters]
     lines = [f"{'module':<22} {'trained':>12} {'of':>12} parameters"]
-    for part, own in parts.items():
-        count = sum(parameter.numel() for parameter in own if parameter.requires_grad)
-        lines.append(f"{part:<22} {count:>12,} {sum(parameter.numel() for parameter in own):>12,}")
+    for part, parameters in parts.items():
+        count = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        lines.append(f"{part:<22} {count:>12,} {sum(parameter.numel() for parameter in parameters):>12,}")
     return "\n".join(lines)
 
 
 def load_trained(directory: str | Path) -> FSSAM:
     """The model of a finished run, from its `run.yaml` and `weights.safetensors`, on the CPU in evaluation mode.
 
-    Raises RunError or CheckpointError for a directory without them, or whose files do not belong together; RunError if
-    the frozen networks are not those that it was trained with.
+    Raises:
+        RunError: a file is missing, of another run, or was trained with other frozen networks than there are now.
+        CheckpointError: the weights cannot be read or do not fit the model.
     """
     directory = Path(directory)
     config, path = read_config(directory / "run.yaml"), directory / "weights.safetensors"
     metadata = load_metadata(path)
     if "config" not in metadata:
         raise CheckpointError(f"{path} was not written by `fss_lab.training.train`; `load_model` takes other weights")
-    run = json.loads(metadata["config"])
-    check_same_run(run, facts_of(config), path)
+    plain = json.loads(metadata["config"])
+    check_same_run(Facts.of(plain), facts_of(config), path)
     model = _build(config, torch.device("cpu")).requires_grad_(False).eval()
     trained = dict(model.trainable_parameters(config.trainable))
-    check_frozen(run, model, trained, path)
+    check_frozen(plain, model, trained, path)
     load_tensors(trained, load_state(path), source=path)
     return model
-
-
-def replay(path: str | Path) -> list[float]:
-    """Compute the losses of a step that was not finite once more, on one device of this machine, and print what is
-    wrong. path: the `not_finite*.pt` of a run. Returns the loss of every accumulated part.
-
-    Raises CheckpointError for another file, RunError for one of pre-training, or if the frozen networks have changed.
-    """
-    saved = load_run_file(path)
-    if "parts" not in saved or any(part["batch"] is None for part in saved["parts"]):
-        raise RunError(f"{path} holds no step of `fss-lab train` to replay; give the not_finite.pt of a training run")
-    config = TrainConfig(**{name: value for name, value in saved["facts"].items() if name != "frozen"})
-    fabric = make_fabric(config, one_process=True)
-    if precision_of(fabric) != saved["precision"]:
-        print(f"the run computed in {saved['precision']}, this machine in {precision_of(fabric)}: numbers will differ")
-    model = _build(config, fabric.device)
-    trained = dict(model.trainable_parameters(config.trainable))
-    check_frozen(saved["facts"], model, trained, path)
-    load_tensors(trained, saved["model"], source=path)
-    losses = []
-    for part in saved["parts"]:
-        seed_all(*part["seed"])
-        model.zero_grad()
-        with fabric.autocast():
-            loss = episode_losses(model, EpisodeBatch(**part["batch"]))["loss"]
-        fabric.backward(loss)
-        losses.append(loss.item())
-        bad = [name for name, p in trained.items() if p.grad is not None and not p.grad.isfinite().all()]
-        print(
-            f"step {saved['step']}, episodes {part['episodes']}: loss {losses[-1]}; gradients not finite: {bad or '-'}"
-        )
-    return losses
 
 
 def _build(config: TrainConfig, device: torch.device) -> FSSAM:
@@ -217,66 +196,60 @@ def _build(config: TrainConfig, device: torch.device) -> FSSAM:
     return model.to(device).freeze(config.trainable).train()
 
 
-def _validation(
-    fabric: Fabric, model: FSSAM, config: TrainConfig, cache: FeatureCache | None
-) -> Callable[[], dict[str, float]]:
-    """Scores of the model on held-out base-class episodes, shared out among the processes."""
+def _validation(fabric: Fabric, model: FSSAM, config: TrainConfig, cache: FeatureCache | None) -> Validation | None:
+    """The configured scores on held-out base-class episodes, shared out among the processes."""
+    if not config.validate_every:
+        return None
     data = base_episodes(config, config.validation_episodes, config.validation_seed, True)
     share = Subset(data, range(fabric.global_rank, len(data), fabric.world_size))
-    at_once = config.batch_size // (fabric.world_size * config.accumulate)  # what has room when it trains
-    told = False
+    at_once = config.batch_size // (fabric.world_size * config.accumulate)  # as many as fit in training
+    warned = False
 
-    def validate() -> dict[str, float]:
-        nonlocal told
+    def scores() -> dict[str, float]:
+        nonlocal warned
         model.eval()
         with fabric.autocast():
             score = evaluate({"": model}, share, batch_size=at_once, cache=cache)[""]
         model.train()
         sums = np.stack([score.counts[score.counts[:, 0] == c, 1:].sum(axis=0) for c in data.classes])
-        added = fabric.all_reduce(torch.from_numpy(sums).to(fabric.device), reduce_op="sum")
-        assert isinstance(added, Tensor)
-        counts = np.concatenate([np.array(data.classes)[:, None], added.cpu().numpy()], axis=1)
-        asked = added.any(dim=1).cpu().numpy()  # a class that no episode asks for has no pixels at all
-        whole = SegmentationScore(data.classes, counts[asked])
-        if whole.untested and not told and fabric.is_global_zero:
-            told = True
+        total = fabric.all_reduce(torch.from_numpy(sums).to(fabric.device), reduce_op="sum")
+        assert isinstance(total, Tensor)
+        counts = np.concatenate([np.array(data.classes)[:, None], total.cpu().numpy()], axis=1)
+        drawn = total.any(dim=1).cpu().numpy()  # a class that is in no episode has no pixels at all
+        whole = SegmentationScore(data.classes, counts[drawn])
+        if whole.untested and not warned and fabric.is_global_zero:
+            warned = True
             tqdm.write(
-                f"no validation episode asks for {len(whole.untested)} of {len(data.classes)} base classes, which "
-                "count as 0 in their mIoU; a run with more --validation-episodes asks for all"
+                f"the validation episodes contain none of {len(whole.untested)} of {len(data.classes)} base classes, "
+                "which count as 0 in their mIoU; more --validation-episodes contain all"
             )
         return {"miou": whole.miou, "fb_iou": whole.fb_iou}
 
-    return validate
+    return Validation(scores, config.validate_every, config.patience)
 
 
 def _finish(
-    fabric: Fabric,
-    model: FSSAM,
-    trained: Mapping[str, Tensor],
-    progress: Progress,
-    config: TrainConfig,
-    facts: Mapping[str, Any],
-    directory: Path,
+    fabric: Fabric, run: Run, config: TrainConfig, model: FSSAM, learner: Learner, progress: Progress
 ) -> TrainResult:
-    """Give the model its best weights, and write what people want of a run."""
-    weights = directory / "weights.safetensors"
+    """Give the model its best weights, and write `weights.safetensors` and `curves.png`."""
+    directory, weights = run.directory, run.directory / "weights.safetensors"
     if progress.best_step >= 0:
         best = directory / "best.pt"
         advice = f"{directory / 'last.pt'} has the weights of the last step, `fss-lab evaluate --weights` takes it too"
-        load_tensors(trained, load_run_file(best, advice=advice)["model"], source=best)
+        load_tensors(learner.state, load_run_file(best, advice=advice)["model"], source=best)
     if fabric.is_global_zero:
-        at = progress.best_step if progress.best_step >= 0 else progress.step
-        told = {"config": json.dumps(facts), "fold": str(config.fold), "step": str(at)}
+        step = progress.best_step if progress.best_step >= 0 else progress.step
+        metadata = {"config": json.dumps(run.facts.plain()), "fold": str(config.fold), "step": str(step)}
         if progress.best_step >= 0:
-            told["validation_miou"] = f"{progress.best_score:.4f}"
-        save_safetensors(weights, {name: tensor.half() for name, tensor in trained.items()}, told)
+            metadata["validation_miou"] = f"{progress.best_score:.4f}"
+        save_safetensors(weights, {name: tensor.half() for name, tensor in learner.state.items()}, metadata)
         log, validation = (read_log(directory / f"{name}.csv") for name in ("log", "validation"))
         if log:  # unless somebody has removed it
             write_atomically(directory / "curves.png", curves_figure(log, validation).png())
         if validation:
             fabric.print(
                 f"mIoU on {config.validation_episodes} held-out base-class episodes: {100 * validation[0]['miou']:.1f} "
-                f"after step {validation[0]['step']:.0f}, best {100 * progress.best_score:.1f} after step {at}; see "
+                f"after step {validation[0]['step']:.0f}, best {100 * progress.best_score:.1f} after step {step}; see "
                 f"{directory / 'curves.png'}"
             )
     fabric.barrier()

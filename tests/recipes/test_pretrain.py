@@ -1,5 +1,7 @@
 """Pre-training of the toy backbones: it runs, writes weights, and resumes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -48,8 +50,8 @@ def test_pretraining_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
     whole = pretrain_features(tmp_path / "whole", **options)
     real = loop.run_loop
 
-    def stopping(fabric, losses, *arguments, **options):
-        calls = []
+    def stopping(fabric, run, learner, batches):
+        losses, calls = learner.losses, []
 
         def stop_at_second(batch):
             calls.append(1)
@@ -57,7 +59,7 @@ def test_pretraining_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
                 raise OSError("gone")
             return losses(batch)
 
-        return real(fabric, stop_at_second, *arguments, **{**options, "save_every": 1})
+        return real(fabric, replace(run, save_every=1), replace(learner, losses=stop_at_second), batches)
 
     monkeypatch.setattr("recipes.pretrain.run_loop", stopping)
     with pytest.raises(OSError, match="gone"):

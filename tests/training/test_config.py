@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -27,7 +26,8 @@ from fss_lab.training.facts import HARMLESS, check_same_run, facts_of, read_conf
         ({"shots": True}, "shots must be of type int, got True"),
         ({"learning_rate": float("nan")}, "learning_rate must be a number of at least 0, got nan"),
         ({"learning_rate": "fast"}, "learning_rate must be of type float, got 'fast'"),
-        ({"schedule": "linear"}, "schedule must be one of"),
+        ({"schedule": "linear"}, r"schedule must be one of \('poly', 'cosine'\)"),
+        ({"optimiser": "adam"}, r"optimiser must be one of \('adamw', 'sgd'\)"),
         ({"precision": "fp16"}, "precision must be one of"),
         ({"memory": "none"}, "memory must be one of"),
         ({"dropout": 1.0}, "dropout must be below 1"),
@@ -129,10 +129,10 @@ def given(arguments, monkeypatch) -> tuple[TrainConfig, object]:
 
 
 def test_options_become_the_configuration(tmp_path, monkeypatch) -> None:
-    arguments = "--fold 2 --memory support --learning-rate 1e-3 --no-tensorboard --cache --devices 2 --dropout 0"
+    arguments = "--fold 2 --memory support --learning-rate 1e-3 --tensorboard --cache --devices 2 --dropout 0"
     config, output = given([*arguments.split(), "--output", str(tmp_path)], monkeypatch)
     assert config == TrainConfig(
-        fold=2, memory="support", learning_rate=1e-3, tensorboard=False, cache=True, devices="2", dropout=0.0
+        fold=2, memory="support", learning_rate=1e-3, tensorboard=True, cache=True, devices="2", dropout=0.0
     )
     assert output == tmp_path
 
@@ -180,13 +180,6 @@ def test_a_value_that_fss_lab_refuses_is_one_line(monkeypatch, capsys) -> None:
     monkeypatch.setattr("fss_lab.training.trainer.train", lambda config, output: int("a bug"))
     with pytest.raises(ValueError, match="a bug"):
         cli.main(["train", "--output", "x"])
-
-
-def test_a_step_is_replayed_by_name(monkeypatch) -> None:
-    replayed = []
-    monkeypatch.setattr("fss_lab.training.trainer.replay", replayed.append)
-    assert cli.main(["train", "--replay", "runs/not_finite.pt"]) == 0
-    assert replayed == [Path("runs/not_finite.pt")]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--config", "a", "--profile", "toy", "--output", "x"], ["--steps", "many"]])

@@ -1,6 +1,7 @@
 """Training the toy FSSAM for a few steps in every mode, and both pre-trainings."""
 
 import json
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,15 +11,15 @@ import torch
 from fss_lab import load_model
 from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_state, save_run, save_safetensors
 from fss_lab.backbones.sam2 import Sam2Backbone
-from fss_lab.errors import CheckpointError, RunError
+from fss_lab.errors import CheckpointError, NotFiniteError, RunError
 from fss_lab.evaluation.scoring import evaluate
 from fss_lab.files import alone
 from fss_lab.method import FSSAM
-from fss_lab.training import devices, trainer
+from fss_lab.training import checkpoints, trainer
 from fss_lab.training.config import TrainConfig, profile
-from fss_lab.training.devices import read_log
 from fss_lab.training.facts import read_config
-from fss_lab.training.trainer import base_episodes, load_trained, replay, train, trainable_table
+from fss_lab.training.log import read_log
+from fss_lab.training.trainer import base_episodes, load_trained, train, trainable_table
 
 QUICK = TrainConfig(
     fold=1, steps=3, batch_size=2, validate_every=0, save_every=2, validation_episodes=3, tensorboard=False,
@@ -57,7 +58,7 @@ def test_a_run_leaves_everything_it_promises(finished) -> None:
 
 
 def test_a_second_run_into_the_same_directory_is_refused(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(devices, "LETTING_GO", 0.1)
+    monkeypatch.setattr(checkpoints, "LETTING_GO", 0.1)
     refused = pytest.raises(RunError, match="another run is at work in .*; wait for it to end, or choose another")
     with alone(tmp_path, "run"), refused:
         train(QUICK, tmp_path)
@@ -69,10 +70,10 @@ def test_every_process_learns_that_the_directory_is_not_free(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     first = SimpleNamespace(is_global_zero=True, broadcast=lambda problem: problem)
     refused = pytest.raises(RunError, match=r"file cannot be used \(.*\); check the path")
-    with refused, devices.only_run_in(tmp_path / "file", first):
+    with refused, checkpoints.only_run_in(tmp_path / "file", first):
         pytest.fail("entered")
     second = SimpleNamespace(is_global_zero=False, broadcast=lambda problem: "another run is at work")
-    with pytest.raises(RunError, match="another run is at work"), devices.only_run_in(tmp_path, second):
+    with pytest.raises(RunError, match="another run is at work"), checkpoints.only_run_in(tmp_path, second):
         pytest.fail("entered")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -101,7 +102,7 @@ def test_the_score_is_that_of_held_out_base_episodes(finished) -> None:
 def test_base_classes_that_validation_never_asks_for_are_told_once(tmp_path, capsys) -> None:
     score = train(replace(QUICK, validate_every=2, validation_episodes=2), tmp_path).progress.best_score
     printed = capsys.readouterr().out
-    assert printed.count("no validation episode asks for 13 of 15 base classes, which count as 0") == 1
+    assert printed.count("the validation episodes contain none of 13 of 15 base classes, which count as 0") == 1
     assert 0 < score < 2 / 15
 
 
@@ -130,7 +131,14 @@ def test_weights_of_another_origin_are_not_a_run(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"shots": 2}, {"calibration": "off"}, {"prior": "foreground"}, {"refinement": "v2"}, {"schedule": "cosine"}],
+    [
+        {"shots": 2},
+        {"calibration": "off"},
+        {"prior": "foreground"},
+        {"refinement": "v2"},
+        {"schedule": "cosine"},
+        {"optimiser": "sgd"},
+    ],  # fmt: skip
     ids=lambda changes: "-".join(map(str, *changes.items())),
 )
 def test_variants_train(tmp_path, changes) -> None:
@@ -252,32 +260,39 @@ def test_the_papers_recipe_on_the_toy_world(tmp_path) -> None:
     assert train(config, tmp_path).progress.step == 1
 
 
-def test_a_step_that_was_not_finite_can_be_replayed(tmp_path, monkeypatch, capsys) -> None:
-    real = trainer.dice_loss
-    calls = []
+def test_a_step_that_was_not_finite_names_its_episodes(tmp_path, monkeypatch) -> None:
+    real, calls = trainer.dice_loss, []
 
     def spoilt(logits, target):
-        calls.append(real(logits, target))
-        return calls[-1] * (float("nan") if len(calls) == 4 else 1)
+        calls.append(1)
+        return real(logits, target) * (float("nan") if len(calls) == 4 else 1)
 
     monkeypatch.setattr(trainer, "dice_loss", spoilt)
-    with pytest.raises(FloatingPointError, match=r"loss of step 1 is nan \(episodes 2, 3\)"):
-        train(replace(QUICK, accumulate=2), tmp_path)
-    monkeypatch.undo()
-    losses = replay(tmp_path / "not_finite.pt")
-    assert losses == [loss.item() for loss in calls[2:]]  # the same data, weights and dropout
-    printed = capsys.readouterr().out
-    assert "step 1, episodes [3]: loss 0." in printed and "numbers will differ" not in printed
-    saved = load_run_file(tmp_path / "not_finite.pt")
-    assert saved["precision"] == "32-true"
-    save_run(tmp_path / "elsewhere.pt", {**saved, "precision": "bf16-mixed"})
-    replay(tmp_path / "elsewhere.pt")
-    assert "computed in bf16-mixed, this machine in 32-true: numbers will differ" in capsys.readouterr().out
-    save_run(tmp_path / "pretraining.pt", {**saved, "parts": [{**saved["parts"][0], "batch": None}]})
-    with pytest.raises(RunError, match="no step of `fss-lab train` to replay"):
-        replay(tmp_path / "pretraining.pt")
-    with pytest.raises(RunError, match="no step of `fss-lab train` to replay"):
-        replay(train(QUICK, tmp_path / "good").weights.with_name("last.pt"))
+    with pytest.raises(NotFiniteError, match=r"loss of step 1 is nan \(episodes 2, 3\)\. The weights and .*last\.pt"):
+        train(replace(QUICK, accumulate=2, save_every=1), tmp_path)
+    assert load_run_file(tmp_path / "last.pt")["progress"]["step"] == 1
+
+
+def test_a_run_of_an_earlier_version_is_resumed_bit_for_bit(tmp_path, monkeypatch) -> None:
+    """Its options were fewer, and the frozen networks stood among them."""
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        calls, real = [], trainer.episode_losses
+
+        def interrupted(*arguments):
+            calls.append(1)
+            if len(calls) == 2:
+                signal.raise_signal(signal.SIGINT)
+            return real(*arguments)
+
+        context.setattr(trainer, "episode_losses", interrupted)
+        train(QUICK, tmp_path / "old")
+    saved = load_run_file(tmp_path / "old/last.pt")
+    assert saved["facts"]["frozen"].keys() == {"sam2", "features"}
+    del saved["facts"]["optimiser"]
+    save_run(tmp_path / "old/last.pt", saved)
+    resumed, whole = (train(QUICK, tmp_path / name) for name in ("old", "whole"))
+    assert saved["progress"]["step"] == 2 and resumed.progress == whole.progress
+    assert all(map(torch.equal, resumed.model.parameters(), whole.model.parameters()))
 
 
 @needs_cuda

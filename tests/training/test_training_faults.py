@@ -17,9 +17,10 @@ import fss_lab
 from fss_lab.backbones.checkpoints import load_run_file, load_state
 from fss_lab.cli import commands as cli
 from fss_lab.errors import RunError
-from fss_lab.training import devices, trainer
+from fss_lab.training import checkpoints, trainer
 from fss_lab.training.config import TrainConfig
-from fss_lab.training.devices import explained_failures, read_log
+from fss_lab.training.failures import explained_failures
+from fss_lab.training.log import read_log
 from fss_lab.training.trainer import base_episodes, train
 
 CONFIG = TrainConfig(
@@ -74,7 +75,7 @@ def test_killed_and_continued_a_run_equals_the_uninterrupted_one_bit_for_bit(tmp
         if hasattr(signal, "SIGSTOP"):
             process.send_signal(signal.SIGSTOP)  # so that it does not end meanwhile
         with monkeypatch.context() as impatient, pytest.raises(RunError, match="another run is at work in .*killed"):
-            impatient.setattr(devices, "LETTING_GO", 0.1)
+            impatient.setattr(checkpoints, "LETTING_GO", 0.1)
             train(CONFIG, tmp_path / "killed")
     finally:
         process.kill()

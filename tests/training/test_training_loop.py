@@ -11,38 +11,50 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 
 import fss_lab
 from fss_lab.backbones.checkpoints import load_run_file, save_run, save_safetensors
-from fss_lab.errors import CheckpointError, FileError, RunError
-from fss_lab.training import devices
-from fss_lab.training.devices import read_log
-from fss_lab.training.loop import Progress, cosine, poly, run_loop
+from fss_lab.errors import CheckpointError, FileError, MissingPackageError, NotFiniteError, RunError
+from fss_lab.models.provenance import Facts
+from fss_lab.training import seeds
+from fss_lab.training.log import RunLog, read_log
+from fss_lab.training.loop import run_loop
+from fss_lab.training.optimisers import OPTIMISERS, cosine, poly
+from fss_lab.training.run import Learner, Progress, Run, Validation
 
 FACTS = {"what": "a tiny regression", "seed": 0}
 
 
-def fit(directory, steps=30, before_loss=lambda step: None, fabric=None, scores=None, facts=FACTS, **options):
+def fit(
+    directory, steps=30, before_loss=lambda step: None, scores=None, facts=FACTS, validate_every=0, patience=0,
+    optimiser=None, schedule=poly, clip=float("inf"), save_every=10, tensorboard=False,
+):  # fmt: skip
     """Train a linear model with dropout for some steps; returns it and the progress."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-    parts = options.get("accumulate", 1)
 
     def losses(step: int) -> dict[str, torch.Tensor]:
         x = torch.randn(16, 4)
         wrong = before_loss(step) or 0.0
         return {"loss": (model(x)[:, 0] - x.sum(1)).pow(2).mean() + wrong, "squares": x.pow(2).mean()}
 
-    options.setdefault("optimiser", torch.optim.AdamW(model.parameters(), 1e-2, weight_decay=0.0))
-    progress = run_loop(
-        fabric or Fabric(accelerator="cpu", devices=1), losses, model.parameters(), model.state_dict(),
-        lambda first: (([step], step) for step in range(first, steps) for _ in range(parts)), directory,
-        facts=facts, steps=steps, validate=None if scores is None else scores.__next__,
-        **{"save_every": 10, **options},
-    )  # fmt: skip
-    return model, progress
+    parameters = list(model.parameters())
+    optimiser = optimiser or OPTIMISERS["adamw"](parameters, 1e-2, 0.0)
+    run = Run(directory, Facts.of(facts), steps, save_every=save_every, tensorboard=tensorboard)
+    learner = Learner(losses, parameters, model.state_dict(), optimiser, schedule, clip)
+    validation = None if scores is None else Validation(scores.__next__, validate_every, patience)
+    return model, run_loop(cpu(), run, learner, one_by_one(steps), validation)
+
+
+def cpu() -> Fabric:
+    return Fabric(accelerator="cpu", devices=1)
+
+
+def one_by_one(steps):
+    """Batches that hold nothing but their number."""
+    return lambda first: (([number], number) for number in range(first, steps))
 
 
 def at(step, action):
@@ -98,7 +110,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path) -> None:
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from fss_lab.training.devices import RunLog
+from fss_lab.training.log import RunLog
 from test_training_loop import at, fit, scores_of
 from pathlib import Path
 
@@ -170,7 +182,7 @@ def test_a_signal_finishes_the_step_saves_and_leaves(tmp_path, number, error, ca
     assert capfd.readouterr().err == f"stopped: step 7 of 30 is saved in {tmp_path / 'stopped'}\n"
     assert signal.getsignal(number) is before
     assert same(fit(tmp_path / "stopped")[0], fit(tmp_path / "whole")[0])
-    assert capfd.readouterr().out == f"going on with {tmp_path / 'stopped'} after step 7 of 30\n"
+    assert capfd.readouterr().out == f"resuming {tmp_path / 'stopped'} after step 7 of 30\n"
     fit(tmp_path / "stopped")
     assert capfd.readouterr().out == f"{tmp_path / 'stopped'} is complete\n"
     assert without_time(tmp_path / "stopped/log.csv") == without_time(tmp_path / "whole/log.csv")
@@ -267,7 +279,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch) -> N
 
 
 def test_a_disk_that_is_full_for_the_log_says_so_and_the_run_goes_on(tmp_path, monkeypatch) -> None:
-    real = devices.RunLog.add
+    real = RunLog.add
 
     def full(log, name, step, values):
         if step == 40:
@@ -276,7 +288,7 @@ def test_a_disk_that_is_full_for_the_log_says_so_and_the_run_goes_on(tmp_path, m
             raise OSError(errno.ENOSPC, "No space left on device")
         real(log, name, step, values)
 
-    monkeypatch.setattr(devices.RunLog, "add", full)
+    monkeypatch.setattr(RunLog, "add", full)
     with pytest.raises(RunError, match="the disk is full: free some space .* last checkpoint is intact"):
         fit(tmp_path / "full", 60)
     assert load_run_file(tmp_path / "full/last.pt")["progress"]["step"] == 30
@@ -321,23 +333,19 @@ def test_a_run_stopped_before_a_validation_makes_up_for_it(tmp_path) -> None:
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_before_the_weights(tmp_path, wrong) -> None:
-    message = rf"loss of step 10 is {wrong} \(episodes 10\).*not_finite\.pt holds .* seeds.*Lower the learning rate"
-    with pytest.raises(FloatingPointError, match=message):
-        fit(tmp_path, 30, at(10, lambda: wrong), save_every=1)
-    last, saved = load_run_file(tmp_path / "last.pt"), load_run_file(tmp_path / "not_finite.pt")
-    assert last["progress"]["step"] == saved["step"] == 10
-    assert all(map(torch.equal, last["model"].values(), saved["model"].values()))
-    assert saved["parts"] == [{"episodes": [10], "seed": [0, 10, 0, 0], "batch": None}] and saved["facts"] == FACTS
+    message = rf"loss of step 10 is {wrong} \(episodes 10\).*last\.pt are as before\. Lower the learning rate"
+    with pytest.raises(NotFiniteError, match=message) as raised:
+        fit(tmp_path / "wrong", 30, at(10, lambda: wrong), save_every=1)
+    assert isinstance(raised.value, FloatingPointError)
+    assert load_run_file(tmp_path / "wrong/last.pt")["progress"]["step"] == 10
+    assert same(fit(tmp_path / "wrong", 30)[0], fit(tmp_path / "whole", 30)[0])
 
 
 def test_a_gradient_that_is_not_finite_stops_too(tmp_path) -> None:
     weight = nn.Parameter(torch.zeros(1))  # the square root has an infinite slope at 0
-    with pytest.raises(FloatingPointError, match="the gradient_norm of step 0 is (nan|inf)"):
-        run_loop(
-            Fabric(accelerator="cpu", devices=1), lambda _: {"loss": weight.sqrt().sum()}, [weight], {"w": weight},
-            lambda first: (([step], step) for step in range(first, 3)), tmp_path, facts={}, steps=3,
-            optimiser=torch.optim.SGD([weight], 1.0),
-        )  # fmt: skip
+    learner = Learner(lambda _: {"loss": weight.sqrt().sum()}, [weight], {}, torch.optim.SGD([weight], 1.0))
+    with pytest.raises(NotFiniteError, match="the gradient_norm of step 0 is (nan|inf)"):
+        run_loop(cpu(), Run(tmp_path, Facts({}), 3), learner, one_by_one(3))
     assert weight.item() == 0
 
 
@@ -403,11 +411,8 @@ def test_accumulated_parts_are_one_step(tmp_path) -> None:
         seen.append(batch)
         return {"loss": (weight * torch.tensor([batch, 1.0])).sum()}
 
-    run_loop(
-        Fabric(accelerator="cpu", devices=1), losses, [weight], {"w": weight},
-        lambda first: (([n], n) for n in range(6)), tmp_path, facts={}, steps=2, accumulate=3,
-        optimiser=torch.optim.SGD([weight], 0.0),
-    )  # fmt: skip
+    learner = Learner(losses, [weight], {"w": weight}, torch.optim.SGD([weight], 0.0))
+    run_loop(cpu(), Run(tmp_path, Facts({}), steps=2, accumulate=3), learner, one_by_one(6))
     assert seen == list(range(6))
     (row,) = read_log(tmp_path / "log.csv")
     # gradients (1, 1) and (4, 1): means over the parts; the norm is the mean of both steps'
@@ -425,22 +430,22 @@ def test_clipping(tmp_path) -> None:
 def test_rates_of_ones_own(tmp_path) -> None:
     weights = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
     groups = [{"params": [weight], "lr": rate} for weight, rate in zip(weights, (1.0, 0.1), strict=True)]
-    run_loop(
-        Fabric(accelerator="cpu", devices=1), lambda _: {"loss": weights[0].sum() + weights[1].sum()}, weights, {},
-        lambda first: (([n], n) for n in range(2)), tmp_path, facts={}, steps=2, optimiser=torch.optim.SGD(groups),
+    learner = Learner(
+        lambda _: {"loss": weights[0].sum() + weights[1].sum()}, weights, {}, torch.optim.SGD(groups),
         schedule=lambda step, steps: 1.0 - step / steps,
     )  # fmt: skip
+    run_loop(cpu(), Run(tmp_path, Facts({}), steps=2), learner, one_by_one(2))
     assert [weight.item() for weight in weights] == pytest.approx([-1.5, -0.15])
 
 
 def test_every_random_state_is_saved_and_restored() -> None:
-    devices.seed_all(3, 1)
+    seeds.seed_all(3, 1)
     np.random.standard_normal()  # leaves half a pair behind, which belongs to the state
-    states = devices.random_states()
+    states = seeds.random_states()
     drawn = [(random.random(), np.random.standard_normal(), torch.rand(1).item()) for _ in range(2)]
-    devices.restore_random_states(states)
+    seeds.restore_random_states(states)
     assert drawn == [(random.random(), np.random.standard_normal(), torch.rand(1).item()) for _ in range(2)]
-    devices.seed_all(3, 2)
+    seeds.seed_all(3, 2)
     assert torch.rand(1).item() != drawn[0][2]
 
 
@@ -452,6 +457,13 @@ def test_tensorboard_gets_the_same_numbers(tmp_path) -> None:
     rows = read_log(tmp_path / "log.csv")
     assert [event.step for event in events] == [20, 40]
     assert [event.value for event in events] == pytest.approx([row["loss"] for row in rows], rel=1e-4)
+
+
+def test_tensorboard_names_the_extra_that_it_needs(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingPackageError, match=r"pip install \"fss-lab\[tracking\]\", or --no-tensorboard"):
+        fit(tmp_path, 20, tensorboard=True)
+    assert fit(tmp_path, 20)[1].step == 20
 
 
 def test_half_a_row_of_a_killed_process_is_dropped(tmp_path) -> None:

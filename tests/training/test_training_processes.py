@@ -14,7 +14,8 @@ import fss_lab
 from fss_lab.backbones.checkpoints import load_run_file
 from fss_lab.errors import RunError
 from fss_lab.training.config import TrainConfig
-from fss_lab.training.devices import one_device, read_log
+from fss_lab.training.devices import one_device
+from fss_lab.training.log import read_log
 from fss_lab.training.trainer import train
 
 CONFIG = TrainConfig(
@@ -29,9 +30,11 @@ COMMAND = (
 FAILING = """
 import torch
 from torch import nn
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from pathlib import Path
+from fss_lab.models.provenance import Facts
 from fss_lab.training.loop import run_loop
+from fss_lab.training.run import Learner, Run
 
 fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
 fabric.launch()
@@ -42,10 +45,9 @@ def losses(step):
         raise OSError("a broken disk")
     return {"loss": weight.square().sum()}
 
-run_loop(
-    fabric, losses, [weight], {"w": weight}, lambda first: (([n], n) for n in range(first, 9)), Path("run"),
-    facts={}, steps=9, optimiser=torch.optim.SGD([weight], 1e-3), save_every=1,
-)
+run = Run(Path("run"), Facts({}), steps=9, save_every=1)
+learner = Learner(losses, [weight], {"w": weight}, torch.optim.SGD([weight], 1e-3))
+run_loop(fabric, run, learner, lambda first: (([n], n) for n in range(first, 9)))
 """
 
 
@@ -64,9 +66,9 @@ def run(arguments: list[str], directory: Path, **more: str) -> subprocess.Comple
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
 
 
 def test_two_processes_train_to_the_weights_of_one(tmp_path) -> None:
@@ -91,7 +93,7 @@ def test_two_processes_train_to_the_weights_of_one(tmp_path) -> None:
 
 LAUNCHERS = {
     "torchrun": "-m torch.distributed.run --nproc-per-node 2 --master-addr 127.0.0.1 --master-port {port} -m fss_lab",
-    "fabric run": "-m lightning.fabric.cli --accelerator cpu --devices 2 --main-port {port} -- fss-lab",
+    "fabric run": "-m lightning_fabric.cli --accelerator cpu --devices 2 --main-port {port} -- fss-lab",
 }
 
 
@@ -121,7 +123,7 @@ def test_processes_that_go_on_from_different_steps_are_refused(tmp_path) -> None
     run(["script.py"], tmp_path)
     assert (tmp_path / "run0/last.pt").exists() and not (tmp_path / "run1/last.pt").exists()
     ended = run(["script.py"], tmp_path)
-    assert ended.returncode != 0 and "would go on from different steps: [3, 0]" in ended.stderr
+    assert ended.returncode != 0 and "would resume from different steps: [3, 0]" in ended.stderr
 
 
 def test_a_process_that_fails_ends_the_run(tmp_path) -> None:
