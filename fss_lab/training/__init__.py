@@ -15,6 +15,7 @@ _PUBLIC = {
     "profile": "config",
     "read_config": "facts",
     "TrainResult": "trainer",
+    "base_episodes": "trainer",
     "load_trained": "trainer",
     "train": "trainer",
     "trainable_table": "trainer",

@@ -20,7 +20,7 @@ from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.training_episodes import TrainingEpisodes
 from fss_lab.episode import EpisodeBatch, Episodes, Subset
-from fss_lab.errors import CheckpointError, RunError
+from fss_lab.errors import CheckpointError
 from fss_lab.evaluation.scoring import evaluate
 from fss_lab.figures.results import curves_figure
 from fss_lab.files import write_atomically
@@ -32,7 +32,7 @@ from fss_lab.models.provenance import Facts, check_frozen, frozen_networks
 from fss_lab.toyworld.pictograms import Pictograms
 from fss_lab.training.batches import EpisodeBatches
 from fss_lab.training.checkpoints import only_run_in
-from fss_lab.training.config import PROFILES, TrainConfig, profile
+from fss_lab.training.config import TrainConfig
 from fss_lab.training.devices import make_fabric, precision_of
 from fss_lab.training.facts import check_same_run, facts_of, read_config
 from fss_lab.training.log import read_log
@@ -41,18 +41,6 @@ from fss_lab.training.losses import dice_loss
 from fss_lab.training.optimisers import OPTIMISERS, SCHEDULES
 from fss_lab.training.run import Learner, Losses, Progress, Run, Validation
 from fss_lab.training.seeds import seed_all
-
-__all__ = [
-    "PROFILES",
-    "RunError",
-    "TrainConfig",
-    "TrainResult",
-    "load_trained",
-    "profile",
-    "read_config",
-    "train",
-    "trainable_table",
-]
 
 
 @dataclass(frozen=True)
