@@ -2,6 +2,7 @@
 
     python lab.py run               set up, execute notebooks/00_quickstart.ipynb and print its table
     python lab.py test [...]        set up and run the tests (further arguments go to pytest)
+    python lab.py test --quick      those that need neither notebooks, a browser nor much time
     python lab.py open [FOLDER]     set up and start JupyterLab in notebooks/, or in another folder
     python lab.py notebooks [...]   set up and run the notebooks (all, or those named) as they are kept in git
     python lab.py site              set up and build the course as a web site in runs/site
@@ -44,6 +45,7 @@ VENV = ROOT / ".venv"
 STAMP = "fss_lab.json"  # in the environment's folder
 LOCK = ".venv.lock"
 LOG = "runs/setup.log"
+QUICK = "not (notebook or browser or processes or slow)"  # the marks of the tests, see pyproject.toml
 
 BUILD_TOOLS = ["pip>=23.1", "setuptools>=77", "wheel>=0.40"]
 SAM2 = "sam2==1.1.0"
@@ -499,9 +501,11 @@ def run_quickstart(python: str, env: dict) -> int:
 def run_tests(python: str, env: dict, arguments: list) -> int:
     workers = min(2, os.cpu_count() or 1)
     env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    if "--quick" in arguments:
+        arguments = ["-m", QUICK] + [argument for argument in arguments if argument != "--quick"]
     if not any(re.match(r"-n|--numprocesses|--pdb", argument) for argument in arguments):
-        # a module stays with one worker, or each would start the module's JupyterLab and build its site
-        arguments = ["-n", str(workers), "--dist", "loadscope"] + arguments
+        # neighbours stay with one worker, which shares what their module has prepared, until the other is idle
+        arguments = ["-n", str(workers), "--dist", "worksteal"] + arguments
     return job([python, "-m", "pytest"] + arguments, ROOT, env)
 
 

@@ -59,7 +59,7 @@ def pins():
     return [Requirement(line) for line in lines]
 
 
-@pytest.mark.parametrize("command", ["ruff check", "ruff format --check", "mypy"])
+@pytest.mark.parametrize("command", ["ruff check", "ruff format --check", pytest.param("mypy", marks=pytest.mark.slow)])
 def test_code_is_linted_formatted_and_typed(command):
     ended = subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -145,6 +145,7 @@ def test_console_script_is_the_command_line():
     assert getattr(sys.modules[module], function) is cli.main
 
 
+@pytest.mark.slow
 def test_wheel_carries_code_and_data(tmp_path):
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns("__pycache__")

@@ -396,6 +396,7 @@ print(evaluate({"": build_model()}, Repeating(), batch_size=2, cache=cache)[""].
 """
 
 
+@pytest.mark.processes
 def test_two_processes_share_a_folder(model: FSSAM, tmp_path: Path) -> None:
     expected = evaluate({"": model}, Repeating(), batch_size=2)[""].counts.tolist()
     folder, here, threads = tmp_path / "cache", str(Path(__file__).parent), str(torch.get_num_threads())

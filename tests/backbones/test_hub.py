@@ -174,6 +174,7 @@ def test_the_folder_of_weights_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tm
     assert weights_folder() == tmp_path
 
 
+@pytest.mark.slow
 def test_a_pair_comes_from_the_hub_with_its_weights(hub: Hub) -> None:
     """The whole way of load_model("sam2-tiny+dinov2-small"): full-size files in both published formats."""
     transformers = pytest.importorskip("transformers", reason='needs pip install "fss-lab[real]"')

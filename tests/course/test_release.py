@@ -134,6 +134,7 @@ def test_a_folder_that_holds_something_is_left_alone(file, tmp_path):
         release([file()], out)
 
 
+@pytest.mark.notebook
 def test_nbgrader_hands_out_and_grades(circles, tmp_path, monkeypatch):
     """As docs/course.md says: in the active environment, the notebook in source/; ann solves it, bob does not."""
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
@@ -186,6 +187,7 @@ def test_every_check_of_the_student_edition_says_not_written_yet(path):
     assert seen == len(exercises(read(path)))
 
 
+@pytest.mark.notebook
 def test_a_student_can_run_a_whole_notebook(tmp_path):
     """Every exercise unsolved: each check says so, and all cells that need none of them work."""
     path = next(path for path in WITH_EXERCISES if path.stem.startswith("04"))

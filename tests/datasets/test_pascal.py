@@ -154,6 +154,7 @@ def shown_in_test() -> Iterator[tuple[int, ...]]:
         yield from ((label,) for label, images in left.items() for _ in range(images))
 
 
+@pytest.mark.slow
 def test_the_table_comes_out_exactly_from_label_maps_alone(tmp_path, monkeypatch, capsys) -> None:
     """Seven thousand maps that show as many classes in as many images as the real ones."""
 

@@ -58,6 +58,7 @@ def test_what_was_made_is_not_made_again_and_what_is_missing_is(voc) -> None:
     assert made == {"2008_04a.png"} and all(path.stat().st_size for path in folder.iterdir())
 
 
+@pytest.mark.processes
 def test_processes_make_the_same(voc) -> None:
     alone = {path.name: path.read_bytes() for path in prepare_pascal(voc, workers=1).folder.iterdir()}
     for name in alone:

@@ -59,6 +59,7 @@ def test_the_suite_has_every_variant_once() -> None:
             assert any(asdict(o) == wanted or (not wanted["rounds"] and not o.rounds) for o in own.values())
 
 
+@pytest.mark.slow
 def test_measures_of_the_toy_are_those_of_its_trace() -> None:
     model, episodes = load_model("toy", fold=1), Pictograms(1, episodes=3)
     ious = prior_soft_iou(model, episodes, rounds=2, batch_size=2)
@@ -97,6 +98,7 @@ def test_measurements_are_pooled_and_differences_paired() -> None:
         assert attention["corrected"] == attention["as_published"]  # one shot
 
 
+@pytest.mark.slow
 def test_ablate_from_the_command_line(tmp_path, capsys, monkeypatch) -> None:
     output = tmp_path / "out"
     command = ["ablate", "--folds", "2", "--shots", "1", "--episodes", "1", "--threads", "2", "--output", str(output)]
@@ -139,6 +141,7 @@ def test_ablate_from_the_command_line(tmp_path, capsys, monkeypatch) -> None:
     assert "not enough memory: lower batch_size" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_a_vote_decides_is_not_measured_in_the_fused_model(tmp_path, capsys) -> None:
     command = "ablate --protocol hsnet --images 40 --folds 1 --shots 2 --episodes 1 --output"
     assert cli.main([*command.split(), str(tmp_path)]) == 0

@@ -116,6 +116,7 @@ def toy() -> dict[str, torch.nn.Module]:
     return {"": load_model("toy", fold=1)}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("jobs", "how"),
     [
@@ -136,6 +137,7 @@ def test_workers_share_the_batches_and_count_the_same(tmp_path, jobs: list[Job],
     assert all(len({tuple(row) for row in rows}) > 1 for rows in alone.values())
 
 
+@pytest.mark.processes
 def test_workers_that_die_lose_little_and_the_next_run_goes_on(tmp_path) -> None:
     jobs = tiny_jobs(crash=str(tmp_path / "crashed"))
     with pytest.raises(RunError, match=r"of 2 worker processes these failed: [12] \(exit code 7\)"):

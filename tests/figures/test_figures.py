@@ -25,7 +25,7 @@ def model():
     return FSSAM(build_toy_sam2(), ToyFeatures().eval())
 
 
-@pytest.fixture(scope="module", params=[1, 5])
+@pytest.fixture(scope="module", params=[1, pytest.param(5, marks=pytest.mark.slow)])
 def episode(request):
     return Pictograms(0, shots=request.param)[4]
 

@@ -16,7 +16,7 @@ from fss_lab.figures.nb05_refinement import (
 from fss_lab.toyworld.pictograms import Pictograms
 
 
-@pytest.fixture(scope="module", params=[(1, 1), (3, 5)], ids=["fold 1, 1 shot", "fold 3, 5 shots"])
+@pytest.fixture(scope="module", params=[(1, 1), pytest.param((3, 5), marks=pytest.mark.slow)], ids=str)
 def task(request):
     fold, shots = request.param
     return Pictograms(fold, "novel", shots)[0]

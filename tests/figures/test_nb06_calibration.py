@@ -10,7 +10,7 @@ from fss_lab.figures.nb06_calibration import bias_figure, calibration_figure, pl
 from fss_lab.toyworld.pictograms import Pictograms
 
 
-@pytest.fixture(scope="module", params=[(0, 1), (3, 5)], ids=["fold 0, 1 shot", "fold 3, 5 shots"])
+@pytest.fixture(scope="module", params=[(0, 1), pytest.param((3, 5), marks=pytest.mark.slow)], ids=str)
 def task(request):
     fold, shots = request.param
     return Pictograms(fold, "novel", shots)[0]

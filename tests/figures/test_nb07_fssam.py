@@ -17,7 +17,7 @@ def model():
     return FSSAM(build_toy_sam2(), ToyFeatures().eval())
 
 
-@pytest.mark.parametrize(("fold", "shots"), [(0, 1), (2, 5)])
+@pytest.mark.parametrize(("fold", "shots"), [(0, 1), pytest.param(2, 5, marks=pytest.mark.slow)])
 def test_shots(model, fold, shots):
     episode = Pictograms(fold, shots=shots)[1]
     picture = shots_figure(episode, model.segment(episode, trace=True).trace)
@@ -29,6 +29,7 @@ def test_shots(model, fold, shots):
         shots_figure(episode, truth.segment(episode, trace=True).trace)
 
 
+@pytest.mark.slow
 def test_failures(model):
     episodes = [Pictograms(1)[index] for index in range(2)]
     rows = [(e, torch.rand(16, 16), e.query_mask == 0, e.query_mask == 1) for e in episodes]

@@ -25,7 +25,7 @@ def model():
     return FSSAM(build_toy_sam2(), ToyFeatures().eval())
 
 
-@pytest.fixture(scope="module", params=[(0, 1), (3, 5)])
+@pytest.fixture(scope="module", params=[(0, 1), pytest.param((3, 5), marks=pytest.mark.slow)])
 def episode(request):
     fold, shots = request.param
     return Pictograms(fold, shots=shots)[2]

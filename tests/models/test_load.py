@@ -100,6 +100,7 @@ def test_toy_features_take_any_size_and_depend_on_no_neighbour_in_the_batch() ->
         torch.testing.assert_close(features(images)[1:2], features(images[1:2]), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_fssam_is_far_better_than_the_support_memory_it_starts_from() -> None:
     """The point of it all, on a handful of episodes of classes it never saw."""
     models = {"fssam": load_model("toy"), "start": load_model("toy", weights="pretrained", memory="support")}
@@ -133,6 +134,7 @@ def test_half_precision_files_are_used_in_single_precision() -> None:
         assert model(batch).logits.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_full_size_pairs_build_with_random_weights() -> None:
     pytest.importorskip("transformers", reason='DINOv2 needs the optional package: pip install "fss-lab[real]"')
     model = load_model("sam2-tiny+dinov2-small", weights=None, image_size=128, rounds=1)
@@ -152,6 +154,7 @@ def test_every_size_of_sam2_has_its_published_number_of_parameters(name: str, mi
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
 
 
+@pytest.mark.slow
 def test_local_files_in_metas_formats_make_a_pair(tmp_path) -> None:
     """SAM 2's {"model": ...} and DINOv2's own names, as on Meta's download pages; the weights round-trip."""
     pytest.importorskip("transformers", reason='DINOv2 needs the optional package: pip install "fss-lab[real]"')

@@ -167,6 +167,7 @@ def test_ruff_looks_at_the_notebooks():
     assert {str(path) for path in NOTEBOOKS} <= set(looked.stdout.splitlines())
 
 
+@pytest.mark.slow
 def test_git_shows_differences_of_notebooks_by_cell(tmp_path, monkeypatch):
     """With this repository's .gitattributes, after the command of docs/course.md."""
     if shutil.which("git") is None:

@@ -35,6 +35,7 @@ def test_a_damaged_mask_is_a_coarse_uneven_guess() -> None:
     assert damage(torch.zeros(2, 1, 64, 64), torch.zeros(2, 1, 64, 64)).max() < 0.5
 
 
+@pytest.mark.slow
 def test_pretraining_runs_and_writes_weights(tmp_path) -> None:
     check_pretraining(tmp_path, "cpu", 1)
 
@@ -45,6 +46,7 @@ def test_pretraining_on_a_gpu(tmp_path) -> None:
     check_pretraining(tmp_path, "cuda", 2)
 
 
+@pytest.mark.slow
 def test_pretraining_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
     options = {"steps": 2, "classes_a_step": 3, "accelerator": "cpu"}
     whole = pretrain_features(tmp_path / "whole", **options)

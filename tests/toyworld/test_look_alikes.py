@@ -36,6 +36,7 @@ def test_an_episode_is_always_the_same_and_unlike_that_of_pictograms():
     assert one.class_id == plain.class_id and not np.array_equal(one.query_image, plain.query_image)
 
 
+@pytest.mark.slow
 def test_evaluated_from_the_command_line(capsys, tmp_path):
     arguments = ["evaluate", "--dataset", "look-alikes", "--folds", "1", "--episodes", "1"]
     assert cli.main([*arguments, "--output", str(tmp_path / "out")]) == 0

@@ -106,6 +106,7 @@ def test_same_identity_changes_the_support_but_not_the_query() -> None:
     assert distances[0] < 15 < distances[1]
 
 
+@pytest.mark.slow
 def test_colour_says_little_of_the_class() -> None:
     """Nearest mean colour among the classes does hardly better than the 1 in 5 of guessing."""
     data = Pictograms(0, seed=4, episodes=120, targets=1)

@@ -99,6 +99,7 @@ def test_the_score_is_that_of_held_out_base_episodes(finished) -> None:
     assert score.miou == result.progress.best_score
 
 
+@pytest.mark.slow
 def test_base_classes_that_validation_never_asks_for_are_told_once(tmp_path, capsys) -> None:
     score = train(replace(QUICK, validate_every=2, validation_episodes=2), tmp_path).progress.best_score
     printed = capsys.readouterr().out
@@ -129,6 +130,7 @@ def test_weights_of_another_origin_are_not_a_run(tmp_path) -> None:
         load_trained(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -149,6 +151,7 @@ def test_variants_train(tmp_path, changes) -> None:
         assert getattr(again.options, name) == changes[name]
 
 
+@pytest.mark.slow
 def test_training_moves_what_the_paper_trains_and_nothing_else(tmp_path) -> None:
     model = train(QUICK, tmp_path).model
     trained = {name for name, _ in model.trainable_parameters()}
@@ -159,12 +162,14 @@ def test_training_moves_what_the_paper_trains_and_nothing_else(tmp_path) -> None
     assert (tmp_path / "last.pt").exists() and not (tmp_path / "best.pt").exists()  # there was no validation
 
 
+@pytest.mark.slow
 def test_the_baseline(tmp_path) -> None:
     model = train(replace(QUICK, memory="support"), tmp_path).model
     assert model.options.memory == "support" and moved(model)
     assert load_trained(tmp_path).options.memory == "support"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainable", ["memory_encoder", "as_published", ("*.gamma", "maskmem_tpos_enc")])
 def test_trainable_sets(tmp_path, trainable) -> None:
     model = train(replace(QUICK, trainable=trainable), tmp_path).model
@@ -210,6 +215,7 @@ def test_frozen_parts_stay_in_evaluation_mode() -> None:
     assert sam2.memory_encoder.training and not sam2.memory_attention.training and not sam2.sam_mask_decoder.training
 
 
+@pytest.mark.slow
 def test_accumulation_gives_the_same_weights(tmp_path) -> None:
     still = replace(QUICK, batch_size=4, dropout=0.0, learning_rate=1e-5, trainable=("memory_attention.*",))
     whole = train(still, tmp_path / "whole").model
@@ -219,6 +225,7 @@ def test_accumulation_gives_the_same_weights(tmp_path) -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_the_same_parameters(tmp_path) -> None:
     """No weight is lost in autocast's cache, as in the published code."""
     exact = train(replace(QUICK, steps=1), tmp_path / "exact").model
@@ -226,6 +233,7 @@ def test_bfloat16_trains_the_same_parameters(tmp_path) -> None:
     assert moved(mixed) == moved(exact)
 
 
+@pytest.mark.slow
 def test_cached_features_change_nothing(tmp_path) -> None:
     small = replace(QUICK, pool=2, validate_every=3)
     plain = train(small, tmp_path / "plain").model
@@ -252,6 +260,7 @@ def test_data_sets_and_weights_that_are_not_there(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_papers_recipe_on_the_toy_world(tmp_path) -> None:
     config = profile(
         "paper", dataset="pictograms", model="toy", steps=1, workers=0, validate_every=0, batch_size=2,
@@ -260,6 +269,7 @@ def test_the_papers_recipe_on_the_toy_world(tmp_path) -> None:
     assert train(config, tmp_path).progress.step == 1
 
 
+@pytest.mark.slow
 def test_a_step_that_was_not_finite_names_its_episodes(tmp_path, monkeypatch) -> None:
     real, calls = trainer.dice_loss, []
 

@@ -152,6 +152,7 @@ for name, moment in moments.items():
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_killed_at_any_moment_a_run_continues_bit_for_bit(tmp_path) -> None:
     command = [sys.executable, "-c", KILLED, str(Path(__file__).parent)]

@@ -155,6 +155,7 @@ print([(s["tool"], s.get("erase"), len(s.get("points", []))) for s in painter.st
 ]
 
 
+@pytest.mark.browser
 def test_in_a_real_jupyterlab(tmp_path: Path) -> None:
     """Draw a polygon and brush strokes with mouse and keyboard, undo, erase, and segment with the mask."""
     with open_notebook(tmp_path, CELLS) as page:
