@@ -35,7 +35,6 @@ STRANGERS = {
     "toyworld": ["backbones", "method"],
     "course": ["backbones", "method", "models", "evaluation", "training"],
 }
-EVERYBODY = {"__version__"}  # what the package itself offers to its rooms
 OUTSIDE = {"recipes", "benchmarks", "tests", "helpers", "conftest"}
 
 FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
@@ -43,8 +42,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def imports(source: str, package: str) -> list[tuple[str, int]]:
-    """Every import as (dotted name, line), also those inside functions; `from a import b` is a.b.
+    """Every import as (dotted name, line); `from a import b` is a.b.
 
+    Also those inside functions, those that a "module:name" postpones, and names of the package used as `fss_lab.name`.
     package: the dotted name that relative imports start from.
     """
     names = []
@@ -55,6 +55,10 @@ def imports(source: str, package: str) -> list[tuple[str, int]]:
             parents = package.split(".")[: -(node.level - 1) or None] if node.level else []
             base = ".".join([*parents, *filter(None, [node.module])])
             names += [(f"{base}.{alias.name}", node.lineno) for alias in node.names]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "fss_lab":
+            names.append((f"fss_lab.{node.attr}", node.lineno))
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"fss_lab(\.\w+)+:\w+", str(node.value)):
+            names.append((node.value.replace(":", "."), node.lineno))
     return names
 
 
@@ -73,8 +77,8 @@ def broken_rule(room: str, name: str) -> str | None:
         return f"{top} lies above the package, which must not know it"
     if top != "fss_lab":
         return None
-    target = inside[0] if inside else ""
-    if target == room or target in EVERYBODY:
+    target = inside[0] if inside else "__init__"
+    if target == room or target.startswith("__"):  # such as fss_lab.__version__
         return None
     if target not in FLOORS:
         return "import the module that defines a name, not the package's list of public names"
@@ -147,11 +151,13 @@ def test_folders_with_code_are_packages() -> None:
         ("datasets", "from ..toyworld.pictograms import Pictograms", "datasets may import only rooms below it"),
         ("datasets", "from fss_lab.method import FSSAM", "datasets must not know method"),
         ("figures", "from fss_lab import load_model", "import the module that defines a name"),
+        ("models", "import fss_lab\nfss_lab.explore()", "import the module that defines a name"),
+        ("datasets", "photos = 'fss_lab.toyworld.scenes:Scene'", "datasets may import only rooms below it"),
         ("cli", "import recipes.pretrain", "recipes lies above the package"),
     ],
 )
 def test_an_import_against_the_order_is_noticed(room: str, source: str, rule: str) -> None:
-    ((name, _),) = imports(source, f"fss_lab.{room}")
+    *_, (name, _) = imports(source, f"fss_lab.{room}")
     assert (broken_rule(room, name) or "").startswith(rule)
 
 
@@ -161,6 +167,7 @@ def test_an_import_against_the_order_is_noticed(room: str, source: str, rule: st
         ("training", "from fss_lab.evaluation import evaluate"),
         ("toyworld", "from fss_lab.datasets.folds import FOLDS"),
         ("cli", "from fss_lab import __version__"),
+        ("datasets", "import fss_lab\nfss_lab.__file__"),
         ("method", "from . import prompts\nimport torch"),
     ],
 )

@@ -1,7 +1,9 @@
-"""Exercises that check themselves: one module for each notebook, `ex01` to `ex08`, and what these share.
+"""Self-checking exercises: one module for each notebook, `ex01` to `ex08`, and what they share.
 
 A check calls the reader's function on numbers worked by hand. It prints a line with ✓, or raises ExerciseError
 with a diagnosis: not only what differs, but which plausible mistake gives exactly that.
+
+Knows the method, whose functions it compares answers with; nothing of data sets, models and scores.
 """
 
 from __future__ import annotations

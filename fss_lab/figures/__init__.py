@@ -1,6 +1,7 @@
 """Figures of episodes, priors, attention and scores: tensors in, matplotlib figures out.
 
-The names below are for notebooks; the other modules of this package serve one notebook each.
+Knows episodes, the method's tensors and the toy world; nothing of models, evaluation and training. A function here
+draws what it is given and computes no prediction. The names below serve every notebook, the modules `nbNN` one each.
 """
 
 from fss_lab.figures.prediction import (
