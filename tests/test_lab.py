@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -435,6 +436,13 @@ def test_test_hands_its_arguments_to_pytest(lab, jobs):
 def test_the_number_of_workers_can_be_chosen(lab, jobs):
     lab.main(["test", "-n0"])
     assert jobs[0][0][3:] == ["-n0"]
+
+
+def test_the_quick_part_leaves_out_what_is_marked(lab, jobs, pytestconfig):
+    lab.main(["test", "--quick", "-n0", "tests/method"])
+    assert jobs[0][0][3:] == ["-m", lab.QUICK, "-n0", "tests/method"]
+    marks = {line.partition(":")[0] for line in pytestconfig.getini("markers")}
+    assert {"notebook", "browser", "processes", "slow"} == set(re.findall(r"\w+", lab.QUICK)) - {"not", "or"} <= marks
 
 
 def test_the_exit_status_of_pytest_is_ours(lab, jobs, monkeypatch):

@@ -166,31 +166,22 @@ def test_differences_are_named():
     ]
 
 
-def test_a_broken_notebook_turns_the_suite_red(file, circles):
-    """As `pytest --nbmake notebooks/` does it, on a copy beside a good one."""
+def test_wrong_notebooks_turn_the_suite_red(file, circles):
+    """As `pytest --nbmake notebooks/` does it: a right notebook, one that records another value, and a broken one."""
     path = file()
-    path.rename(path.with_name("98_good.ipynb"))
+    shutil.copy(path, path.with_name("97_right.ipynb"))
+    path.rename(path.with_name("98_other.ipynb"))
     circles.cells.append(new_code_cell("assert big < 0", id="broken"))
-    file()
-    suite = nbmake(path.parent)
-    assert suite.returncode == 1 and "1 failed, 1 passed" in suite.stdout
-    assert "assert big < 0" in suite.stdout
-
-
-def test_a_notebook_that_records_another_value_turns_the_suite_red(file):
-    path = file()
-    shutil.copy(Path(__file__).parents[2] / "conftest.py", path.parent)
-    for area, outcome in ((12.566, "1 passed"), (12.9, "1 failed")):
-        entry = {"shipped": {"radius": 2, "area": area}}
-        (path.parent / "expected.json").write_text(json.dumps({"99_circles": entry}))
-        suite = nbmake(path.parent)
-        assert outcome in suite.stdout
-    assert "area is 12.56636, expected 12.9" in suite.stdout
-
-
-def nbmake(folder):
+    folder = file().parent
+    areas = {"97_right": 12.566, "98_other": 12.9}
+    entries = {name: {"shipped": {"radius": 2, "area": area}} for name, area in areas.items()}
+    (folder / "expected.json").write_text(json.dumps(entries))
+    shutil.copy(Path(__file__).parents[2] / "conftest.py", folder)
     options = ["--nbmake", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(folder)]
-    return subprocess.run([sys.executable, "-m", "pytest", *options, str(folder)], capture_output=True, text=True)
+    suite = subprocess.run([sys.executable, "-m", "pytest", *options, str(folder)], capture_output=True, text=True)
+    assert suite.returncode == 1 and "2 failed, 1 passed" in suite.stdout
+    assert "area is 12.56636, expected 12.9" in suite.stdout
+    assert "assert big < 0" in suite.stdout
 
 
 def test_notebooks_are_named_by_path_or_by_the_beginning_of_their_name(file):

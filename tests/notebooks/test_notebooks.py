@@ -17,7 +17,8 @@ from fss_lab.course.site import linked_files
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
-TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", FOLDER / "glossary.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "notebooks/glossary.md")]
+TEXTS = [*PAGES, *sorted((ROOT / "docs").glob("*.md"))]
 EXPECTED = expectations(FOLDER)
 EXERCISES = range(1, 9)  # the notebooks that have some
 TOLD = [*(ROOT / "fss_lab" / "exercises").glob("*.py"), *(ROOT / "fss_lab" / "figures").glob("*.py")]  # and shown
