@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def imports(source: str, package: str) -> list[tuple[str, int]]:
     return names
 
 
+@cache
 def imports_of(path: Path) -> list[tuple[str, int]]:
     return imports(path.read_text(encoding="utf-8"), ".".join(path.parent.relative_to(ROOT).parts))
 
