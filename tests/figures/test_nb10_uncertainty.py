@@ -14,7 +14,7 @@ def titles(picture):
     return [axes.get_title() for axes in picture.axes if axes.get_visible() and axes.get_title()]
 
 
-@pytest.mark.parametrize(("fold", "shots"), [(0, 1), pytest.param(3, 5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("fold", "shots"), [(0, 1), (3, 5)])
 def test_protocols(fold, shots):
     images = PictogramImages(fold, "novel", 45)
     lists = [draw_episodes(BENCHMARKS[name], images, shots, 8, 0) for name in BENCHMARKS]
