@@ -16,11 +16,18 @@ MARKS = {
     "tests/widgets/explorer/test_page.py": "browser",
     "tests/training/test_training_faults.py": "processes",
     "tests/training/test_training_processes.py": "processes",
+    "tests/backbones/test_dinov2.py::test_every_size": "slow",
     "tests/evaluation/test_photographs.py": "slow",
-    "tests/figures/test_nb10_uncertainty.py::test_protocols[3-5]": "slow",
+    "tests/figures/test_nb04_prompts.py::test_pictures_of_features_and_priors": "slow",
+    "tests/figures/test_nb10_uncertainty.py::test_protocols": "slow",
+    "tests/models/test_authors.py": "slow",
+    "tests/models/test_load.py::test_every_size": "slow",
+    "tests/models/test_provenance.py::test_other_frozen_networks": "slow",
+    "tests/widgets/explorer/test_explorer.py::test_exported_notebook": "slow",
+    "tests/widgets/explorer/test_explorer.py::test_names_may_hold_anything": "slow",
     "tests/widgets/explorer/test_explorer.py::test_size": "slow",
 }
-"""How the names of tests begin, and their mark; single tests of other files carry it themselves."""
+"""How the names of tests begin, and the mark of all these; other tests carry their marks themselves."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -144,6 +144,19 @@ def test_folders_with_code_are_packages() -> None:
     assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
+def test_marks_are_of_tests_that_exist(pytestconfig: pytest.Config) -> None:
+    for beginning in pytestconfig.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py")).MARKS:
+        file, _, test = beginning.partition("::")
+        assert (ROOT / file).exists(), beginning
+        assert not test or f"\ndef {test}" in (ROOT / file).read_text(encoding="utf-8"), beginning
+
+
+def test_the_recipes_of_contributing_name_files_that_exist() -> None:
+    names = re.findall(r"`([\w/]+\.(?:py|md))`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    places = (ROOT, PACKAGE, PACKAGE / "datasets", PACKAGE / "backbones")
+    assert [name for name in names if not any((place / name).exists() for place in places)] == []
+
+
 @pytest.mark.parametrize(
     ("room", "source", "rule"),
     [

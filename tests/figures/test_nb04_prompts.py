@@ -18,7 +18,7 @@ from fss_lab.figures.nb04_prompts import (
 from fss_lab.toyworld.pictograms import Pictograms
 
 
-@pytest.fixture(scope="module", params=[(0, 1), pytest.param((2, 5), marks=pytest.mark.slow)], ids=str)
+@pytest.fixture(scope="module", params=[(0, 1), (2, 5)], ids=["fold 0, 1 shot", "fold 2, 5 shots"])
 def task(request):
     fold, shots = request.param
     return Pictograms(fold, "novel", shots)[0]
