@@ -5,6 +5,9 @@ The command line shows the message of a `UserError` and a traceback of everythin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """The message says all: what is wrong, and what to do about it."""
@@ -39,7 +42,17 @@ class NotFiniteError(RunError, FloatingPointError):
 
 
 class MissingPackageError(UserError, ImportError):
-    """A package that this function needs is not installed."""
+    """A package of one of the extras in pyproject.toml is needed and not installed."""
+
+
+@contextmanager
+def needs(purpose: str, extra: str) -> Iterator[None]:
+    """Around imports of an extra's packages. Raises MissingPackageError, which names the extra, where one fails."""
+    try:
+        yield
+    except ImportError as error:
+        problem = f"{purpose} needs {error.name}, which cannot be imported ({error})"
+        raise MissingPackageError(f'{problem}: pip install "fss-lab[{extra}]"') from error
 
 
 class CourseError(UserError, ValueError):

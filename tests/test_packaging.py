@@ -1,5 +1,6 @@
 """The project's files agree with each other, the package is complete, and the code is formatted, linted and typed."""
 
+import ast
 import importlib.util
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,127 @@ def test_lab_agrees_with_pyproject(lab):
 
 def test_doctor_looks_at_every_dependency():
     assert sorted(doctor.REQUIRED.values()) == sorted(Requirement(text).name for text in PROJECT["dependencies"])
+
+
+# Needed without an import of ours: name -> who needs it.
+WITHOUT_IMPORT = {
+    "iopath": "sam2, which is installed without its dependencies",
+    "pip": "lab.py calls it", "setuptools": "builds this package", "wheel": "builds this package",
+    "ipykernel": "runs the notebooks", "jupyterlab": "lab.py starts it", "nbdime": "git shows notebooks with it",
+    "pytest-xdist": "a plugin of pytest", "ruff": "called in the test above", "mypy": "called in the test above",
+    "codespell": "called by hand on the texts", "playwright": "tests/helpers/browser.py, where it is installed",
+    "myst-nb": "an extension in docs/site/conf.py", "furo": "the theme in docs/site/conf.py",
+    "sphinx-mathjax-offline": "docs/site/conf.py copies its files",
+}  # fmt: skip
+COURSE_TOOLS = {f"fss_lab.course.{name}" for name in ("execution", "notebooks", "release", "site")}
+
+
+def imports(*paths):
+    """(file, distributions of one name, whether a function imports it) of each third-party import in Python files."""
+    distributions = metadata.packages_distributions()
+    for path in paths:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        lazy = {id(node) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in {name.split(".")[0] for name in names}:
+                if name in distributions and name not in {"fss_lab", "sam2"}:  # sam2: see pyproject.toml
+                    yield path, set(map(canonicalize_name, distributions[name])), id(node) in lazy
+
+
+def declared(*texts):
+    return {canonicalize_name(Requirement(text).name) for text in texts}
+
+
+def test_every_dependency_is_imported_or_says_who_needs_it():
+    files = [
+        *ROOT.glob("*.py"),
+        *(path for room in ("fss_lab", "recipes", "tests") for path in ROOT.glob(f"{room}/**/*.py")),
+    ]
+    imported = set().union(*(names for _, names, _ in imports(*files)), {"tomli"})  # tomli: before Python 3.11
+    everything = {canonicalize_name(requirement.name) for requirement in wanted()}
+    assert everything - imported == WITHOUT_IMPORT.keys()
+
+
+def test_every_import_is_declared():
+    """In the core; in an extra, if a function or a room that is the extra's own imports it."""
+    core, extras = declared(*PROJECT["dependencies"]), declared(*(text for texts in EXTRAS.values() for text in texts))
+    missing = []
+    for path, names, lazy in imports(*ROOT.glob("fss_lab/**/*.py"), *ROOT.glob("recipes/*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if not names & (core | extras if lazy or module in COURSE_TOOLS else core):
+            missing.append(f"{module} imports {', '.join(names)}")
+    for path, names, _ in imports(*ROOT.glob("tests/**/*.py")):
+        if not names & (core | extras):
+            missing.append(f"{path.relative_to(ROOT)} imports {', '.join(names)}")
+    assert missing == []
+
+
+CORE_ALONE = """
+import importlib, importlib.abc, sys
+blocked, course = map(set, (sys.argv[1].split(), sys.argv[2].split()))
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from fss_lab import Pictograms, load_model
+from fss_lab.errors import MissingPackageError
+
+load_model("toy", fold=0).segment(Pictograms(0)[0])
+for name in sys.argv[3].split():
+    try:
+        importlib.import_module(name)
+    except MissingPackageError as error:
+        assert name in course and "fss-lab[course]" in str(error), name
+    else:
+        assert name not in course, name
+"""
+
+
+def test_the_core_dependencies_are_enough():
+    """Every module but the course's tools can be imported, and these say which extra they need."""
+    absent = declared(*EXTRAS["lab"], *EXTRAS["course"])
+    tops = [
+        top for top, owners in metadata.packages_distributions().items() if absent & set(map(canonicalize_name, owners))
+    ]
+    paths = [path.relative_to(ROOT).with_suffix("") for path in ROOT.glob("fss_lab/**/*.py")]
+    modules = [".".join(path.parts) for path in paths if path.name not in {"__init__", "__main__"}]
+    command = [sys.executable, "-c", CORE_ALONE, *(" ".join(names) for names in (tops, COURSE_TOOLS, modules))]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+def package_files(*suffixes):
+    return [
+        path for path in (ROOT / "fss_lab").rglob("*") if path.suffix in suffixes and "__pycache__" not in path.parts
+    ]
+
+
+def test_the_top_level_is_small():
+    top = [path for path in (ROOT / "fss_lab").iterdir() if path.name != "__pycache__"]
+    assert len([path for path in top if path.suffix == ".py"]) <= 8
+    assert len([path for path in top if path.is_dir()]) <= 14
+
+
+def test_files_are_short():
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in package_files(".py", ".js", ".css")}
+    assert {str(path.relative_to(ROOT)): length for path, length in lengths.items() if length > 350} == {}
+    assert sum(lengths.values()) <= 20_000
+
+
+def test_functions_have_few_parameters():
+    many = []
+    for path in package_files(".py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.Lambda):
+                count = len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs)
+                if count > 8:
+                    many.append(f"{path.relative_to(ROOT)}:{node.lineno} has {count} parameters")
+    assert len(many) <= 2, many
 
 
 def test_console_script_is_the_command_line():

@@ -32,12 +32,9 @@ REQUIRED = {
     "lightning_fabric": "lightning-fabric",
     "iopath": "iopath",
     "tqdm": "tqdm",
-    "ipykernel": "ipykernel",
+    "IPython": "ipython",
     "ipywidgets": "ipywidgets",
-    "nbclient": "nbclient",
-    "nbconvert": "nbconvert",
-    "nbformat": "nbformat",
-    "papermill": "papermill",
+    "traitlets": "traitlets",
 }
 OPTIONAL = {
     "tensorboard": "only `fss-lab train --tensorboard` needs it",
@@ -45,8 +42,12 @@ OPTIONAL = {
     "huggingface_hub": "only the published weights need it",
     "scipy": "only SBD's label maps need it",
     "pycocotools": "only COCO's label maps need it",
+    "papermill": "only `python lab.py run` and `fss-lab course execute` need it",
+    "nbconvert": "only `python lab.py run` and `fss-lab course release` need it",
+    "nbformat": "only `fss-lab course` needs it",
     "nbgrader": "only `fss-lab course release` needs it",
     "myst_nb": "only `python lab.py site` needs it",
+    "ipykernel": "only running notebooks needs it",
     "jupyterlab": "only `python lab.py open` needs it",
 }
 

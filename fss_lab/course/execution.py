@@ -10,11 +10,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
-import papermill
-from nbformat import NotebookNode
-from papermill.exceptions import PapermillExecutionError
-
 from fss_lab.course.notebooks import (
     code_cells,
     code_hash,
@@ -26,8 +21,14 @@ from fss_lab.course.notebooks import (
     text,
     tidy,
 )
-from fss_lab.errors import CourseError
+from fss_lab.errors import CourseError, needs
 from fss_lab.files import write_atomically
+
+with needs("running notebooks", "course"):
+    import nbformat
+    import papermill
+    from nbformat import NotebookNode
+    from papermill.exceptions import PapermillExecutionError
 
 EXPECTED = "expected.json"
 TOLERANCE = 0.005  # other processors round differently, which may turn a pixel; on one, values stay what they are

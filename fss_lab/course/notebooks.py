@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbformat import NotebookNode
 from PIL import Image
 
 from fss_lab.course.record import RECORD
-from fss_lab.errors import CourseError
+from fss_lab.errors import CourseError, needs
+
+with needs("the course", "course"):
+    import nbformat
+    from nbformat import NotebookNode
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 LONGEST_CELL, MEDIAN_CELL, BYTES, DPI = 25, 8, 600_000, 110

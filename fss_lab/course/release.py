@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbconvert.exporters import NotebookExporter
-from nbformat import NotebookNode
 from traitlets.config import Config
 
 from fss_lab.course.notebooks import code_cells, exercises, grading, problems, read, text
-from fss_lab.errors import CourseError
+from fss_lab.errors import CourseError, needs
+
+with needs("the student edition", "course"):
+    import nbformat
+    from nbconvert.exporters import NotebookExporter
+    from nbformat import NotebookNode
 
 STUB = "raise NotImplementedError()"
 BESIDE = ("glossary.md", "references.bib")  # what the notebooks link to
@@ -25,7 +27,7 @@ BESIDE = ("glossary.md", "references.bib")  # what the notebooks link to
 def student_edition(notebook: NotebookNode) -> NotebookNode:
     """A notebook without its solutions and outputs, its checks locked; an exercise holds STUB in their place.
 
-    Run all cells goes on past an exercise that is not solved yet. Raises CourseError without nbgrader.
+    Run all cells goes on past an exercise that is not solved yet. Raises MissingPackageError without nbgrader.
     """
     clean = nbformat.from_dict(notebook)
     clean.metadata.pop("fss_lab", None)
@@ -130,10 +132,6 @@ def _defined(tree: ast.Module) -> set[str]:
 
 def _converters() -> list[Any]:
     """In nbgrader's own order, without what needs its database."""
-    try:
+    with needs("the student edition", "course"):
         from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, ClearSolutions, ComputeChecksums, LockCells
-    except ImportError as error:
-        raise CourseError(
-            "the student edition is made with nbgrader, which is not here: pip install 'fss-lab[course]'"
-        ) from error
     return [LockCells, ClearSolutions, ClearOutput, CheckCellMetadata, ComputeChecksums]

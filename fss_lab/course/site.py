@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fss_lab.course.notebooks import outputs, read, text, tidy
 from fss_lab.course.record import RECORD
-from fss_lab.errors import CourseError
+from fss_lab.errors import CourseError, MissingPackageError
 
 CONTENTS = """
 ```{{toctree}}
@@ -25,14 +25,14 @@ CONTENTS = """
 def build(root: Path, output: Path) -> Path:
     """Build the site of the repository `root` into the folder `output`, replacing it; returns the start page.
 
-    Raises CourseError if `root` is no clone, Sphinx is missing or finds a mistake (a broken link, say), or if `output`
-    holds other files.
+    Raises CourseError if `root` is no clone, Sphinx finds a mistake (a broken link, say), or `output` holds other
+    files, MissingPackageError without Sphinx, its theme or its extensions.
     """
     if not (root / "docs" / "site").is_dir():
         raise CourseError(f"the site is made from a clone of the repository, which {root} is not")
     for module in ("sphinx", "myst_nb", "furo", "sphinx-mathjax-offline"):
         if importlib.util.find_spec(module) is None:
-            raise CourseError(f"the site needs {module}, which is not here: pip install 'fss-lab[course]'")
+            raise MissingPackageError(f'the site needs {module}, which is not installed: pip install "fss-lab[course]"')
     from sphinx.cmd.build import main as sphinx
 
     if output.exists() and any(output.iterdir()) and not (output / "objects.inv").exists():
