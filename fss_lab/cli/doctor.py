@@ -61,11 +61,11 @@ class Check:
 
     name: str
     ok: bool
-    found: str
+    finding: str
     remedy: str = ""
 
     def __str__(self) -> str:
-        text = f"[{'ok' if self.ok else 'fail'}] {self.name}: {self.found}"
+        text = f"[{'ok' if self.ok else 'fail'}] {self.name}: {self.finding}"
         return text if self.ok else f"{text}\n       what to do: {self.remedy}"
 
 
@@ -101,12 +101,12 @@ def all_checks() -> Iterator[Check]:
 
 def check_python() -> Check:
     """The Python that runs this."""
-    found = f"{sys.version.split()[0]} in {sys.prefix}"
-    return Check("Python", sys.version_info >= (3, 10), found, "use Python 3.10 or newer")
+    finding = f"{sys.version.split()[0]} in {sys.prefix}"
+    return Check("Python", sys.version_info >= (3, 10), finding, "use Python 3.10 or newer")
 
 
 def check_import(module: str, package: str, remedy: str) -> Check:
-    """Imports a module; found is the version of the package that brings it, or the error."""
+    """Import a module; the finding is the version of the package that brings it, or the error."""
     try:
         importlib.import_module(module)
         return Check(package, True, metadata.version(package))
@@ -124,13 +124,13 @@ def check_optional(module: str, purpose: str, remedy: str) -> Check:
 def check_sam2() -> Check:
     """sam2 through our adapter; an exact version, because the adapter relies on its inner workings."""
     check = check_import("fss_lab.backbones.sam2", "sam2", REINSTALL_SAM2)
-    if check.ok and check.found != SAM2_VERSION:
-        return Check("sam2", False, f"version {check.found} instead of {SAM2_VERSION}", REINSTALL_SAM2)
+    if check.ok and check.finding != SAM2_VERSION:
+        return Check("sam2", False, f"version {check.finding} instead of {SAM2_VERSION}", REINSTALL_SAM2)
     return check
 
 
 def check_device() -> Check:
-    """Multiplies two matrices on the device that training takes by default (Apple's GPUs lack operations of SAM 2)."""
+    """Multiply two matrices on the device that training takes by default (Apple's GPUs lack operations of SAM 2)."""
     try:
         import torch
 
@@ -141,10 +141,10 @@ def check_device() -> Check:
     if name == "cuda":
         properties = torch.cuda.get_device_properties(0)
         return Check("device", True, f"cuda, {properties.name}, {properties.total_memory / 1e9:.0f} GB")
-    found = f"{name}, {torch.get_num_threads()} threads"
+    finding = f"{name}, {torch.get_num_threads()} threads"
     if shutil.which("nvidia-smi"):
-        found += " (there is an NVIDIA GPU: with a CUDA build of torch and a recent driver it would be used)"
-    return Check("device", True, found)
+        finding += " (there is an NVIDIA GPU: with a CUDA build of torch and a recent driver it would be used)"
+    return Check("device", True, finding)
 
 
 def memory_gb() -> float:
@@ -176,12 +176,12 @@ def check_memory(gigabytes: float) -> Check:
 def check_disk(folder: Path) -> Check:
     """Room for results and downloads."""
     free = shutil.disk_usage(folder).free / 1e9
-    found = f"{free:.1f} GB free on the disk of {folder}"
-    return Check("disk", free >= MIN_DISK_GB, found, f"free some space: {MIN_DISK_GB:.0f} GB are needed")
+    finding = f"{free:.1f} GB free on the disk of {folder}"
+    return Check("disk", free >= MIN_DISK_GB, finding, f"free some space: {MIN_DISK_GB:.0f} GB are needed")
 
 
 def check_weights(paths: Iterable[Path]) -> Iterator[Check]:
-    """Opens each file of the shipped weights; truncated or foreign files do not open."""
+    """Open each file of the shipped weights; truncated or foreign files do not open."""
     paths = list(paths)
     remedy = "get the package's files again: git checkout -- fss_lab/weights"
     if not paths:
@@ -195,5 +195,5 @@ def check_weights(paths: Iterable[Path]) -> Iterator[Check]:
         except Exception as error:  # safetensors has its own error class, a missing package another
             yield Check(f"weights {path.name}", False, f"{type(error).__name__}: {error}", remedy)
         else:
-            found = f"{tensors} tensors, {path.stat().st_size / 1e6:.1f} MB"
-            yield Check(f"weights {path.name}", tensors > 0, found, remedy)
+            finding = f"{tensors} tensors, {path.stat().st_size / 1e6:.1f} MB"
+            yield Check(f"weights {path.name}", tensors > 0, finding, remedy)

@@ -11,7 +11,7 @@ from fss_lab.figures.prediction import (
     iou,
     overview_figure,
     priors_figure,
-)  # fmt: skip
+)
 from fss_lab.figures.results import results_figure
 from fss_lab.figures.scenes import contact_sheet, toy_world_figure
 from fss_lab.figures.style import (
@@ -33,7 +33,7 @@ from fss_lab.figures.style import (
     heat,
     keep,
     overlay,
-)  # fmt: skip
+)
 
 __all__ = [
     "ATTENTION_MAP", "DEEP_PRIOR", "DIFFERENCE_MAP", "INK", "PALE", "PREDICTION", "PRIOR", "PRIOR_MAP", "SMALL",

@@ -14,27 +14,10 @@ from torch import Tensor
 
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.episode import IGNORE, Episode
-from fss_lab.figures.prediction import iou
-from fss_lab.figures.style import (
-    DEEP_PRIOR,
-    DIFFERENCE_MAP,
-    INK,
-    PALE,
-    PREDICTION,
-    PRIOR_MAP,
-    SMALL,
-    SUPPORT,
-    TEXT,
-    TRUTH,
-    Picture,
-    bare,
-    contour,
-    heat,
-    legend,
-    name_panel,
-    overlay,
-    patch,
-)  # fmt: skip
+from fss_lab.errors import InputError
+from fss_lab.figures import style
+from fss_lab.figures.prediction import iou, prediction_panel, support_panel, truth_panel
+from fss_lab.figures.style import Picture, bare, colour_bar, legend, map_panel, mask_panel, name_panel, symmetric
 from fss_lab.toyworld.pictograms import CLASS_NAMES, fold_classes
 
 MISSED = "#F0E442"  # yellow of the same palette: object that the answer left out
@@ -44,27 +27,23 @@ def number_grids(grids: Mapping[str, Tensor], title: str, colours: Sequence[str]
     """Small grids of numbers, to be checked on paper: each cell is as strong as its number, 255 is hatched.
 
     grids: title -> (h, w), values of 0 or more. colours: one for each grid, default INK. note: below the grids.
-    Raises ValueError for no grids or another number of colours.
+    Raises InputError for no grids or another number of colours.
     """
-    colours = list(colours) or [INK] * len(grids)
+    colours = list(colours) or [style.INK] * len(grids)
     if not grids or len(colours) != len(grids):
-        raise ValueError(f"expected at least one grid and a colour for each, got {len(grids)} and {len(colours)}")
+        raise InputError(f"expected at least one grid and a colour for each, got {len(grids)} and {len(colours)}")
     side = min(2.2, 9.2 / len(grids))
     picture = Picture(max(side * len(grids) + 0.3, 4.5), side + 0.85 + 0.2 * bool(note), title)
     grids = {name: values.detach().cpu().float() for name, values in grids.items()}
-    for axes, (name, values), colour in zip(
-        picture.subplots(1, len(grids), squeeze=False)[0], grids.items(), colours, strict=True
-    ):
+    panels = picture.subplots(1, len(grids), squeeze=False)[0]
+    for axes, (name, values), colour in zip(panels, grids.items(), colours, strict=True):
         _numbers(axes, values, colour)
         name_panel(axes, name, colour)
     if note:
-        picture.supxlabel(note, fontsize=SMALL, color=INK)
-    told = "; ".join(
-        f"{name}: {[[float(f'{value:.3g}') for value in row] for row in values.tolist()]}"
-        for name, values in grids.items()
-    )
-    told = re.sub(r"\.0\b", "", told)
-    picture.alt = f"{title}. Grids of numbers, row by row. {told}. {note}".strip()
+        picture.supxlabel(note, fontsize=style.SMALL, color=style.INK)
+    rows = {name: [[float(f"{value:.3g}") for value in row] for row in grid.tolist()] for name, grid in grids.items()}
+    numbers = re.sub(r"\.0\b", "", "; ".join(f"{name}: {values}" for name, values in rows.items()))
+    picture.alt = f"{title}. Grids of numbers, row by row. {numbers}. {note}".strip()
     return picture
 
 
@@ -79,42 +58,41 @@ def _numbers(axes: Axes, values: Tensor, colour: str) -> None:
             value = float(values[row, column])
             ignored = not known[row, column]
             share = 0 if ignored else 0.75 * max(value, 0) / strongest
-            cell = axes.fill(
-                [column, column + 1, column + 1, column], [row, row, row + 1, row + 1],
-                facecolor=(*to_rgb(colour), share), edgecolor=PALE, linewidth=0.8, hatch="///" if ignored else None,
-            )  # fmt: skip
-            cell[0].set_zorder(1)
+            face, hatch = (*to_rgb(colour), share), "///" if ignored else None
+            cell = Rectangle((column, row), 1, 1, facecolor=face, edgecolor=style.PALE, linewidth=0.8, hatch=hatch)
+            axes.add_patch(cell)
             text = f"{value:.2f}".rstrip("0").rstrip(".") if value else "0"
-            ink = "white" if share > 0.6 and colour != MISSED else INK
+            ink = "white" if share > 0.6 and colour != MISSED else style.INK
             backing = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"} if ignored else None
-            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=TEXT, color=ink, bbox=backing)
+            x, y = column + 0.5, row + 0.5
+            axes.text(x, y, text, ha="center", va="center", fontsize=style.TEXT, color=ink, bbox=backing)
 
 
 def folds_figure(fold: int) -> Picture:
-    """Which classes are novel in which fold, with the chosen fold framed. Raises ValueError for another fold."""
+    """Which classes are novel in which fold, with the chosen fold framed. Raises InputError for another fold."""
     chosen = fold_classes(fold, "novel")
     table = np.zeros((FOLDS, len(CLASS_NAMES)))
     for row in range(FOLDS):
         table[row, list(fold_classes(row, "novel"))] = 1
     picture = Picture(9.5, 2.75, "Four folds: every class is novel exactly once")
     axes = picture.subplots()
-    axes.imshow(table, cmap=ListedColormap(["#EEEEEE", SUPPORT]), aspect="auto")
+    axes.imshow(table, cmap=ListedColormap(["#EEEEEE", style.SUPPORT]), aspect="auto")
     axes.set_xticks(
-        range(len(CLASS_NAMES)), CLASS_NAMES, rotation=50, ha="right", rotation_mode="anchor", fontsize=SMALL
+        range(len(CLASS_NAMES)), CLASS_NAMES, rotation=50, ha="right", rotation_mode="anchor", fontsize=style.SMALL
     )
-    axes.set_yticks(range(FOLDS), [f"fold {row}" for row in range(FOLDS)], fontsize=TEXT)
+    axes.set_yticks(range(FOLDS), [f"fold {row}" for row in range(FOLDS)], fontsize=style.TEXT)
     axes.get_yticklabels()[fold].set_fontweight("bold")
     axes.set_xticks(np.arange(1, len(CLASS_NAMES)) - 0.5, minor=True)
     axes.set_yticks(np.arange(1, FOLDS) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.tick_params(which="both", length=0, colors=INK)
+    axes.tick_params(which="both", length=0, colors=style.INK)
     axes.spines[:].set_visible(False)
     frame = Rectangle((-0.5, fold - 0.5), len(CLASS_NAMES), 1, fill=False, edgecolor="black", linewidth=2.5, zorder=5)
     axes.add_patch(frame).set_clip_on(False)
     legend(
         picture,
-        Patch(facecolor=SUPPORT, label="novel: kept for testing"),
-        Patch(facecolor="#EEEEEE", edgecolor=PALE, label="base: seen in training"),
+        Patch(facecolor=style.SUPPORT, label="novel: kept for testing"),
+        Patch(facecolor="#EEEEEE", edgecolor=style.PALE, label="base: seen in training"),
         Patch(facecolor="none", edgecolor="black", linewidth=2, label=f"fold {fold}, used here"),
     )
     picture.alt = (
@@ -131,25 +109,23 @@ def counting_figure(image: Tensor, truth: Tensor, mask: Tensor) -> Picture:
     """
     mask, truth, image = mask.detach().cpu().bool(), truth.detach().cpu(), image.detach().cpu()
     parts = {
-        f"intersection (I): {int((mask & (truth == 1)).sum())} pixels": (TRUTH, mask & (truth == 1)),
+        f"intersection (I): {int((mask & (truth == 1)).sum())} pixels": (style.TRUTH, mask & (truth == 1)),
         f"missed: {int((~mask & (truth == 1)).sum())} pixels": (MISSED, ~mask & (truth == 1)),
-        f"too much: {int((mask & (truth == 0)).sum())} pixels": (PREDICTION, mask & (truth == 0)),
+        f"too much: {int((mask & (truth == 0)).sum())} pixels": (style.PREDICTION, mask & (truth == 0)),
         "border ring (255), not counted": ("#000000", truth == IGNORE),
     }
     score = iou(mask, truth)
     picture = Picture(9.5, 4.1, f"IoU = I / (I + missed + too much) = {100 * score:.0f} %")
     panels = picture.subplots(1, 3)
-    overlay(panels[0], image, truth, TRUTH)
-    name_panel(panels[0], "truth", TRUTH)
-    overlay(panels[1], image, mask, PREDICTION)
-    name_panel(panels[1], "prediction", PREDICTION)
+    mask_panel(panels[0], image, truth, "truth", style.TRUTH)
+    mask_panel(panels[1], image, mask, "prediction", style.PREDICTION)
     pale = 0.6 + 0.4 * image.permute(1, 2, 0).double().mean(-1, keepdim=True).expand(-1, -1, 3) / 255
     for colour, part in parts.values():
         pale[part] = torch.tensor(to_rgb(colour), dtype=pale.dtype)
     bare(panels[2])
     panels[2].imshow(pale.numpy())
-    name_panel(panels[2], "what is counted", INK)
-    entries = [Patch(facecolor=colour, edgecolor=PALE, label=name) for name, (colour, _) in parts.items()]
+    name_panel(panels[2], "what is counted")
+    entries = [Patch(facecolor=colour, edgecolor=style.PALE, label=name) for name, (colour, _) in parts.items()]
     legend(picture, *entries)
     picture.alt = (
         "The truth, the prediction, and every pixel by what it counts as: "
@@ -165,38 +141,22 @@ def prototype_figure(
 
     like_object, like_background: cosines (h, w). mask: (H, W) bool, where their difference exceeds the margin.
     """
-    size = episode.query_mask.shape
     picture = Picture(8.8, 6.9, f"Two prototypes look for the {episode.class_name} (margin {margin:g})")
     axes = picture.subplots(2, 3)
-    overlay(axes[0, 0], episode.support_images[0], episode.support_masks[0], SUPPORT)
-    name_panel(axes[0, 0], "support" if episode.shots == 1 else f"support 1 of {episode.shots}", SUPPORT)
-    overlay(axes[0, 1], episode.query_image, episode.query_mask, TRUTH)
-    name_panel(axes[0, 1], "query and truth", TRUTH)
+    support_panel(axes[0, 0], episode, width=1.5)
+    truth_panel(axes[0, 1], episode, "query and truth", width=1.5)
     score = iou(mask, episode.query_mask)
-    overlay(axes[0, 2], episode.query_image, mask, PREDICTION)
-    name_panel(axes[0, 2], f"prediction, IoU {100 * score:.0f} %", PREDICTION)
+    prediction_panel(axes[0, 2], episode, mask, f"prediction, IoU {100 * score:.0f} %", width=1.5)
     both = torch.stack([like_object, like_background]).float()
-    for panel, values, name in (
-        (axes[1, 0], like_object, "like the object, $S_{fg}$"),
-        (axes[1, 1], like_background, "like its background, $S_{bg}$"),
-    ):
-        cosines = heat(panel, values, PRIOR_MAP, Normalize(float(both.min()), float(both.max())), size)
-        name_panel(panel, name, DEEP_PRIOR)
+    scale, truth = Normalize(float(both.min()), float(both.max())), episode.query_mask
+    map_panel(axes[1, 0], like_object, "like the object, $S_{fg}$", style.PRIOR_MAP, scale, truth, style.DEEP_PRIOR)
+    name = "like its background, $S_{bg}$"
+    cosines = map_panel(axes[1, 1], like_background, name, style.PRIOR_MAP, scale, truth, style.DEEP_PRIOR)
     change = like_object - like_background
-    limit = max(float(change.abs().max()), 1e-6)
-    changes = heat(axes[1, 2], change, DIFFERENCE_MAP, Normalize(-limit, limit), size)
-    name_panel(axes[1, 2], "$S_{fg} - S_{bg}$", INK)
-    for panel in axes[1]:
-        contour(panel, episode.query_mask, TRUTH, size, width=1)
-    for shown, panels, label in (
-        (cosines, axes[1, :2], "cosine"),
-        (changes, axes[1, 2:], "difference: red = more like the object"),
-    ):
-        bar = picture.colorbar(shown, ax=list(panels), location="bottom", shrink=0.8, aspect=20 * len(panels), pad=0.03)
-        bar.set_label(label, fontsize=SMALL, color=INK)
-        bar.ax.tick_params(labelsize=9, length=2)
-        bar.outline.set_visible(False)
-    legend(picture, patch(SUPPORT, "support mask"), patch(TRUTH, "truth"), patch(PREDICTION, "prediction"))
+    changes = map_panel(axes[1, 2], change, "$S_{fg} - S_{bg}$", style.DIFFERENCE_MAP, symmetric(change), truth)
+    colour_bar(picture, cosines, axes[1, :2], "cosine", below=True)
+    colour_bar(picture, changes, axes[1, 2:], "difference: red = more like the object", below=True)
+    legend(picture, "support mask", "truth", "prediction")
     picture.alt = (
         f"Support and query of the class {episode.class_name}; maps of how much each query cell is like the support's "
         f"object and like its background; their difference; and the predicted mask with a margin of {margin:g}, IoU "

@@ -4,91 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from matplotlib.colors import Normalize, PowerNorm
-from matplotlib.lines import Line2D
 from torch import Tensor
 
 from fss_lab.episode import Episode
-from fss_lab.figures.prediction import iou
+from fss_lab.errors import InputError
+from fss_lab.figures import style
+from fss_lab.figures.prediction import iou, prediction_panel, support_panel, truth_panel
 from fss_lab.figures.style import (
-    ATTENTION_MAP,
-    DEEP_PRIOR,
-    INK,
-    PREDICTION,
-    PRIOR_MAP,
-    SUPPORT,
-    TRUTH,
     Picture,
     colour_bar,
     contour,
     heat,
     legend,
+    map_panel,
+    mask_panel,
     name_panel,
-    overlay,
-    patch,
-)  # fmt: skip
+    truth_line,
+)
 
 
 def supports_figure(episodes: Mapping[str, Episode], masks: Mapping[str, Tensor]) -> Picture:
     """One query, several supports for it, and below each of them what was predicted with it.
 
     episodes: name of the support -> 1-shot episode; the query is the same in all. masks: the same names -> prediction,
-    (H, W) bool. Raises ValueError for other names in masks, or no episodes.
+    (H, W) bool. Raises InputError for other names in masks, or no episodes.
     """
     if not episodes or set(episodes) != set(masks):
-        raise ValueError(f"expected a mask for each of {list(episodes)}, got {list(masks)}")
+        raise InputError(f"expected a mask for each of {list(episodes)}, got {list(masks)}")
     task, columns = next(iter(episodes.values())), 1 + len(episodes)
     side = min(2.7, 9.3 / columns)
     title = f"One {task.class_name}, and what the memory shows"
     picture = Picture(max(side * columns + 0.3, 6.0), 2 * side + 1.35, title)
     axes = picture.subplots(2, columns)
-    overlay(axes[0, 0], task.query_image)
-    name_panel(axes[0, 0], "query", INK)
-    overlay(axes[1, 0], task.query_image, task.query_mask, TRUTH)
-    name_panel(axes[1, 0], "truth", TRUTH)
-    told = []
+    mask_panel(axes[0, 0], task.query_image, None, "query", style.INK)
+    truth_panel(axes[1, 0], task, "truth", width=1.5)
+    captions = []
     for (name, episode), panels in zip(episodes.items(), axes.T[1:], strict=True):
         score = iou(masks[name], task.query_mask)
-        overlay(panels[0], episode.support_images[0], episode.support_masks[0], SUPPORT)
-        name_panel(panels[0], name, SUPPORT)
-        overlay(panels[1], task.query_image, masks[name], PREDICTION)
-        name_panel(panels[1], f"IoU {100 * score:.0f} %", PREDICTION)
-        told.append(f"{name}: {100 * score:.0f} percent")
-    legend(picture, patch(SUPPORT, "support mask"), patch(TRUTH, "truth"), patch(PREDICTION, "prediction"))
+        support_panel(panels[0], episode, name, width=1.5)
+        prediction_panel(panels[1], task, masks[name], f"IoU {100 * score:.0f} %", width=1.5)
+        captions.append(f"{name}: {100 * score:.0f} percent")
+    legend(picture, "support mask", "truth", "prediction")
     picture.alt = (
         f"A query that shows the class {task.class_name}, and what SAM 2 segments in it with different supports. "
-        f"IoU by support: {', '.join(told)}."
+        f"IoU by support: {', '.join(captions)}."
     )
     return picture
 
 
-def likeness_figure(episode: Episode, maps: Mapping[str, Mapping[str, Tensor]], notes: Mapping[str, Mapping[str, float]]
-                    ) -> Picture:  # fmt: skip
+def likeness_figure(
+    episode: Episode, maps: Mapping[str, Mapping[str, Tensor]], notes: Mapping[str, Mapping[str, float]]
+) -> Picture:
     """How like the support's object each query cell is: a row for each kind of features, a column for each support.
 
     maps: features -> support -> (h, w) cosines. notes: the same names -> separation in 0..1, shown in the title.
     """
-    rows, supports, size = len(maps), list(next(iter(maps.values()))), episode.query_mask.shape
-    picture = Picture(
-        2.75 * (1 + len(supports)) + 0.9, 2.75 * rows + 0.9, "What in the query is like the support's object?"
-    )
-    axes = picture.subplots(rows, 1 + len(supports), squeeze=False)
-    for line, (features, found) in zip(axes, maps.items(), strict=True):
-        overlay(line[0], episode.query_image, episode.query_mask, TRUTH, width=1)
-        name_panel(line[0], f"query, {features}", INK)
-        low, high = (float(f([float(g(m)) for m in found.values()])) for f, g in ((min, Tensor.min), (max, Tensor.max)))
-        for panel, support in zip(line[1:], supports, strict=True):
-            shown = heat(panel, found[support], PRIOR_MAP, Normalize(low, high), size)
-            contour(panel, episode.query_mask, TRUTH, size, width=1)
-            name_panel(panel, f"{support}\nseparation {notes[features][support]:.2f}", DEEP_PRIOR)
-        colour_bar(picture, shown, [line[-1]], "cosine")
-    legend(picture, Line2D([], [], color=TRUTH, linewidth=2, label="outline of the truth"))
-    told = "; ".join(
-        f"{features}, {support}: {value:.2f}" for features, row in notes.items() for support, value in row.items()
-    )
+    columns, title = 1 + len(next(iter(maps.values()))), "What in the query is like the support's object?"
+    picture = Picture(2.75 * columns + 0.9, 2.75 * len(maps) + 0.9, title)
+    captions = []
+    for row, (features, cosines) in zip(picture.subplots(len(maps), columns, squeeze=False), maps.items(), strict=True):
+        truth_panel(row[0], episode, f"query, {features}")
+        low, high = torch.stack(list(cosines.values())).aminmax()
+        scale = Normalize(float(low), float(high))
+        for panel, (support, values) in zip(row[1:], cosines.items(), strict=True):
+            separation = notes[features][support]
+            name = f"{support}\nseparation {separation:.2f}"
+            cosine_map = map_panel(panel, values, name, style.PRIOR_MAP, scale, episode.query_mask, style.DEEP_PRIOR)
+            captions.append(f"{features}, {support}: {separation:.2f}")
+        colour_bar(picture, cosine_map, [row[-1]], "cosine")
+    legend(picture, truth_line("outline of the truth"))
     picture.alt = (
         f"Maps of the cosine between each query cell and the support's {episode.class_name}, with the truth's outline. "
-        f"How well they separate object from rest (1 = perfectly, 0.5 = not at all): {told}."
+        f"How well they separate object from rest (1 = perfectly, 0.5 = not at all): {'; '.join(captions)}."
     )
     return picture
 
@@ -103,13 +92,12 @@ def looks_figure(episodes: Mapping[str, Episode], maps: Mapping[str, Tensor], sh
     axes = picture.subplots(2, len(episodes), squeeze=False)
     norm = PowerNorm(0.5, 0, 100 * max(float(values.max()) for values in maps.values()))
     for (name, episode), panels in zip(episodes.items(), axes.T, strict=True):
-        overlay(panels[0], episode.support_images[0], episode.support_masks[0], SUPPORT)
-        name_panel(panels[0], name, SUPPORT)
-        shown = heat(panels[1], 100 * maps[name], ATTENTION_MAP, norm, episode.query_mask.shape)
-        contour(panels[1], episode.support_masks[0], SUPPORT, width=1)
-        name_panel(panels[1], f"{100 * shares[name]:.0f} % on its object", INK)
-    colour_bar(picture, shown, [axes[1, -1]], "attention in percent")
-    legend(picture, patch(SUPPORT, "support mask"))
-    told = ", ".join(f"{name}: {100 * share:.0f} percent" for name, share in shares.items())
-    picture.alt = f"Attention of the query's object over each support; on the support's object falls {told}."
+        support_panel(panels[0], episode, name, width=1.5)
+        percent = heat(panels[1], 100 * maps[name], style.ATTENTION_MAP, norm, episode.query_mask.shape)
+        contour(panels[1], episode.support_masks[0], style.SUPPORT, width=1)
+        name_panel(panels[1], f"{100 * shares[name]:.0f} % on its object")
+    colour_bar(picture, percent, [axes[1, -1]], "attention in percent")
+    legend(picture, "support mask")
+    percents = ", ".join(f"{name}: {100 * share:.0f} percent" for name, share in shares.items())
+    picture.alt = f"Attention of the query's object over each support; on the support's object falls {percents}."
     return picture

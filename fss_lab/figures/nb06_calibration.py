@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import torch
 from matplotlib.colors import Normalize, PowerNorm
-from matplotlib.lines import Line2D
 from torch import Tensor
 
 from fss_lab.episode import Episode
+from fss_lab.figures import style
 from fss_lab.figures.nb04_prompts import SIMILARITY_MAP
-from fss_lab.figures.prediction import iou
+from fss_lab.figures.prediction import iou, prediction_panel, truth_panel
 from fss_lab.figures.style import (
-    ATTENTION_MAP,
-    DEEP_PRIOR,
-    DIFFERENCE_MAP,
-    INK,
-    PREDICTION,
-    PRIOR,
-    SMALL,
-    TEXT,
-    TRUTH,
     Picture,
+    cell_entry,
     colour_bar,
     contour,
-    heat,
     legend,
+    map_panel,
     mark_cell,
     name_panel,
     overlay,
     patch,
-)  # fmt: skip
+    truth_line,
+)
 
 
 def bias_figure() -> Picture:
@@ -38,17 +31,17 @@ def bias_figure() -> Picture:
     axes = picture.subplots()
     a, c = torch.meshgrid(torch.linspace(0, 1, 101), torch.linspace(0, 1, 101), indexing="xy")
     bias = 10 * (a + c - 1).clamp(max=0)
-    shown = axes.imshow(bias.numpy(), DIFFERENCE_MAP, Normalize(-10, 10), origin="lower", extent=(0, 1, 0, 1))
+    drawn = axes.imshow(bias.numpy(), style.DIFFERENCE_MAP, Normalize(-10, 10), origin="lower", extent=(0, 1, 0, 1))
     lines = axes.contour(
         a.numpy(), c.numpy(), bias.numpy(), levels=[-7.5, -5, -2.5], colors="black", linewidths=1, linestyles="solid"
     )
     axes.clabel(lines, fontsize=9)
-    axes.text(0.68, 0.75, "no bias", ha="center", fontsize=TEXT, color=INK)
+    axes.text(0.68, 0.75, "no bias", ha="center", fontsize=style.TEXT, color=style.INK)
     axes.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-    axes.set_xlabel("ā: how much this cell wants to look there", fontsize=TEXT, color=INK)
-    axes.set_ylabel("c: how much the key resembles\nthe support's object", fontsize=TEXT, color=INK)
-    axes.tick_params(labelsize=SMALL, length=2)
-    colour_bar(picture, shown, [axes], "bias in nats", (-10, 0))
+    axes.set_xlabel("ā: how much this cell wants to look there", fontsize=style.TEXT, color=style.INK)
+    axes.set_ylabel("c: how much the key resembles\nthe support's object", fontsize=style.TEXT, color=style.INK)
+    axes.tick_params(labelsize=style.SMALL, length=2)
+    colour_bar(picture, drawn, [axes], "bias in nats", (-10, 0))
     picture.alt = (
         "A map over ā and c from 0 to 1: in the upper right half, where ā + c exceeds 1, the bias is 0; from the "
         "diagonal it falls to −10 at the lower left corner."
@@ -73,28 +66,22 @@ def calibration_figure(
     picture = Picture(9, 6.3, "How one cell's look at the query memory is calibrated")
     axes = picture.subplots(2, 3)
     grid, size = bias.shape, task.query_mask.shape
-    overlay(axes[0, 0], task.query_image, task.query_mask, TRUTH, width=1)
+    truth_panel(axes[0, 0], task, "query and\nthe cell that looks")
     mark_cell(axes[0, 0], cell, grid, size)
-    name_panel(axes[0, 0], "query and\nthe cell that looks", TRUTH)
     both = 100 * torch.stack([before, after]).detach().float()
     attention = PowerNorm(0.5, 0, max(float(both.max()), 1e-6))
     panels = (
         (axes[0, 1], "c: like the support's\nobject", similarity, SIMILARITY_MAP, Normalize(0, 1), "0 to 1"),
         (axes[0, 2], "ā: the cell's logits,\nstretched", confidence, SIMILARITY_MAP, Normalize(0, 1), "0 to 1"),
-        (axes[1, 0], "bias", bias, DIFFERENCE_MAP, Normalize(-10, 10), "nats"),
-        (axes[1, 1], "attention before", both[0], ATTENTION_MAP, attention, "percent"),
-        (axes[1, 2], "attention after", both[1], ATTENTION_MAP, attention, "percent"),
+        (axes[1, 0], "bias", bias, style.DIFFERENCE_MAP, Normalize(-10, 10), "nats"),
+        (axes[1, 1], "attention before", both[0], style.ATTENTION_MAP, attention, "percent"),
+        (axes[1, 2], "attention after", both[1], style.ATTENTION_MAP, attention, "percent"),
     )
     for panel, name, values, cmap, norm, label in panels:
-        shown = heat(panel, values, cmap, norm, size)
-        contour(panel, task.query_mask, TRUTH, size, width=1)
+        drawn = map_panel(panel, values, name, cmap, norm, task.query_mask)
         mark_cell(panel, cell, grid, size)
-        name_panel(panel, name, INK)
-        colour_bar(picture, shown, [panel], label, (-10, 0) if values is bias else None)
-    frame = Line2D(
-        [], [], color="white", marker="s", markersize=8, markeredgecolor="black", ls="none", label="the cell"
-    )
-    legend(picture, patch(TRUTH, "truth, for comparison"), frame)
+        colour_bar(picture, drawn, [panel], label, (-10, 0) if values is bias else None)
+    legend(picture, patch(style.TRUTH, "truth, for comparison"), cell_entry())
     picture.alt = (
         f"Maps over the query memory for one query cell: c, the stretched logits, the bias (mean "
         f"{float(bias.mean()):.1f}), and the attention before and after, which takes {float(both[0].sum()):.0f} % and "
@@ -104,28 +91,26 @@ def calibration_figure(
 
 
 def planted_figure(task: Episode, planted: Tensor, without: Tensor, calibrated: Tensor) -> Picture:
-    """A query memory that was told a lie, and the masks that come of it without and with calibration.
+    """A query memory with a planted error, and the masks that result without and with calibration.
 
     planted: (H, W) bool, the object of another class that was added to the true mask; without, calibrated: the
     predicted masks, (H, W) bool.
     """
     picture = Picture(8.5, 3.8, "An object of another class planted in the memory")
     axes = picture.subplots(1, 3)
-    overlay(axes[0], task.query_image, planted, PRIOR, width=1)
-    contour(axes[0], task.query_mask, TRUTH)
-    name_panel(axes[0], "planted in the\nquery memory", DEEP_PRIOR)
-    told = []
+    overlay(axes[0], task.query_image, planted, style.PRIOR, width=1)
+    contour(axes[0], task.query_mask, style.TRUTH)
+    name_panel(axes[0], "planted in the\nquery memory", style.DEEP_PRIOR)
+    captions = []
     for panel, name, mask in ((axes[1], "not calibrated", without), (axes[2], "calibrated", calibrated)):
-        overlay(panel, task.query_image, mask, PREDICTION, width=1)
-        contour(panel, planted, PRIOR)
-        contour(panel, task.query_mask, TRUTH)
         score = 100 * iou(mask, task.query_mask)
-        name_panel(panel, f"{name},\nIoU {score:.0f} %", PREDICTION)
-        told.append(f"{name} {score:.0f} %")
-    truth = Line2D([], [], color=TRUTH, linewidth=2, label="outline of the truth")
-    legend(picture, truth, patch(PRIOR, "planted error"), patch(PREDICTION, "prediction"))
+        prediction_panel(panel, task, mask, f"{name},\nIoU {score:.0f} %")
+        contour(panel, planted, style.PRIOR)
+        contour(panel, task.query_mask, style.TRUTH)
+        captions.append(f"{name} {score:.0f} %")
+    legend(picture, truth_line("outline of the truth"), patch(style.PRIOR, "planted error"), "prediction")
     picture.alt = (
         f"The query's {task.class_name} and another object, both remembered as the object; the predictions' IoU with "
-        f"the truth: {', '.join(told)}."
+        f"the truth: {', '.join(captions)}."
     )
     return picture

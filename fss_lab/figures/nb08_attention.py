@@ -6,51 +6,43 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib.colors import Colormap, Normalize, PowerNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
 
 from fss_lab.episode import Episode
+from fss_lab.errors import InputError
+from fss_lab.figures import style
+from fss_lab.figures.prediction import coverage, truth_panel
 from fss_lab.figures.style import (
-    ATTENTION_MAP,
-    DEEP_PRIOR,
-    DIFFERENCE_MAP,
-    INK,
-    PALE,
-    PREDICTION,
-    PRIOR,
-    PRIOR_MAP,
-    SMALL,
-    SUPPORT,
-    TEXT,
-    TRUTH,
     Picture,
+    chart,
     colour_bar,
     contour,
     heat,
     legend,
+    map_panel,
     mark_cell,
     name_panel,
-    overlay,
     patch,
-)  # fmt: skip
+    symmetric,
+)
 from fss_lab.method.trace import LayerTrace, Trace
 
-PARTS = {"support memory": SUPPORT, "query memory": PRIOR, "pointers": INK}
+PARTS = {"support memory": style.SUPPORT, "query memory": style.PRIOR, "pointers": style.INK}
 
 
 def masses_figure(masses: Mapping[str, Tensor], title: str = "Who gets the attention?") -> Picture:
     """How much attention each part of the memory gets, layer by layer, before and after calibration.
 
     masses: by kind of query cell, (layers, 2, 3): before and after; support memory, query memory, pointers; in 0..1.
-    Raises ValueError for none.
+    Raises InputError for none.
     """
     if not masses:
-        raise ValueError("there are no masses to draw")
+        raise InputError("there are no masses to draw")
     picture = Picture(9.5, 3.9, title)
-    told = []
+    captions = []
     for axes, (kind, values) in zip(picture.subplots(1, len(masses), squeeze=False)[0], masses.items(), strict=True):
         shares = 100 * values.detach().float().cpu().flatten(0, 1).numpy()  # 2 layers, 3
         names = [f"layer {n // 2 + 1}, {('before', 'after')[n % 2]}" for n in range(len(shares))]
@@ -60,20 +52,18 @@ def masses_figure(masses: Mapping[str, Tensor], title: str = "Who gets the atten
             for row, share in enumerate(shares[:, part]):
                 if share >= 7:
                     middle = left[row] + share / 2
-                    ink = INK if colour == PRIOR else "white"
-                    axes.text(middle, row, f"{share:.0f}", color=ink, ha="center", va="center", fontsize=SMALL)
+                    ink = style.INK if colour == style.PRIOR else "white"
+                    axes.text(middle, row, f"{share:.0f}", color=ink, ha="center", va="center", fontsize=style.SMALL)
             left += shares[:, part]
-            told.append(f"{kind}, {name}: {', '.join(f'{share:.0f}' for share in shares[:, part])}")
+            captions.append(f"{kind}, {name}: {', '.join(f'{share:.0f}' for share in shares[:, part])}")
         axes.invert_yaxis()
         axes.set(xlim=(0, 100))
-        axes.set_xlabel("attention in percent", fontsize=SMALL, color=INK)
-        axes.tick_params(length=0, labelsize=SMALL, labelcolor=INK)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        name_panel(axes, kind, INK)
+        chart(axes, "attention in percent", grid="x")
+        name_panel(axes, kind)
         if not axes.get_subplotspec().is_first_col():
             axes.set_yticklabels([])
     legend(picture, *(Patch(color=colour, alpha=0.75, label=name) for name, colour in PARTS.items()))
-    picture.alt = f"{title} In percent, for each layer before and after calibration: {'; '.join(told)}."
+    picture.alt = f"{title} In percent, for each layer before and after calibration: {'; '.join(captions)}."
     return picture
 
 
@@ -81,36 +71,33 @@ def cells_figure(episode: Episode, trace: Trace, cells: Mapping[str, tuple[int, 
     """Where some cells of the query look, after calibration, in one layer; one row for each cell.
 
     cells: name -> (row, column) on the memory grid. layer: -1 is the last. Several shots share one map.
-    Raises ValueError for no cells or one outside the grid, and for a trace without query memory.
+    Raises InputError for no cells or one outside the grid, and for a trace without query memory.
     """
     grid, size = _grid(trace), episode.query_mask.shape
     if not cells or any(not (0 <= row < grid[0] and 0 <= column < grid[1]) for row, column in cells.values()):
-        raise ValueError(f"expected cells on the memory grid of {grid[0]} x {grid[1]}, got {dict(cells)}")
+        raise InputError(f"expected cells on the memory grid of {grid[0]} x {grid[1]}, got {dict(cells)}")
     weights = _weights(trace.layers[layer])[1] * 100  # N, L
     number = layer % len(trace.layers) + 1
     picture = Picture(8.2, 1.2 + 2.35 * len(cells), f"Where {len(cells)} cells look (layer {number})")
-    told = []
+    captions = []
     for row, (name, cell) in zip(picture.subplots(len(cells), 3, squeeze=False), cells.items(), strict=True):
-        own = weights[cell[0] * grid[1] + cell[1]]  # L
-        support, query = _maps(own, trace.layers[layer], grid)
+        support, query = _maps(weights[cell[0] * grid[1] + cell[1]], trace.layers[layer], grid)
         norm = PowerNorm(0.5, 0, float(torch.stack([support, query]).max()))
-        overlay(row[0], episode.query_image, episode.query_mask, TRUTH, width=1)
+        truth_panel(row[0], episode, name)
         mark_cell(row[0], cell, grid, size)
-        name_panel(row[0], name, INK)
-        heat(row[1], support, ATTENTION_MAP, norm, size)
+        heat(row[1], support, style.ATTENTION_MAP, norm, size)
         if episode.shots == 1:
-            contour(row[1], episode.support_masks[0], SUPPORT, size, width=1)
-        name_panel(row[1], f"support memory, {float(support.sum()):.0f} %", SUPPORT)
-        drawn = heat(row[2], query, ATTENTION_MAP, norm, size)
-        contour(row[2], episode.query_mask, TRUTH, size, width=1)
+            contour(row[1], episode.support_masks[0], style.SUPPORT, size, width=1)
+        name_panel(row[1], f"support memory, {float(support.sum()):.0f} %", style.SUPPORT)
+        title = f"query memory, {float(query.sum()):.0f} %"
+        drawn = map_panel(row[2], query, title, style.ATTENTION_MAP, norm, episode.query_mask, style.DEEP_PRIOR)
         mark_cell(row[2], cell, grid, size)
-        name_panel(row[2], f"query memory, {float(query.sum()):.0f} %", DEEP_PRIOR)
         colour_bar(picture, drawn, [row[2]], "weight in percent")
-        told.append(f"{name}: {float(support.sum()):.0f} % and {float(query.sum()):.0f} %")
+        captions.append(f"{name}: {float(support.sum()):.0f} % and {float(query.sum()):.0f} %")
     _outlines(picture, episode)
     picture.alt = (
         f"Attention of single query cells in layer {number} as maps over the support memory and the query memory; what "
-        f"these two get: {'; '.join(told)}."
+        f"these two get: {'; '.join(captions)}."
     )
     return picture
 
@@ -120,41 +107,38 @@ def calibration_figure(episode: Episode, trace: Trace) -> Picture:
 
     One row for each layer: c; the mean bias that the object's cells apply to each cell of the query memory; the
     attention that they give it before; and what changed. Mean over the heads.
-    Raises ValueError for a trace without calibration, or a query without object.
+    Raises InputError for a trace without calibration, or a query without object.
     """
     if any(layer.calibration is None for layer in trace.layers):
-        raise ValueError('this trace has no calibration; trace a model with calibration="corrected"')
-    grid, size = _grid(trace), episode.query_mask.shape
-    covered = F.adaptive_avg_pool2d((episode.query_mask == 1).float()[None, None], grid).flatten()  # N
+        raise InputError('this trace has no calibration; trace a model with calibration="corrected"')
+    grid = _grid(trace)
+    covered = coverage(episode.query_mask, grid).flatten()  # N
     if not covered.any():
-        raise ValueError("the query shows no object, so none of its cells can be looked at")
-    looks = covered / covered.sum()
+        raise InputError("the query shows no object, so none of its cells can be looked at")
+    shares = covered / covered.sum()
     count = len(trace.layers)
     picture = Picture(9.5, 1.0 + 1.75 * count, "Calibration, seen from the cells of the object")
-    told = []
+    captions = []
     for number, (row, layer) in enumerate(zip(picture.subplots(count, 4, squeeze=False), trace.layers, strict=True)):
         similarity = layer.calibration[0].mean(0).detach().float().cpu()  # type: ignore[index]  # checked above
         bias = layer.bias[0].mean(0)[:, layer.columns.query].detach().float().cpu()  # N, N
-        before, after = (100 * looks @ weights[:, layer.columns.query] for weights in _weights(layer))
+        before, after = (100 * shares @ weights[:, layer.columns.query] for weights in _weights(layer))
         change = after - before
-        limit = max(float(change.abs().max()), 1e-6)
-        shown: list[tuple[str, Tensor, str | Colormap, Normalize, str]] = [
-            ("c: like the support?", similarity, PRIOR_MAP, Normalize(0, 1), "from 0 to 1"),
-            ("mean bias", looks @ bias, "Blues_r", Normalize(-10, 0), "nats"),
-            ("attention before", before, ATTENTION_MAP, PowerNorm(0.5, 0, float(before.max())), "percent"),
-            ("after minus before", change, DIFFERENCE_MAP, Normalize(-limit, limit), "points"),
+        maps: list[tuple[str, Tensor, str | Colormap, Normalize, str]] = [
+            ("c: like the support?", similarity, style.PRIOR_MAP, Normalize(0, 1), "from 0 to 1"),
+            ("mean bias", shares @ bias, "Blues_r", Normalize(-10, 0), "nats"),
+            ("attention before", before, style.ATTENTION_MAP, PowerNorm(0.5, 0, float(before.max())), "percent"),
+            ("after minus before", change, style.DIFFERENCE_MAP, symmetric(change), "points"),
         ]
-        for axes, (name, values, cmap, norm, unit) in zip(row, shown, strict=True):
-            drawn = heat(axes, values.reshape(grid), cmap, norm, size)
-            contour(axes, episode.query_mask, TRUTH, size, width=1)
-            name_panel(axes, name if number == 0 else "", INK)
+        for axes, (name, values, cmap, norm, unit) in zip(row, maps, strict=True):
+            drawn = map_panel(axes, values.reshape(grid), name if number == 0 else "", cmap, norm, episode.query_mask)
             colour_bar(picture, drawn, [axes], unit)
-        row[0].set_ylabel(f"layer {number + 1}", fontsize=TEXT, color=INK)
-        told.append(f"layer {number + 1}: {float(before.sum()):.1f} % before, {float(after.sum()):.1f} % after")
+        row[0].set_ylabel(f"layer {number + 1}", fontsize=style.TEXT, color=style.INK)
+        captions.append(f"layer {number + 1}: {float(before.sum()):.1f} % before, {float(after.sum()):.1f} % after")
     _outlines(picture, episode, support=False)
     picture.alt = (
         "Maps over the query memory for each layer: the similarity c to the support, the mean bias, the attention of "
-        f"the object's cells before calibration and its change. The query memory gets {'; '.join(told)}."
+        f"the object's cells before calibration and its change. The query memory gets {'; '.join(captions)}."
     )
     return picture
 
@@ -163,65 +147,63 @@ def influence_figure(masses: Mapping[str, float], losses: Mapping[str, float]) -
     """How much attention each part gets, beside what is lost when the part is hidden.
 
     masses: by part, in 0..1; losses: by the same parts, IoU with all minus IoU without the part, in -1..1.
-    Raises ValueError for none or other names.
+    Raises InputError for none or other names.
     """
     if not masses or masses.keys() != losses.keys():
-        raise ValueError(f"expected the same parts twice, got {list(masses)} and {list(losses)}")
+        raise InputError(f"expected the same parts twice, got {list(masses)} and {list(losses)}")
     picture = Picture(9, 3.3, "Looked at, and needed")
-    told = []
-    for axes, (name, values) in zip(
-        picture.subplots(1, 2), {"attention in percent": masses, "points of IoU lost": losses}.items(), strict=True
-    ):
+    captions = []
+    charts = {"attention in percent": masses, "points of IoU lost": losses}
+    for axes, (name, values) in zip(picture.subplots(1, 2), charts.items(), strict=True):
         shares = [100 * value for value in values.values()]
-        axes.barh(list(values), shares, color=[PARTS.get(part, INK) for part in values], alpha=0.75, height=0.6)
-        axes.axvline(0, color=INK, linewidth=1)
+        axes.barh(list(values), shares, color=[PARTS.get(part, style.INK) for part in values], alpha=0.75, height=0.6)
+        axes.axvline(0, color=style.INK, linewidth=1)
         for row, share in enumerate(shares):
             axes.annotate(f"{round(share)}", (max(share, 0), row), (4, 0), textcoords="offset points", va="center")
         axes.invert_yaxis()
         axes.margins(x=0.15)
-        axes.set_xlabel(name, fontsize=TEXT, color=INK)
-        axes.tick_params(length=0, labelsize=TEXT, labelcolor=INK)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        told.append(f"{name}: {', '.join(f'{part} {share:.0f}' for part, share in zip(values, shares, strict=True))}")
-    name_panel(picture.axes[0], "how much it is looked at", INK)
-    name_panel(picture.axes[1], "what is lost without it", INK)
+        chart(axes, name, grid="x")
+        captions.append(
+            f"{name}: {', '.join(f'{part} {share:.0f}' for part, share in zip(values, shares, strict=True))}"
+        )
+    name_panel(picture.axes[0], "how much it is looked at")
+    name_panel(picture.axes[1], "what is lost without it")
     picture.axes[1].set_yticklabels([])
-    picture.alt = f"Attention and influence of the parts of the memory. {'; '.join(told)}."
+    picture.alt = f"Attention and influence of the parts of the memory. {'; '.join(captions)}."
     return picture
 
 
 def background_figure(shares: Mapping[str, Sequence[tuple[float, float]]], title: str) -> Picture:
     """Attention of the object's cells on background of the query memory: a line from before to after, by episode.
 
-    shares: by what counts as background, a panel each: (before, after) of each episode, in 0..1. Raises ValueError for
+    shares: by what counts as background, a panel each: (before, after) of each episode, in 0..1. Raises InputError for
     none.
     """
     if not shares or not all(map(len, shares.values())):
-        raise ValueError("there are no episodes to draw")
+        raise InputError("there are no episodes to draw")
     picture = Picture(4.6 * len(shares), 3.9, title)
-    told = []
-    for axes, (name, own) in zip(picture.subplots(1, len(shares), squeeze=False)[0], shares.items(), strict=True):
-        before, after = 100 * np.asarray(own, dtype=float).T
-        axes.plot([0, 1], [before, after], "-o", color=PALE, markersize=4, linewidth=1)
-        axes.plot([0, 1], [before.mean(), after.mean()], "-o", color=PREDICTION, markersize=9, linewidth=3)
-        axes.set_xticks([0, 1], ["before the bias", "after it"], fontsize=TEXT, color=INK)
+    captions = []
+    for axes, (name, pairs) in zip(picture.subplots(1, len(shares), squeeze=False)[0], shares.items(), strict=True):
+        before, after = 100 * np.asarray(pairs, dtype=float).T
+        axes.plot([0, 1], [before, after], "-o", color=style.PALE, markersize=4, linewidth=1)
+        axes.plot([0, 1], [before.mean(), after.mean()], "-o", color=style.PREDICTION, markersize=9, linewidth=3)
+        axes.set_xticks([0, 1], ["before the bias", "after it"])
         axes.set(xlim=(-0.3, 1.3), ylim=(0, 1.1 * max(before.max(), after.max(), 1e-6)))
-        axes.set_ylabel("attention in percent", fontsize=TEXT, color=INK)
-        axes.spines[["top", "right"]].set_visible(False)
-        name_panel(axes, name, INK)
-        told.append(f"{name}: mean {before.mean():.1f} % before and {after.mean():.1f} % after")
+        chart(axes, y="attention in percent", grid="y")
+        name_panel(axes, name)
+        captions.append(f"{name}: mean {before.mean():.1f} % before and {after.mean():.1f} % after")
     legend(
         picture,
-        Line2D([], [], color=PALE, marker="o", label="one episode"),
-        Line2D([], [], color=PREDICTION, marker="o", linewidth=3, label="mean"),
+        Line2D([], [], color=style.PALE, marker="o", label="one episode"),
+        Line2D([], [], color=style.PREDICTION, marker="o", linewidth=3, label="mean"),
     )
-    picture.alt = f"{title}. {'; '.join(told)}."
+    picture.alt = f"{title}. {'; '.join(captions)}."
     return picture
 
 
 def _grid(trace: Trace) -> tuple[int, int]:
     if trace.pseudo_memory is None:
-        raise ValueError('this trace has no query memory; trace a model with memory="pseudo"')
+        raise InputError('this trace has no query memory; trace a model with memory="pseudo"')
     height, width = trace.support_masks_attention.shape[-2:]
     return height, width
 
@@ -238,5 +220,5 @@ def _maps(weights: Tensor, layer: LayerTrace, grid: tuple[int, int]) -> tuple[Te
 
 
 def _outlines(picture: Picture, episode: Episode, support: bool = True) -> None:
-    entries = [patch(SUPPORT, "support's object")] if support and episode.shots == 1 else []
-    legend(picture, *entries, patch(TRUTH, "truth, hidden from the model"))
+    entries = [patch(style.SUPPORT, "support's object")] if support and episode.shots == 1 else []
+    legend(picture, *entries, patch(style.TRUTH, "truth, hidden from the model"))

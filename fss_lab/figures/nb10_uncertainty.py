@@ -5,92 +5,77 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from fss_lab.datasets.protocols import EpisodeList, ImageSet
-from fss_lab.figures.style import (
-    INK,
-    PREDICTION,
-    SMALL,
-    TEXT,
-    TRUTH,
-    Picture,
-    legend,
-    name_panel,
-    overlay,
-    patch,
-)  # fmt: skip
+from fss_lab.errors import InputError
+from fss_lab.figures import style
+from fss_lab.figures.style import Picture, chart, interval_row, legend, name_panel, overlay, patch
 from fss_lab.metrics import Interval
-
-GRID = "#E6E6E6"
 
 
 def protocol_figure(images: ImageSet, lists: Sequence[EpisodeList], count: int = 6) -> Picture:
     """The first queries of some episode lists, one row for each list, with the object that is asked for.
 
-    lists: drawn from `images`. count: episodes shown of each. Raises ValueError for no lists or no episodes to show.
+    lists: drawn from `images`. count: episodes shown of each. Raises InputError for no lists or no episodes to show.
     """
     if not lists or count < 1:
-        raise ValueError(f"expected at least one list and one episode to show, got {len(lists)} and {count}")
+        raise InputError(f"expected at least one list and one episode to show, got {len(lists)} and {count}")
     picture = Picture(9.8, 0.9 + 1.85 * len(lists), "What each protocol asks first")
     panels = picture.subplots(len(lists), count, squeeze=False)
-    told = []
-    for row, drawn in zip(panels, lists, strict=True):
+    captions = []
+    for row, episodes in zip(panels, lists, strict=True):
         queries = []
         for number, axes in enumerate(row):
-            if number >= len(drawn):
+            if number >= len(episodes):
                 axes.set_visible(False)
                 continue
-            asked = drawn.episodes[number]
-            name = images.class_name(asked.class_id)
-            overlay(axes, images.image(asked.query), images.label(asked.query) == asked.class_id + 1, TRUTH, width=1)
-            order = images.names.index(asked.query)
-            name_panel(axes, f"image {order}: {name}", TRUTH, size=SMALL)
+            task = episodes.episodes[number]
+            name = images.class_name(task.class_id)
+            overlay(axes, images.image(task.query), images.label(task.query) == task.class_id + 1, style.TRUTH, width=1)
+            order = images.names.index(task.query)
+            name_panel(axes, f"image {order}: {name}", style.TRUTH, size=style.SMALL)
             queries.append(f"image {order} {name}")
-        row[0].set_ylabel(drawn.protocol, fontsize=TEXT, fontweight="bold", color=INK)
-        told.append(f"{drawn.protocol}: {', '.join(queries)}")
-    legend(picture, patch(TRUTH, "what is asked for"))
-    picture.alt = f"The first queries of each protocol and the class asked for. {'; '.join(told)}."
+        row[0].set_ylabel(episodes.protocol, fontsize=style.TEXT, fontweight="bold", color=style.INK)
+        captions.append(f"{episodes.protocol}: {', '.join(queries)}")
+    legend(picture, patch(style.TRUTH, "what is asked for"))
+    picture.alt = f"The first queries of each protocol and the class asked for. {'; '.join(captions)}."
     return picture
 
 
-def bootstrap_figure(replicates: np.ndarray, found: Interval, widths: Mapping[int, Interval]) -> Picture:
+def bootstrap_figure(replicates: np.ndarray, interval: Interval, widths: Mapping[int, Interval]) -> Picture:
     """The scores of the replicates with the interval they give, and intervals for several numbers of episodes.
 
-    replicates: (R,) scores in 0..1. found: estimate and interval of all episodes. widths: intervals by the number of
-    episodes that a replicate draws. Raises ValueError for no replicates or no intervals.
+    replicates: (R,) scores in 0..1. interval: the estimate and its interval, of all episodes. widths: intervals by the
+    number of episodes that a replicate draws. Raises InputError for no replicates or no intervals.
     """
     if len(replicates) == 0 or not widths:
-        raise ValueError(f"expected replicates and intervals, got {len(replicates)} and {len(widths)}")
+        raise InputError(f"expected replicates and intervals, got {len(replicates)} and {len(widths)}")
     picture = Picture(9.8, 3.8, "One score, and how far chance could have moved it")
     left, right = picture.subplots(1, 2)
-    estimate, low, high = (100 * value for value in found)
-    left.hist(100 * np.asarray(replicates), bins=40, color=PREDICTION, alpha=0.4)
-    left.axvline(estimate, color=PREDICTION, linewidth=2.5, label="the score measured")
+    estimate, low, high = (100 * value for value in interval)
+    left.hist(100 * np.asarray(replicates), bins=40, color=style.PREDICTION, alpha=0.4)
+    left.axvline(estimate, color=style.PREDICTION, linewidth=2.5, label="the score measured")
     for value, label in ((low, "2.5 and 97.5 % quantile"), (high, None)):
-        left.axvline(value, color=INK, linestyle="--", linewidth=1.5, label=label)
+        left.axvline(value, color=style.INK, linestyle="--", linewidth=1.5, label=label)
     left.set(yticks=[])
-    left.set_xlabel("mIoU in percent", fontsize=TEXT, color=INK)
-    name_panel(left, f"{len(replicates):,} replicates", INK, bold=False)
-    picture.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=SMALL, labelcolor=INK)
+    name_panel(left, f"{len(replicates):,} replicates", bold=False)
+    picture.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=style.SMALL, labelcolor=style.INK)
 
-    for place, each in enumerate(widths.values()):
-        middle, bottom, top = (100 * value for value in each)
-        right.vlines(place, bottom, top, color=PREDICTION, linewidth=4, alpha=0.45)
-        right.plot(place, middle, "o", color=PREDICTION, markersize=8)
+    for place, width in enumerate(widths.values()):
+        middle, bottom, top = (100 * value for value in width)
+        right.vlines(place, bottom, top, color=style.PREDICTION, linewidth=4, alpha=0.45)
+        right.plot(place, middle, "o", color=style.PREDICTION, markersize=8)
     right.set_xticks(range(len(widths)), [str(number) for number in widths])
     right.set_xlim(-0.5, len(widths) - 0.5)
     right.yaxis.set_major_locator(MaxNLocator(integer=True))
-    right.set_xlabel("episodes in each replicate", fontsize=TEXT, color=INK)
-    right.set_ylabel("mIoU in percent", fontsize=TEXT, color=INK)
-    name_panel(right, "estimate and 95 % interval", INK, bold=False)
-    _plain(left, "x")
-    _plain(right, "y")
+    name_panel(right, "estimate and 95 % interval", bold=False)
+    chart(left, "mIoU in percent", grid="x")
+    chart(right, "episodes in each replicate", "mIoU in percent", grid="y")
     picture.alt = (
         f"Left: a histogram of {len(replicates):,} bootstrap scores around {estimate:.1f} %, 95 % of them between "
         f"{low:.1f} and {high:.1f}. Right: intervals for growing numbers of episodes: "
-        f"{', '.join(f'{n}: {100 * each.low:.0f} to {100 * each.high:.0f}' for n, each in widths.items())}."
+        f"{', '.join(f'{n}: {100 * width.low:.0f} to {100 * width.high:.0f}' for n, width in widths.items())}."
     )
     return picture
 
@@ -101,47 +86,33 @@ def intervals_figure(
     """Estimates with their intervals, one below the other; a line marks zero where it is in sight.
 
     rows: scores or differences of scores, by name. label: of the axis, which counts in percent or points. colours: one
-    for each row. Raises ValueError for no rows or another number of colours.
+    for each row. Raises InputError for no rows or another number of colours.
     """
     if not rows:
-        raise ValueError("there are no intervals to draw")
-    colours = [INK] * len(rows) if colours is None else colours
+        raise InputError("there are no intervals to draw")
+    colours = [style.INK] * len(rows) if colours is None else colours
     if len(colours) != len(rows):
-        raise ValueError(f"expected a colour for each of {len(rows)} rows, got {len(colours)}")
+        raise InputError(f"expected a colour for each of {len(rows)} rows, got {len(colours)}")
     picture = Picture(9.5, 1.3 + 0.4 * len(rows), title)
     axes = picture.subplots()
-    told = []
-    for place, ((name, each), colour) in enumerate(zip(rows.items(), colours, strict=True)):
-        estimate, low, high = (100 * value for value in each)
-        axes.hlines(place, low, high, color=colour, linewidth=4, alpha=0.45)
-        axes.plot(estimate, place, "o", color=colour, markersize=8)
-        axes.annotate(
-            shown := f"{_one_digit(estimate)} [{_one_digit(low)}, {_one_digit(high)}]", (1.01, place),
-            xycoords=("axes fraction", "data"), va="center", fontsize=SMALL, color=INK,
-        )  # fmt: skip
-        told.append(f"{name} {shown}")
+    captions = []
+    for place, ((name, interval), colour) in enumerate(zip(rows.items(), colours, strict=True)):
+        estimate, low, high = map(_one_digit, interval_row(axes, place, interval, colour))
+        text = f"{estimate} [{low}, {high}]"
+        beside = axes.get_yaxis_transform()
+        axes.text(1.01, place, text, transform=beside, va="center", fontsize=style.SMALL, color=style.INK)
+        captions.append(f"{name} {text}")
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), list(rows), color=INK)
-    axes.set_xlabel(label, fontsize=TEXT, color=INK)
+    axes.set_yticks(range(len(rows)), list(rows), color=style.INK)
     axes.margins(x=0.08)
     left, right = axes.get_xlim()
     if left <= 0 <= right:
-        axes.axvline(0, color=INK, linewidth=1.2, linestyle="--")
-    _plain(axes, "x")
-    picture.alt = f"{title}; {label}: {'; '.join(told)}."
+        axes.axvline(0, color=style.INK, linewidth=1.2, linestyle="--")
+    chart(axes, label, grid="x")
+    picture.alt = f"{title}; {label}: {'; '.join(captions)}."
     return picture
 
 
 def _one_digit(value: float) -> str:
     """With a true minus sign, and without one for what rounds to zero."""
     return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
-
-
-def _plain(axes: Axes, grid: str) -> None:
-    """Only a faint grid along one axis; a panel whose values are read from left to right has no frame beside them."""
-    axes.grid(axis="x" if grid == "x" else "y", color=GRID)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=SMALL, labelcolor=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    if grid == "x":
-        axes.spines["left"].set_visible(False)

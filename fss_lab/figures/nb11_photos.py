@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fss_lab.errors import InputError
+from fss_lab.figures import style
 from fss_lab.figures.prediction import iou
-from fss_lab.figures.style import PREDICTION, SUPPORT, TRUTH, Picture, contour, legend, name_panel, overlay, patch
+from fss_lab.figures.style import Picture, contour, legend, mask_panel, name_panel, overlay, patch
 
 HEIGHT = 2.3  # of a panel, in inches
 WIDEST, GAP = 9.9, 0.15  # of the whole figure, and beside each panel
@@ -28,12 +30,12 @@ def photos_figure(
     supports: images (3, H, W) and masks (H, W), a mapping gives them names. answers: the query (3, H, W) and its
     predicted mask (H, W), by name.
     truths: the queries' own masks (H, W), outlined in green where they are known; the names then tell the IoU.
-    Raises ValueError for nothing to show, or another number of truths.
+    Raises InputError for nothing to show, or another number of truths.
     """
     if not supports and not answers:
-        raise ValueError("there are no photographs to show")
+        raise InputError("there are no photographs to show")
     if truths is not None and len(truths) != len(answers):
-        raise ValueError(f"expected a truth for each of {len(answers)} answers, got {len(truths)}")
+        raise InputError(f"expected a truth for each of {len(answers)} answers, got {len(truths)}")
     if not isinstance(supports, Mapping):
         supports = {f"support {number}" if len(supports) > 1 else "support": s for number, s in enumerate(supports, 1)}
     shapes = [image.shape for image, _ in [*supports.values(), *answers.values()]]
@@ -41,22 +43,23 @@ def photos_figure(
     height = min(HEIGHT, (WIDEST - GAP * len(ratios)) / sum(ratios))
     picture = Picture(max(height * sum(ratios) + GAP * len(ratios), 4.5), height + 1.1, title)
     panels = iter(picture.subplots(1, len(ratios), squeeze=False, width_ratios=ratios)[0])
-    told = []
+    captions = []
     for name, (image, mask) in supports.items():
         axes = next(panels)
-        overlay(axes, _small(image), _small(torch.as_tensor(mask)), SUPPORT)
-        name_panel(axes, name, SUPPORT)
-    for number, (name, (image, found)) in enumerate(answers.items()):
+        mask_panel(axes, _small(image), _small(torch.as_tensor(mask)), name, style.SUPPORT)
+    for number, (name, (image, mask)) in enumerate(answers.items()):
         axes = next(panels)
-        overlay(axes, _small(image), _small(found), PREDICTION)
+        overlay(axes, _small(image), _small(mask), style.PREDICTION)
         if truths is not None:
-            contour(axes, _small(truths[number]), TRUTH)
-            name = f"{name}: {100 * iou(found, truths[number]):.0f} %"
-        name_panel(axes, name, PREDICTION)
-        told.append(f"{name}, {100 * float((found == 1).float().mean()):.0f} % of the picture marked")
-    entries = [patch(SUPPORT, "marked by you")] * bool(supports) + [patch(PREDICTION, "found")] * bool(answers)
-    legend(picture, *entries, *([patch(TRUTH, "truth; the number is the IoU")] if truths is not None else []))
-    picture.alt = f"{title}. Masks drawn on: {', '.join(supports) or 'none'}; answers: {'; '.join(told) or 'none'}."
+            contour(axes, _small(truths[number]), style.TRUTH)
+            name = f"{name}: {100 * iou(mask, truths[number]):.0f} %"
+        name_panel(axes, name, style.PREDICTION)
+        captions.append(f"{name}, {100 * float((mask == 1).float().mean()):.0f} % of the picture marked")
+    entries = [patch(style.SUPPORT, "marked by you")] * bool(supports)
+    entries += [patch(style.PREDICTION, "found")] * bool(answers)
+    entries += [patch(style.TRUTH, "truth; the number is the IoU")] * (truths is not None)
+    legend(picture, *entries)
+    picture.alt = f"{title}. Masks drawn on: {', '.join(supports) or 'none'}; answers: {'; '.join(captions) or 'none'}."
     return picture
 
 

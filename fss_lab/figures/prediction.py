@@ -3,57 +3,76 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from fss_lab.episode import Episode
+from fss_lab.episode import IGNORE, Episode
+from fss_lab.errors import InputError
+from fss_lab.figures import style
 from fss_lab.figures.style import (
-    ATTENTION_MAP,
-    DEEP_PRIOR,
-    DIFFERENCE_MAP,
-    INK,
-    PALE,
-    PREDICTION,
-    PRIOR,
-    PRIOR_MAP,
-    SMALL,
-    SUPPORT,
-    TRUTH,
     Picture,
-    bare,
+    cell_entry,
     colour_bar,
     contour,
     heat,
     legend,
+    map_panel,
     mark_cell,
+    mask_panel,
     name_panel,
-    overlay,
     patch,
-)  # fmt: skip
+    symmetric,
+    truth_line,
+)
 from fss_lab.method import Prediction
 from fss_lab.method.trace import Trace
+
+
+def support_panel(axes: Axes, episode: Episode, name: str | None = None, width: float = 1.0, shot: int = 0) -> None:
+    """One support with its mask. name: default its number, if there are several."""
+    number = f" {shot + 1} of {episode.shots}" if episode.shots > 1 else ""
+    mask_panel(axes, episode.support_images[shot], episode.support_masks[shot], name or f"support{number}", width=width)
+
+
+def truth_panel(axes: Axes, episode: Episode, name: str | None = None, width: float = 1.0) -> None:
+    """The query with its own mask. name: default the class."""
+    name = f"query ({episode.class_name})" if name is None else name
+    mask_panel(axes, episode.query_image, episode.query_mask, name, style.TRUTH, width)
+
+
+def prediction_panel(
+    axes: Axes, episode: Episode, mask: Tensor, name: str, width: float = 1.0, outline: bool = False
+) -> None:
+    """The query with a predicted mask (H, W). outline: draw that of the truth below it."""
+    if outline:
+        contour(axes, episode.query_mask, style.TRUTH, width=width)
+    mask_panel(axes, episode.query_image, mask, name, style.PREDICTION, width)
+
+
+def coverage(mask: Tensor, grid: Sequence[int]) -> Tensor:
+    """The share of each cell of a grid (h, w) that the object (value 1 of the mask) covers, 0..1."""
+    return F.adaptive_avg_pool2d((mask == 1).float()[None, None], (grid[0], grid[1]))[0, 0]
 
 
 def central_cell(mask: Tensor, grid: int = 16) -> tuple[int, int]:
     """(row, column) of the grid cell deepest inside the object: covered by it, and near its centre.
 
-    mask: (H, W), 1 where the object is. Raises ValueError if there is no object.
+    mask: (H, W), 1 where the object is. Raises InputError if there is no object.
     """
-    covered = F.adaptive_avg_pool2d((mask == 1).float()[None, None], grid)[0, 0]  # grid, grid
+    covered = coverage(mask, (grid, grid))
     if not covered.any():
-        raise ValueError("the mask shows no object (value 1), so it has no central cell")
+        raise InputError("the mask shows no object (value 1), so it has no central cell")
     rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
-    far = (rows - (covered * rows).sum() / covered.sum()) ** 2
-    far = far + (columns - (covered * columns).sum() / covered.sum()) ** 2
-    far = far.masked_fill(covered < 0.999 * covered.max(), math.inf)
-    return divmod(int(far.argmin()), grid)
+    row, column = ((covered * places).sum() / covered.sum() for places in (rows, columns))
+    distance = ((rows - row) ** 2 + (columns - column) ** 2).masked_fill(covered < 0.999 * covered.max(), math.inf)
+    return divmod(int(distance.argmin()), grid)
 
 
 def episode_figure(episode: Episode, prediction: Prediction | Tensor | None = None) -> Picture:
@@ -72,15 +91,13 @@ def episode_figure(episode: Episode, prediction: Prediction | Tensor | None = No
     grid = picture.add_gridspec(rows, columns + rows * queries)
     for shot in range(shots):
         axes = picture.add_subplot(grid[shot // columns, shot % columns], anchor="N")
-        overlay(axes, episode.support_images[shot], episode.support_masks[shot], SUPPORT, width=1.5 if rows == 1 else 1)
-        name_panel(axes, "support" if shots == 1 else f"support {shot + 1}", SUPPORT)
+        support_panel(axes, episode, "support" if shots == 1 else f"support {shot + 1}", 1.5 if rows == 1 else 1, shot)
     # the queries are larger than the supports when there are many
     spot = [grid[:, columns + rows * i : columns + rows * (i + 1)] for i in range(queries)]
 
     axes = picture.add_subplot(spot[0], anchor="N")
-    overlay(axes, episode.query_image, episode.query_mask, TRUTH)
-    name_panel(axes, "query and truth", TRUTH)
-    entries = [patch(SUPPORT, "support mask (given)"), patch(TRUTH, "truth (hidden from the model)")]
+    truth_panel(axes, episode, "query and truth", width=1.5)
+    entries = [patch(style.SUPPORT, "support mask (given)"), patch(style.TRUTH, "truth (hidden from the model)")]
     picture.alt = (
         f"A {shots}-shot episode of the class {episode.class_name}: support images with the object tinted blue, "
         "and the query image with its true mask in green."
@@ -88,9 +105,8 @@ def episode_figure(episode: Episode, prediction: Prediction | Tensor | None = No
     if mask is not None:
         score = iou(mask, episode.query_mask)
         axes = picture.add_subplot(spot[1], anchor="N")
-        _answer(axes, episode, mask)
-        name_panel(axes, f"prediction, IoU {100 * score:.0f} %", PREDICTION)
-        entries.append(patch(PREDICTION, "prediction"))
+        prediction_panel(axes, episode, mask, f"prediction, IoU {100 * score:.0f} %", width=1.5, outline=True)
+        entries.append(patch(style.PREDICTION, "prediction"))
         picture.alt += f" Beside it the prediction in orange; it overlaps the truth with an IoU of {100 * score:.0f} %."
     legend(picture, *entries)
     return picture
@@ -98,51 +114,44 @@ def episode_figure(episode: Episode, prediction: Prediction | Tensor | None = No
 
 def iou(mask: Tensor, truth: Tensor) -> float:
     """Intersection over union of a mask (H, W) and a truth (H, W) of 0, 1 and 255 (left out); 0 for no union."""
-    guess, wanted = mask.bool() & (truth != 255), truth == 1
-    return float((guess & wanted).sum() / (guess | wanted).sum().clamp(min=1))
+    predicted, true = mask.bool() & (truth != IGNORE), truth == 1
+    return float((predicted & true).sum() / (predicted | true).sum().clamp(min=1))
 
 
 def priors_figure(episode: Episode, trace: Trace) -> Picture:
     """The pseudo prompt before refinement, after each round, and what changed (Secs. PPG and IMR of the paper).
 
-    trace: of the episode's query (batch 1). Raises ValueError for a trace without a prior (memory="support").
+    trace: of the episode's query (batch 1). Raises InputError for a trace without a prior (memory="support").
     """
     if trace.pseudo_prior is None:
-        raise ValueError('this trace has no prior; trace a model with memory="pseudo"')
-    size, grid = episode.query_mask.shape, trace.support_masks_refine.shape[-2:]
+        raise InputError('this trace has no prior; trace a model with memory="pseudo"')
+    grid = trace.support_masks_refine.shape[-2:]
     before = F.interpolate(trace.pseudo_prior, grid, mode="bilinear", align_corners=True)[0, 0]  # h, w
-    maps = [before, *(done.prior[0, 0] for done in trace.rounds)]
-    shown = [("prior", before), *((f"after round {i}", values) for i, values in enumerate(maps[1:], start=1))]
+    maps = [before, *(refined.prior[0, 0] for refined in trace.rounds)]
+    named = [("prior", before), *((f"after round {i}", values) for i, values in enumerate(maps[1:], start=1))]
     if trace.priors is not None:
-        shown.insert(0, ("like the object", trace.priors.foreground[0, 0]))
-        shown.insert(1, ("like its background", trace.priors.background_similarity[0].mean(0)))
-    panels = 1 + len(shown) + bool(trace.rounds)
+        named.insert(0, ("like the object", trace.priors.foreground[0, 0]))
+        named.insert(1, ("like its background", trace.priors.background_similarity[0].mean(0)))
+    panels = 1 + len(named) + bool(trace.rounds)
     rows, columns = math.ceil(panels / 4), 4
     picture = Picture(9.5, 2.3 * rows + 0.85, "The prior before and after refinement")
     axes = np.ravel(picture.subplots(rows, columns))
     for spare in axes[panels:]:
         spare.axis("off")
 
-    overlay(axes[0], episode.query_image, episode.query_mask, TRUTH, width=1)
-    name_panel(axes[0], f"query ({episode.class_name})", TRUTH)
-    for panel, (name, values) in zip(axes[1:], shown, strict=False):
-        drawn = heat(panel, values, PRIOR_MAP, Normalize(0, 1), size)
-        contour(panel, episode.query_mask, TRUTH, size, width=1)
-        name_panel(panel, name, DEEP_PRIOR)
+    truth_panel(axes[0], episode)
+    for panel, (name, values) in zip(axes[1:], named, strict=False):
+        drawn = map_panel(panel, values, name, style.PRIOR_MAP, Normalize(0, 1), episode.query_mask, style.DEEP_PRIOR)
     colour_bar(picture, drawn, [axes[min(panels, columns) - 1]], "from 0 (no) to 1 (yes)")
     if trace.rounds:
-        change = maps[-1] - maps[0]
-        limit = max(float(change.abs().max()), 1e-3)
-        drawn = heat(axes[panels - 1], change, DIFFERENCE_MAP, Normalize(-limit, limit), size)
-        contour(axes[panels - 1], episode.query_mask, TRUTH, size, width=1)
-        name_panel(axes[panels - 1], "after minus before", INK)
-        colour_bar(picture, drawn, [axes[panels - 1]], "change")
-    legend(picture, Line2D([], [], color=TRUTH, linewidth=2, label="outline of the truth, for comparison"))
+        change, panel = maps[-1] - maps[0], axes[panels - 1]
+        scale = symmetric(change, least=1e-3)
+        drawn = map_panel(panel, change, "after minus before", style.DIFFERENCE_MAP, scale, episode.query_mask)
+        colour_bar(picture, drawn, [panel], "change")
+    legend(picture, truth_line())
 
-    truth = F.adaptive_avg_pool2d((episode.query_mask == 1).float()[None, None], (grid[0], grid[1]))[0, 0]
-    inside = [
-        float((values.cpu() * truth).sum() / values.cpu().sum().clamp(min=1e-6)) for values in (maps[0], maps[-1])
-    ]
+    truth = coverage(episode.query_mask, grid)
+    inside = [float((prior.cpu() * truth).sum() / prior.cpu().sum().clamp(min=1e-6)) for prior in (maps[0], maps[-1])]
     picture.alt = (
         f"Maps of the prior for a query of the class {episode.class_name}, with the outline of the truth: before "
         f"refinement {100 * inside[0]:.0f} % of its mass lie inside the object, after {len(trace.rounds)} rounds "
@@ -160,59 +169,45 @@ def attention_figure(
     head: of that layer, or None for the mean over the heads. Several shots share one map: what the cell gives to
     them together. All maps share one colour scale, with square-root steps so that small weights stay visible.
 
-    Raises ValueError for a cell outside the grid or a trace without query memory (memory="support").
+    Raises InputError for a cell outside the grid or a trace without query memory (memory="support").
     """
-    found, (height, width) = trace.layers[layer], trace.support_masks.shape[-2:]
-    grid = trace.support_masks_attention.shape[-2:]
+    traced, size, grid = trace.layers[layer], episode.query_mask.shape, trace.support_masks_attention.shape[-2:]
     row, column = cell
     if not (0 <= row < grid[0] and 0 <= column < grid[1]):
-        raise ValueError(f"the cell must lie on the memory grid of {grid[0]} x {grid[1]}, got {cell}")
-    parts = found.columns
+        raise InputError(f"the cell must lie on the memory grid of {grid[0]} x {grid[1]}, got {cell}")
+    parts = traced.columns
     if parts.query.start == parts.query.stop:
-        raise ValueError('this trace has no query memory; trace a model with memory="pseudo"')
-    weights = torch.stack([found.attention_before[0], found.attention[0]]).detach().float().cpu()  # 2, heads, N, L
+        raise InputError('this trace has no query memory; trace a model with memory="pseudo"')
+    weights = torch.stack([traced.attention_before[0], traced.attention[0]]).detach().float().cpu()  # 2, heads, N, L
     weights = (weights.mean(1) if head is None else weights[:, head])[:, row * grid[1] + column] * 100  # 2, L
     support = weights[:, parts.support].unflatten(1, (-1, *grid)).sum(1)  # 2, h, w
     query = weights[:, parts.query].unflatten(1, grid)  # 2, h, w
     shares = torch.stack([weights[:, part].sum(1) for part in (parts.support, parts.query, parts.pointers)], 1)  # 2, 3
 
     number = layer % len(trace.layers) + 1
-    heads = f", head {head}" if head is not None else ", mean over heads" * (found.attention.shape[1] > 1)
+    heads = f", head {head}" if head is not None else ", mean over heads" * (traced.attention.shape[1] > 1)
     picture = Picture(9.5, 5.3, f"Where one cell of the query looks (layer {number} of {len(trace.layers)}{heads})")
     axes = picture.subplots(2, 4)
-    overlay(axes[0, 0], episode.query_image, episode.query_mask, TRUTH, width=1)
-    mark_cell(axes[0, 0], cell, grid, episode.query_mask.shape)
-    name_panel(axes[0, 0], "query and\nthe cell that looks", TRUTH)
-    overlay(axes[1, 0], episode.support_images[0], episode.support_masks[0], SUPPORT, width=1)
-    shots = len(episode.support_images)
-    name_panel(axes[1, 0], "support" if shots == 1 else f"support 1 of {shots}", SUPPORT)
+    truth_panel(axes[0, 0], episode, "query and\nthe cell that looks")
+    mark_cell(axes[0, 0], cell, grid, size)
+    support_panel(axes[1, 0], episode)
 
     norm = PowerNorm(0.5, 0, float(weights[:, : parts.pointers.start].max()))
     for i, when in enumerate(("before calibration", "after calibration")):
-        shown = heat(axes[i, 1], support[i], ATTENTION_MAP, norm, (height, width))
-        if shots == 1:
-            contour(axes[i, 1], trace.support_masks[0, 0], SUPPORT, width=1)
-        name_panel(axes[i, 1], f"support memory\n{when}", SUPPORT)
-        heat(axes[i, 2], query[i], ATTENTION_MAP, norm, (height, width))
-        contour(axes[i, 2], episode.query_mask, TRUTH, (height, width), width=1)
-        mark_cell(axes[i, 2], cell, grid, (height, width))
-        name_panel(axes[i, 2], f"query memory\n{when}", DEEP_PRIOR)
+        weight_map = heat(axes[i, 1], support[i], style.ATTENTION_MAP, norm, size)
+        if episode.shots == 1:
+            contour(axes[i, 1], trace.support_masks[0, 0], style.SUPPORT, size, width=1)
+        name_panel(axes[i, 1], f"support memory\n{when}", style.SUPPORT)
+        name = f"query memory\n{when}"
+        map_panel(axes[i, 2], query[i], name, style.ATTENTION_MAP, norm, episode.query_mask, style.DEEP_PRIOR)
+        mark_cell(axes[i, 2], cell, grid, size)
     change = query[1] - query[0]
-    limit = max(float(change.abs().max()), 1e-6)
-    changed = heat(axes[0, 3], change, DIFFERENCE_MAP, Normalize(-limit, limit), (height, width))
-    contour(axes[0, 3], episode.query_mask, TRUTH, (height, width), width=1)
-    name_panel(axes[0, 3], "query memory\nafter minus before", INK)
+    name = "query memory\nafter minus before"
+    changed = map_panel(axes[0, 3], change, name, style.DIFFERENCE_MAP, symmetric(change), episode.query_mask)
     _shares(axes[1, 3], shares)
-    colour_bar(picture, shown, list(axes[:, 2]), "attention weight in percent")
+    colour_bar(picture, weight_map, axes[:, 2], "attention weight in percent")
     colour_bar(picture, changed, [axes[0, 3]], "percentage points")
-    legend(
-        picture,
-        patch(SUPPORT, "support's object"),
-        patch(TRUTH, "truth"),
-        Line2D(
-            [], [], color="white", marker="s", markersize=8, markeredgecolor="black", linestyle="none", label="the cell"
-        ),
-    )
+    legend(picture, patch(style.SUPPORT, "support's object"), "truth", cell_entry())
     percent = [[f"{float(share):.0f} %" for share in when] for when in shares]
     picture.alt = (
         f"Attention of one query cell inside the object, in layer {number}, as maps over the support memory and the "
@@ -225,12 +220,12 @@ def attention_figure(
 def overview_figure(episode: Episode, prediction: Prediction) -> Picture:
     """The method in one strip: support and query, prior, refined prior, attention, prediction.
 
-    prediction: of the episode, made with trace=True. Raises ValueError without a trace, a prior, or refinement.
+    prediction: of the episode, made with trace=True. Raises InputError without a trace, a prior, or refinement.
     The README's picture is this figure of `Pictograms(0)[0]` and `load_model("toy", fold=0)`.
     """
     trace = prediction.trace
     if trace is None or trace.pseudo_prior is None or not trace.rounds:
-        raise ValueError("the overview needs a prediction with trace=True of a model with a prior that is refined")
+        raise InputError("the overview needs a prediction with trace=True of a model with a prior that is refined")
     size, grid = episode.query_mask.shape, trace.support_masks_attention.shape[-2:]
     cell = central_cell(episode.query_mask, grid[0])
     layer = trace.layers[-1]
@@ -239,26 +234,20 @@ def overview_figure(episode: Episode, prediction: Prediction) -> Picture:
 
     picture = Picture(11, 2.75, f"From one labelled {episode.class_name} to a mask of another", gap=0.12)
     axes = picture.subplots(1, 6)
-    overlay(axes[0], episode.support_images[0], episode.support_masks[0], SUPPORT, width=1)
-    overlay(axes[1], episode.query_image)
-    heat(axes[2], before, PRIOR_MAP, Normalize(0, 1), size)
-    heat(axes[3], trace.rounds[-1].prior[0, 0], PRIOR_MAP, Normalize(0, 1), size)
-    heat(axes[4], weights, ATTENTION_MAP, PowerNorm(0.5, 0, float(weights.max())), size)
+    support_panel(axes[0], episode, "support")
+    mask_panel(axes[1], episode.query_image, None, "query", style.INK)
+    after = trace.rounds[-1].prior[0, 0]
+    for panel, prior, name in ((axes[2], before, "prior (PPG)"), (axes[3], after, "refined (IMR)")):
+        heat(panel, prior, style.PRIOR_MAP, Normalize(0, 1), size)
+        name_panel(panel, name, style.DEEP_PRIOR)
+    heat(axes[4], weights, style.ATTENTION_MAP, PowerNorm(0.5, 0, float(weights.max())), size)
+    name_panel(axes[4], "attention (SCMA)")
     mark_cell(axes[4], cell, grid, size)
-    _answer(axes[5], episode, prediction.mask, width=1)
+    prediction_panel(axes[5], episode, prediction.mask, "prediction", outline=True)
     for panel, sign in zip(axes[1:], "+→→→→", strict=True):
         mark = panel.text(-0.07, 0.5, sign, transform=panel.transAxes, ha="center", va="center", fontsize=15)
         mark.set_in_layout(False)
-    names = ["support", "query", "prior (PPG)", "refined (IMR)", "attention (SCMA)", "prediction"]
-    for panel, name, colour in zip(axes, names, [SUPPORT, INK, DEEP_PRIOR, DEEP_PRIOR, INK, PREDICTION], strict=True):
-        name_panel(panel, name, colour)
-    legend(
-        picture,
-        patch(SUPPORT, "support mask"),
-        patch(PRIOR, "prior: the first guess"),
-        patch(PREDICTION, "prediction"),
-        Line2D([], [], color=TRUTH, linewidth=2, label="truth"),
-    )
+    legend(picture, "support mask", patch(style.PRIOR, "prior: the first guess"), "prediction", truth_line("truth"))
     score = iou(prediction.mask, episode.query_mask)
     picture.alt = (
         f"Six panels: a support image with its {episode.class_name} tinted blue, a query image, the prior, the refined "
@@ -268,24 +257,17 @@ def overview_figure(episode: Episode, prediction: Prediction) -> Picture:
     return picture
 
 
-def _answer(axes: Axes, episode: Episode, mask: Tensor, width: float = 1.5) -> None:
-    """The predicted mask (H, W) over the query, with the outline of the truth below it."""
-    bare(axes)
-    contour(axes, episode.query_mask, TRUTH, width=width)
-    overlay(axes, episode.query_image, mask, PREDICTION, width)
-
-
 def _shares(axes: Axes, shares: Tensor) -> None:
     """Bars of how much goes to support memory, query memory and pointers. shares: (2, 3), before and after."""
-    for i, (when, colour) in enumerate((("before", PALE), ("after", INK))):
+    for i, (when, colour) in enumerate((("before", style.PALE), ("after", style.INK))):
         axes.bar(np.arange(3) + 0.4 * (i - 0.5), shares[i].numpy(), width=0.38, color=colour, label=when)
     axes.set_xticks(range(3), ["support", "query", "pointers"], fontsize=9)
     axes.tick_params(axis="y", labelsize=9)
     axes.tick_params(length=0)
-    axes.set_ylabel("share in percent", fontsize=SMALL, color=INK)
+    axes.set_ylabel("share in percent", fontsize=style.SMALL, color=style.INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_box_aspect(1)
     axes.set_ylim(0, top := 1.25 * float(shares.max()))  # room for the legend, but no share above 100 %
     axes.set_yticks([tick for tick in MaxNLocator(6).tick_values(0, top) if tick <= min(top, 100)])
     axes.legend(fontsize=9, frameon=False, loc="upper center", ncols=2, borderaxespad=0, columnspacing=1)
-    name_panel(axes, "what each part gets", INK)
+    name_panel(axes, "what each part gets")

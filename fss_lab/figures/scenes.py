@@ -10,7 +10,9 @@ import torch
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from fss_lab.figures.style import INK, SMALL, SUPPORT, Picture, legend, name_panel, overlay
+from fss_lab.errors import InputError
+from fss_lab.figures import style
+from fss_lab.figures.style import Picture, legend, name_panel, overlay
 from fss_lab.toyworld import scenes
 from fss_lab.toyworld.drawings import draw
 from fss_lab.toyworld.pictograms import CLASS_NAMES, TEXTURED, fold_classes
@@ -27,10 +29,10 @@ def contact_sheet(
     """Many small images with their names.
 
     images: N of (3, H, W) or (H, W, 3), in 0..255. titles: N. highlight: indices of images that stand out in
-    the colour of the supports; `note` tells what they are. Raises ValueError for unequal numbers.
+    the colour of the supports; `note` tells what they are. Raises InputError for unequal numbers.
     """
     if len(images) != len(titles) or not len(images):
-        raise ValueError(f"expected one title for each image, got {len(images)} images and {len(titles)} titles")
+        raise InputError(f"expected one title for each image, got {len(images)} images and {len(titles)} titles")
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
     alt = f"{title}: {len(images)} small pictures named {', '.join(titles)}."
@@ -44,12 +46,12 @@ def contact_sheet(
         pixels = torch.as_tensor(images[index])
         overlay(axes, pixels if pixels.shape[0] == 3 else pixels.permute(2, 0, 1))
         chosen = index in highlight
-        name_panel(axes, titles[index], SUPPORT if chosen else INK, SMALL, bold=chosen)
+        name_panel(axes, titles[index], style.SUPPORT if chosen else style.INK, style.SMALL, bold=chosen)
         if chosen:
             for spine in axes.spines.values():
-                spine.set(visible=True, color=SUPPORT, linewidth=2.5)
+                spine.set(visible=True, color=style.SUPPORT, linewidth=2.5)
     if highlight:
-        legend(picture, Patch(facecolor="none", edgecolor=SUPPORT, linewidth=2.5, label=note))
+        legend(picture, Patch(facecolor="none", edgecolor=style.SUPPORT, linewidth=2.5, label=note))
     return picture
 
 

@@ -20,7 +20,7 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ PALE = "#BBBBBB"
 PRIOR_MAP = LinearSegmentedColormap.from_list("prior", ["#FFFFFF", "#EBC6DA", PRIOR, DEEP_PRIOR, "#4A1038"])
 ATTENTION_MAP = "magma"
 DIFFERENCE_MAP = "RdBu_r"
+MASKS = {"support mask": SUPPORT, "truth": TRUTH, "prediction": PREDICTION}
 
 DPI = 100
 TITLE, TEXT, SMALL = 13, 10.5, 9.5  # points
@@ -72,9 +73,8 @@ class Picture(Figure):
             return self._drawn[1]
         raw, file, notes = io.BytesIO(), io.BytesIO(), PngInfo()
         self.savefig(raw, format="png")
-        maps = [
-            shown.get_cmap() for axes in self.axes for shown in axes.images if np.asarray(shown.get_array()).ndim == 2
-        ]
+        images = [image for axes in self.axes for image in axes.images]
+        maps = [image.get_cmap() for image in images if np.asarray(image.get_array()).ndim == 2]
         flat = _flatten(Image.open(raw).convert("RGB"), list({cmap.name: cmap for cmap in maps}.values()))
         notes.add_itxt("Description", self.alt)
         flat.save(file, "png", optimize=True, pnginfo=notes)
@@ -154,9 +154,80 @@ def bare(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def name_panel(axes: Axes, text: str, colour: str, size: float = TEXT, bold: bool = True) -> None:
+def name_panel(axes: Axes, text: str, colour: str = INK, size: float = TEXT, bold: bool = True) -> None:
     """Write a panel's title in the colour of what it shows."""
     axes.set_title(text, fontsize=size, color=colour, fontweight="bold" if bold else "normal", pad=5)
+
+
+def mask_panel(
+    axes: Axes, image: Tensor, mask: Tensor | None, name: str, colour: str = SUPPORT, width: float = 1.5
+) -> None:
+    """An image with a mask, under its title in the mask's colour; see `overlay`."""
+    overlay(axes, image, mask, colour, width)
+    name_panel(axes, name, colour)
+
+
+def map_panel(
+    axes: Axes, values: Tensor, name: str, cmap: str | Colormap, norm: Normalize, mask: Tensor, colour: str = INK,
+) -> AxesImage:  # fmt: skip
+    """A map (h, w) stretched over the query, under its title, with the outline of the query's true mask (H, W)."""
+    image = heat(axes, values, cmap, norm, mask.shape)
+    contour(axes, mask, TRUTH, mask.shape, width=1)
+    name_panel(axes, name, colour)
+    return image
+
+
+def feature_panel(axes: Axes, colours: Tensor, name: str, mask: Tensor, mask_colour: str, colour: str = INK) -> None:
+    """Features (3, h, w) as `principal_colours` makes them, stretched over an image with the outline of a mask."""
+    bare(axes)
+    height, width = mask.shape
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axes.imshow(colours.to(torch.uint8).permute(1, 2, 0).numpy(), extent=extent, interpolation="nearest")
+    contour(axes, mask, mask_colour, mask.shape, width=1)
+    name_panel(axes, name, colour)
+
+
+def principal_colours(*maps: Tensor) -> list[Tensor]:
+    """Feature maps as pictures: equal features get equal colours, in all maps.
+
+    maps: (C, h, w) each, of one C. Red, green and blue are the first three principal components over all positions of
+    all maps. Returns one RGB image (3, h, w) in 0..255 for each.
+    """
+    vectors = torch.cat([features.detach().float().cpu().flatten(1).T for features in maps])  # positions, C
+    vectors = vectors - vectors.mean(0)
+    directions = torch.linalg.svd(vectors, full_matrices=False).Vh[:3]  # 3, C
+    colours = vectors @ directions.T  # positions, 3
+    low, high = colours.quantile(0.02, 0), colours.quantile(0.98, 0)
+    colours = ((colours - low) / (high - low).clamp(min=1e-6)).clamp(0, 1) * 255
+    parts = colours.split([features[0].numel() for features in maps])
+    return [part.T.unflatten(1, features.shape[-2:]) for part, features in zip(parts, maps, strict=True)]
+
+
+def symmetric(change: Tensor, least: float = 1e-6) -> Normalize:
+    """The scale of a map of differences: white is no change. least: its smallest half width."""
+    limit = max(float(change.abs().max()), least)
+    return Normalize(-limit, limit)
+
+
+def chart(axes: Axes, x: str = "", y: str = "", grid: Literal["both", "x", "y"] = "both") -> None:
+    """Name the axes of a chart and quiet it: a faint grid, no ticks, no frame on the right and above.
+
+    grid: "x" for rows that are read from left to right, which have no frame beside them either.
+    """
+    axes.set_xlabel(x, fontsize=TEXT, color=INK)
+    axes.set_ylabel(y, fontsize=TEXT, color=INK)
+    axes.grid(axis=grid, color="#E6E6E6")
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=SMALL, labelcolor=INK)
+    axes.spines[["top", "right", "left"] if grid == "x" else ["top", "right"]].set_visible(False)
+
+
+def interval_row(axes: Axes, row: int, interval: Sequence[float], colour: str, marker: str = "o") -> list[float]:
+    """An estimate with its interval on one row of a chart. interval: estimate, low, high in 0..1; returns percent."""
+    estimate, low, high = percent = [100 * value for value in interval]
+    axes.hlines(row, low, high, color=colour, linewidth=3.5, alpha=0.45)
+    axes.plot(estimate, row, marker, color=colour, markersize=8)
+    return percent
 
 
 def patch(colour: str, label: str) -> Patch:
@@ -164,23 +235,31 @@ def patch(colour: str, label: str) -> Patch:
     return Patch(facecolor=(*to_rgb(colour), 0.4), edgecolor=colour, linewidth=1.6, label=label)
 
 
-def legend(picture: Picture, *entries: Patch | Line2D) -> None:
-    """One legend below all panels."""
+def truth_line(label: str = "outline of the truth, for comparison") -> Line2D:
+    """A legend entry for the contour of the query's true mask."""
+    return Line2D([], [], color=TRUTH, linewidth=2, label=label)
+
+
+def cell_entry(label: str = "the cell") -> Line2D:
+    """A legend entry for `mark_cell`."""
+    return Line2D([], [], color="white", marker="s", markersize=8, markeredgecolor="black", ls="none", label=label)
+
+
+def legend(picture: Picture, *entries: Patch | Line2D | str) -> None:
+    """One legend below all panels. entries: a string is a key of `MASKS`."""
+    handles = [patch(MASKS[entry], entry) if isinstance(entry, str) else entry for entry in entries]
     picture.legend(
-        handles=list(entries),
-        loc="outside lower center",
-        ncols=len(entries),
-        fontsize=SMALL,
-        frameon=False,
-        labelcolor=INK,
+        handles=handles, loc="outside lower center", ncols=len(entries), fontsize=SMALL, frameon=False, labelcolor=INK
     )
 
 
 def colour_bar(
-    picture: Picture, shown: AxesImage, axes: Sequence[Axes], label: str, part: tuple[float, float] | None = None
-) -> None:
-    """A labelled colour bar beside some panels. part: the only values that occur, if not the whole scale."""
-    bar = picture.colorbar(shown, ax=list(axes), shrink=0.9, aspect=18 * len(axes), pad=0.03)
+    picture: Picture, image: AxesImage, axes: Sequence[Axes], label: str, part: tuple[float, float] | None = None,
+    below: bool = False,
+) -> None:  # fmt: skip
+    """A labelled colour bar beside or below some panels. part: the only values that occur, if not the whole scale."""
+    place: dict[str, Any] = {"location": "bottom", "shrink": 0.8} if below else {"shrink": 0.9}
+    bar = picture.colorbar(image, ax=list(axes), aspect=(20 if below else 18) * len(axes), pad=0.03, **place)
     bar.set_label(label, fontsize=SMALL, color=INK)
     bar.ax.tick_params(labelsize=9, length=2)
     bar.outline.set_visible(False)

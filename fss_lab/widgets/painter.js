@@ -1,357 +1,319 @@
 // The browser's half of fss_lab.MaskPainter: turns pointer and keys into strokes, in pixels of the photo.
-// The mask itself is drawn in Python, from the same strokes.
+// The mask itself is drawn in Python, from the same strokes; painter_canvas.js, which stands before this, draws the rest.
 
-const MARK = "#0072B2";
 const KEYS =
   "B brush · P polygon · E eraser · [ and ] brush size · Ctrl+Z undo. On the photo: arrow keys move the cross " +
   "(with Shift further), Space puts the brush down and lifts it, or sets a corner; Enter closes a polygon, " +
   "Backspace takes its last corner back, Escape gives it up.";
+const PAGE = `
+  <div class="fss-painter-bar" role="group" aria-label="Drawing tools">
+    <div class="fss-painter-group"><button type="button">Brush</button><button type="button">Polygon</button></div>
+    <div class="fss-painter-group"><button type="button">Eraser</button></div>
+    <div class="fss-painter-group"><button type="button">Undo</button><button type="button">Clear</button></div>
+    <label>Brush size<input type="range" step="any"><span></span></label>
+  </div>
+  <canvas tabindex="0" width="0" height="0" role="application" aria-label="Photo to draw a mask on. ${KEYS}"></canvas>
+  <div class="fss-painter-status" role="status"></div>
+  <details class="fss-painter-keys"><summary>Keys</summary><div>${KEYS}</div></details>`;
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const CHANGES = ["strokes", "tool", "eraser", "brush_size", "_marked"].map((name) => `change:${name}`);
 
 function render({ model, el }) {
-  const [height, width] = model.get("_size");
-  const parts = build(el);
-  const { canvas, buttons, slider, sizeText, status } = parts;
-  const photo = new Image();
-  const layer = document.createElement("canvas"); // the mask alone
-  let waiting = false; // for the next frame
-  let corners = []; // of the polygon that is still open
-  let line = null; // points of the brush stroke that is being drawn
-  let cursor = { x: width / 2, y: height / 2 };
-  let cursorShown = false;
-
-  slider.min = 1;
-  slider.max = Math.max(2, Math.round(Math.max(width, height) / 4));
-
-  const address = URL.createObjectURL(new Blob([model.get("_picture")], { type: "image/jpeg" }));
-  photo.onload = () => {
-    // a small photo is enlarged, for nobody can draw on a stamp
-    const enlarged = Math.max(1, Math.ceil(600 / Math.max(photo.naturalWidth, photo.naturalHeight)));
-    canvas.width = layer.width = photo.naturalWidth * enlarged;
-    canvas.height = layer.height = photo.naturalHeight * enlarged;
-    draw();
+  const painter = new Painter(model, buildPage(el));
+  painter.showPhoto();
+  painter.listenToPointer();
+  painter.listenToKeys();
+  painter.listenToButtons();
+  for (const change of CHANGES) model.on(change, painter.draw);
+  return () => {
+    for (const change of CHANGES) model.off(change, painter.draw);
+    URL.revokeObjectURL(painter.photo.src);
   };
-  photo.src = address;
+}
+
+function buildPage(el) {
+  const root = Object.assign(document.createElement("div"), { className: "fss-painter", innerHTML: PAGE });
+  el.append(root);
+  const [slider, sizeText, canvas, status] = root.querySelectorAll("input, label span, canvas, [role=status]");
+  const named = [...root.querySelectorAll("button")].map((button) => [button.textContent.toLowerCase(), button]);
+  // JupyterLab's own keys ("d d" deletes the cell) stay out of whatever has the focus here; it asks the element itself
+  for (const child of root.querySelectorAll("*")) child.dataset.lmSuppressShortcuts = "true";
+  return { root, buttons: Object.fromEntries(named), slider, sizeText, canvas, status };
+}
+
+class Painter {
+  constructor(model, page) {
+    this.model = model;
+    this.page = page;
+    this.canvas = page.canvas;
+    [this.height, this.width] = model.get("_size");
+    this.photo = new Image();
+    this.layer = document.createElement("canvas"); // the mask alone
+    this.waiting = false; // for the next frame
+    this.corners = []; // of the polygon that is still open
+    this.line = null; // points of the brush stroke that is being drawn
+    this.cursor = { x: this.width / 2, y: this.height / 2 };
+    this.cursorShown = false;
+    this.largestBrush = Math.max(2, Math.round(Math.max(this.width, this.height) / 4));
+    Object.assign(page.slider, { min: 1, max: this.largestBrush });
+  }
+
+  showPhoto() {
+    const { photo, canvas, layer } = this;
+    photo.onload = () => {
+      // a small photo is enlarged, for nobody can draw on a stamp
+      const enlarged = Math.max(1, Math.ceil(600 / Math.max(photo.naturalWidth, photo.naturalHeight)));
+      canvas.width = layer.width = photo.naturalWidth * enlarged;
+      canvas.height = layer.height = photo.naturalHeight * enlarged;
+      this.draw();
+    };
+    photo.src = URL.createObjectURL(new Blob([this.get("_picture")], { type: "image/jpeg" }));
+  }
+
+  // ---- state
+
+  get(name) {
+    return this.model.get(name);
+  }
+
+  drawsPolygon() {
+    return this.get("tool") === "polygon";
+  }
+
+  set(name, value) {
+    this.model.set(name, value);
+    this.model.save_changes();
+  }
+
+  add(stroke) {
+    this.set("strokes", [...this.get("strokes"), stroke]);
+  }
 
   // ---- strokes
 
-  const erase = () => model.get("eraser");
-  const size = () => model.get("brush_size");
-  const brushStroke = () => ({ tool: "brush", erase: erase(), size: size(), points: line });
-  const set = (name, value) => {
-    model.set(name, value);
-    model.save_changes();
-  };
-  const add = (stroke) => set("strokes", [...model.get("strokes"), stroke]);
-
-  function liftBrush() {
-    const stroke = brushStroke();
-    line = null;
-    add(stroke);
+  brushStroke() {
+    return { tool: "brush", erase: this.get("eraser"), size: this.get("brush_size"), points: this.line };
   }
 
-  function closePolygon() {
-    if (corners.length > 2) {
-      const points = corners;
-      corners = [];
-      add({ tool: "polygon", erase: erase(), points });
+  liftBrush() {
+    const stroke = this.brushStroke();
+    this.line = null;
+    this.add(stroke);
+  }
+
+  closePolygon() {
+    if (this.corners.length > 2) {
+      const points = this.corners;
+      this.corners = [];
+      this.add({ tool: "polygon", erase: this.get("eraser"), points });
     }
-    draw();
+    this.draw();
   }
 
-  function setCorner(point) {
-    const [first] = corners;
-    if (corners.length > 2 && distance(first, point) < 10 * scale()) return closePolygon();
+  setCorner(point) {
+    const { corners } = this;
+    if (corners.length > 2 && distance(corners[0], point) < 10 * this.scale()) return this.closePolygon();
     const last = corners[corners.length - 1];
     if (!last || distance(last, point) > 0) corners.push(point);
-    draw();
+    this.draw();
   }
 
-  function undo() {
-    if (line || corners.length) {
-      line = null;
-      corners.pop();
+  undo() {
+    if (this.line || this.corners.length) {
+      this.line = null;
+      this.corners.pop();
     } else {
-      set("strokes", model.get("strokes").slice(0, -1));
+      this.set("strokes", this.get("strokes").slice(0, -1));
     }
-    draw();
+    this.draw();
   }
 
-  function choose(tool) {
-    line = null;
-    corners = [];
-    set("tool", tool);
-    draw();
+  /** Gives up what is begun and not yet a stroke. */
+  abandon() {
+    this.line = null;
+    this.corners = [];
+    this.draw();
+  }
+
+  choose(tool) {
+    this.set("tool", tool);
+    this.abandon();
+  }
+
+  resize(factor) {
+    this.set("brush_size", Math.min(Math.max(this.get("brush_size") * factor, 1), this.largestBrush));
   }
 
   // ---- drawing
 
   /** Pixels of the photo for one pixel on the screen. */
-  const scale = () => width / (canvas.getBoundingClientRect().width || width);
-
-  /** Draw with the next frame, however often this is called before. */
-  function draw() {
-    if (!waiting) requestAnimationFrame(paint);
-    waiting = true;
+  scale() {
+    return this.width / (this.canvas.getBoundingClientRect().width || this.width);
   }
 
-  function paint() {
-    waiting = false;
-    describe();
-    if (!canvas.width) return; // the photo is not there yet
-    const context = canvas.getContext("2d");
-    const zoom = canvas.width / width;
+  /** Draws with the next frame, however often this is called before; a field, for it is a listener as well. */
+  draw = () => {
+    if (!this.waiting) requestAnimationFrame(() => this.paint());
+    this.waiting = true;
+  };
+
+  paint() {
+    this.waiting = false;
+    this.describe();
+    if (!this.canvas.width) return; // the photo is not there yet
+    const context = this.canvas.getContext("2d");
+    const zoom = this.canvas.width / this.width;
+    const strokes = [...this.get("strokes"), ...(this.line ? [this.brushStroke()] : [])];
+    drawMask(this.layer.getContext("2d"), zoom, strokes);
     context.setTransform(1, 0, 0, 1, 0, 0);
-    context.drawImage(photo, 0, 0, canvas.width, canvas.height);
+    context.drawImage(this.photo, 0, 0, this.canvas.width, this.canvas.height);
     context.globalAlpha = 0.6;
-    drawMask(zoom);
-    context.drawImage(layer, 0, 0);
+    context.drawImage(this.layer, 0, 0);
     context.globalAlpha = 1;
     context.setTransform(zoom, 0, 0, zoom, 0, 0);
-    drawOpenPolygon(context);
-    if (cursorShown) drawCursor(context);
-  }
-
-  function drawMask(zoom) {
-    const context = layer.getContext("2d");
-    context.setTransform(zoom, 0, 0, zoom, 0, 0);
-    context.clearRect(0, 0, width, height);
-    context.lineCap = context.lineJoin = "round";
-    context.fillStyle = context.strokeStyle = MARK;
-    for (const stroke of [...model.get("strokes"), ...(line ? [brushStroke()] : [])]) {
-      if (stroke.tool === "clear") {
-        context.clearRect(0, 0, width, height);
-        continue;
-      }
-      context.globalCompositeOperation = stroke.erase ? "destination-out" : "source-over";
-      context.beginPath();
-      trace(context, stroke.points);
-      if (stroke.tool === "polygon") {
-        context.fill("evenodd"); // as Pillow fills, where a polygon crosses itself
-      } else {
-        context.lineWidth = stroke.size;
-        context.lineTo(...stroke.points[stroke.points.length - 1]); // a dot too has a length, of 0
-        context.stroke();
-      }
-    }
-  }
-
-  function drawOpenPolygon(context) {
-    if (!corners.length) return;
-    const path = cursorShown ? [...corners, [cursor.x, cursor.y]] : corners;
-    twice(context, () => {
-      context.beginPath();
-      trace(context, path);
-      context.stroke();
-      for (const [x, y] of corners) {
-        context.beginPath();
-        context.arc(x, y, 4 * scale(), 0, 7);
-        context.stroke();
-      }
-    });
-  }
-
-  function drawCursor(context) {
-    const { x, y } = cursor;
-    twice(context, () => {
-      context.beginPath();
-      if (model.get("tool") === "brush") {
-        context.arc(x, y, size() / 2, 0, 7);
-      } else {
-        const arm = 9 * scale();
-        trace(context, [[x - arm, y], [x + arm, y]]);
-        trace(context, [[x, y - arm], [x, y + arm]]);
-      }
-      context.stroke();
-    });
-  }
-
-  /** White on a dark edge, to be seen on every photo. */
-  function twice(context, stroke) {
-    for (const [colour, thick] of [["#000", 3.5], ["#fff", 1.5]]) {
-      context.strokeStyle = colour;
-      context.lineWidth = thick * scale();
-      stroke();
-    }
+    const { x, y } = this.cursor;
+    const path = this.cursorShown ? [...this.corners, [x, y]] : this.corners;
+    if (this.corners.length) drawOpenPolygon(context, this.corners, path, this.scale());
+    if (this.cursorShown) drawCursor(context, [x, y], this.drawsPolygon() ? 0 : this.get("brush_size"), this.scale());
   }
 
   // ---- words
 
-  function describe() {
-    const tool = model.get("tool");
-    for (const name of ["brush", "polygon"]) buttons[name].setAttribute("aria-pressed", String(tool === name));
-    buttons.eraser.setAttribute("aria-pressed", String(erase()));
-    const nothing = !model.get("strokes").length;
-    buttons.undo.disabled = nothing && !corners.length;
-    buttons.clear.disabled = nothing;
-    slider.value = size();
-    sizeText.textContent = `${Math.round(size())} px`;
-    const open = corners.length
-      ? ` · open polygon of ${corners.length}: click its first corner or press Enter to close it`
+  describe() {
+    const { buttons, slider, sizeText, status } = this.page;
+    const empty = !this.get("strokes").length;
+    for (const tool of ["brush", "polygon"]) buttons[tool].setAttribute("aria-pressed", this.get("tool") === tool);
+    buttons.eraser.setAttribute("aria-pressed", this.get("eraser"));
+    buttons.undo.disabled = empty && !this.corners.length;
+    buttons.clear.disabled = empty;
+    slider.value = this.get("brush_size");
+    sizeText.textContent = `${Math.round(this.get("brush_size"))} px`;
+    const open = this.corners.length
+      ? ` · open polygon of ${this.corners.length}: click its first corner or press Enter to close it`
       : "";
-    const down = line ? " · brush is down" : "";
-    const percent = (100 * model.get("_marked")).toFixed(1);
-    const text = `${percent} % of the photo (${width} × ${height}) marked${open}${down}`;
+    const down = this.line ? " · brush is down" : "";
+    const percent = (100 * this.get("_marked")).toFixed(1);
+    const text = `${percent} % of the photo (${this.width} × ${this.height}) marked${open}${down}`;
     if (status.textContent !== text) status.textContent = text; // or it would be read out at every move
   }
 
   // ---- pointer
 
-  function at(event) {
-    const box = canvas.getBoundingClientRect();
-    const x = ((event.clientX - box.left - canvas.clientLeft) / canvas.clientWidth) * width;
-    const y = ((event.clientY - box.top - canvas.clientTop) / canvas.clientHeight) * height;
-    cursor = { x: clamp(x, width), y: clamp(y, height) };
-    return [round(cursor.x), round(cursor.y)];
+  /** Shows the cursor at (x, y), at most at the photo's edge, and returns it as a stroke's point. */
+  moveCursor(x, y) {
+    this.cursorShown = true;
+    this.cursor = { x: clamp(x, this.width), y: clamp(y, this.height) };
+    return [round(this.cursor.x), round(this.cursor.y)];
   }
 
-  canvas.addEventListener("pointerdown", (event) => {
+  pointAt(event) {
+    const { canvas } = this;
+    const box = canvas.getBoundingClientRect();
+    const x = ((event.clientX - box.left - canvas.clientLeft) / canvas.clientWidth) * this.width;
+    const y = ((event.clientY - box.top - canvas.clientTop) / canvas.clientHeight) * this.height;
+    return this.moveCursor(x, y);
+  }
+
+  pointerDown(event) {
     if (event.button !== 0) return;
     event.preventDefault();
-    canvas.focus({ preventScroll: true });
-    cursorShown = true;
-    const point = at(event);
-    if (model.get("tool") === "polygon") return setCorner(point);
-    canvas.setPointerCapture(event.pointerId);
-    line = [point];
-    draw();
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    const point = at(event);
-    cursorShown = true;
-    if (line && event.buttons & 1) line.push(point);
-    draw();
-  });
-  canvas.addEventListener("pointerup", () => line && liftBrush());
-  canvas.addEventListener("pointercancel", () => {
-    line = null;
-    draw();
-  });
-  canvas.addEventListener("pointerleave", () => {
-    cursorShown = document.activeElement === canvas && canvas.matches(":focus-visible");
-    draw();
-  });
-  canvas.addEventListener("dblclick", closePolygon);
-  canvas.addEventListener("focus", () => {
-    cursorShown = true;
-    draw();
-  });
-  canvas.addEventListener("blur", () => {
-    cursorShown = false;
-    if (line) liftBrush();
-    draw();
-  });
-
-  // ---- keys
-
-  const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-
-  function move([dx, dy], far) {
-    const step = Math.max(1, Math.max(width, height) / 200) * (far ? 10 : 1);
-    cursor = { x: clamp(cursor.x + dx * step, width), y: clamp(cursor.y + dy * step, height) };
-    cursorShown = true;
-    if (line) line.push([round(cursor.x), round(cursor.y)]);
-    draw();
+    this.canvas.focus({ preventScroll: true });
+    const point = this.pointAt(event);
+    if (this.drawsPolygon()) return this.setCorner(point);
+    this.canvas.setPointerCapture(event.pointerId);
+    this.line = [point];
+    this.draw();
   }
 
-  function press() {
-    const point = [round(cursor.x), round(cursor.y)];
-    if (model.get("tool") === "polygon") return setCorner(point);
-    if (line) return liftBrush();
-    line = [point];
-    draw();
+  pointerMove(event) {
+    const point = this.pointAt(event);
+    if (this.line && event.buttons & 1) this.line.push(point);
+    this.draw();
   }
 
-  const ON_CANVAS = {
-    " ": press,
-    Enter: () => (model.get("tool") === "polygon" ? closePolygon() : press()),
-    Backspace: () => corners.length && undo(),
-    Escape: () => {
-      corners = [];
-      line = null;
-      draw();
-    },
-  };
-  const EVERYWHERE = {
-    b: () => choose("brush"),
-    p: () => choose("polygon"),
-    e: () => set("eraser", !erase()),
-    "[": () => resize(1 / 1.25),
-    "]": () => resize(1.25),
-  };
-  const resize = (factor) => set("brush_size", Math.min(Math.max(size() * factor, 1), Number(slider.max)));
-
-  parts.root.addEventListener("keydown", (event) => {
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const command = event.ctrlKey || event.metaKey;
-    let action = command ? key === "z" && undo : EVERYWHERE[key];
-    if (event.target === canvas && !command) {
-      action = MOVES[key] ? () => move(MOVES[key], event.shiftKey) : ON_CANVAS[key] || action;
-    }
-    if (!action || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    action();
-  });
-
-  // ---- buttons
-
-  buttons.brush.onclick = () => choose("brush");
-  buttons.polygon.onclick = () => choose("polygon");
-  buttons.eraser.onclick = () => set("eraser", !erase());
-  buttons.undo.onclick = undo;
-  buttons.clear.onclick = () => {
-    corners = [];
-    add({ tool: "clear" });
-  };
-  slider.oninput = () => set("brush_size", Number(slider.value));
-
-  const changes = ["strokes", "tool", "eraser", "brush_size", "_marked"].map((name) => `change:${name}`);
-  for (const change of changes) model.on(change, draw);
-  return () => {
-    for (const change of changes) model.off(change, draw);
-    URL.revokeObjectURL(address);
-  };
-}
-
-// ---- the page
-
-function build(el) {
-  const root = element(el, "div", { className: "fss-painter" });
-  const bar = element(root, "div", { className: "fss-painter-bar" });
-  bar.setAttribute("role", "group");
-  bar.setAttribute("aria-label", "Drawing tools");
-  const buttons = {};
-  for (const group of [["brush", "polygon"], ["eraser"], ["undo", "clear"]]) {
-    const box = element(bar, "div", { className: "fss-painter-group" });
-    for (const name of group) {
-      const textContent = name[0].toUpperCase() + name.slice(1);
-      buttons[name] = element(box, "button", { type: "button", textContent });
-    }
+  listenToPointer() {
+    const { canvas } = this;
+    const showCursor = (shown) => {
+      this.cursorShown = shown;
+      this.draw();
+    };
+    const listeners = {
+      pointerdown: (event) => this.pointerDown(event),
+      pointermove: (event) => this.pointerMove(event),
+      pointerup: () => this.line && this.liftBrush(),
+      pointercancel: () => {
+        this.line = null;
+        this.draw();
+      },
+      pointerleave: () => showCursor(document.activeElement === canvas && canvas.matches(":focus-visible")),
+      dblclick: () => this.closePolygon(),
+      focus: () => showCursor(true),
+      blur: () => {
+        if (this.line) this.liftBrush();
+        showCursor(false);
+      },
+    };
+    for (const [name, listener] of Object.entries(listeners)) canvas.addEventListener(name, listener);
   }
-  const label = element(bar, "label", { textContent: "Brush size" });
-  const slider = element(label, "input", { type: "range", step: "any" });
-  const sizeText = element(label, "span", {});
-  const canvas = element(root, "canvas", { tabIndex: 0, width: 0, height: 0 });
-  const status = element(root, "div", { className: "fss-painter-status" });
-  const help = element(root, "details", { className: "fss-painter-keys" });
-  element(help, "summary", { textContent: "Keys" });
-  element(help, "div", { textContent: KEYS });
-  status.setAttribute("role", "status");
-  canvas.setAttribute("role", "application");
-  canvas.setAttribute("aria-label", `Photo to draw a mask on. ${KEYS}`);
-  return { root, buttons, slider, sizeText, canvas, status };
-}
 
-function element(parent, name, properties) {
-  const child = Object.assign(document.createElement(name), properties);
-  // JupyterLab's own keys ("d d" deletes the cell) stay out of whatever has the focus here; it asks the element itself
-  child.dataset.lmSuppressShortcuts = "true";
-  return parent.appendChild(child);
-}
+  // ---- keys and buttons
 
-function trace(context, points) {
-  context.moveTo(...points[0]);
-  for (const point of points.slice(1)) context.lineTo(...point);
+  move([dx, dy], far) {
+    const step = Math.max(1, Math.max(this.width, this.height) / 200) * (far ? 10 : 1);
+    const point = this.moveCursor(this.cursor.x + dx * step, this.cursor.y + dy * step);
+    if (this.line) this.line.push(point);
+    this.draw();
+  }
+
+  /** What Space does: a corner, or the brush down or up. */
+  press() {
+    const point = this.moveCursor(this.cursor.x, this.cursor.y);
+    if (this.drawsPolygon()) return this.setCorner(point);
+    if (this.line) return this.liftBrush();
+    this.line = [point];
+    this.draw();
+  }
+
+  listenToKeys() {
+    const everywhere = {
+      b: () => this.choose("brush"),
+      p: () => this.choose("polygon"),
+      e: () => this.set("eraser", !this.get("eraser")),
+      "[": () => this.resize(1 / 1.25),
+      "]": () => this.resize(1.25),
+    };
+    const onCanvas = {
+      " ": () => this.press(),
+      Enter: () => (this.drawsPolygon() ? this.closePolygon() : this.press()),
+      Backspace: () => this.corners.length && this.undo(),
+      Escape: () => this.abandon(),
+    };
+    this.page.root.addEventListener("keydown", (event) => {
+      const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+      const command = event.ctrlKey || event.metaKey;
+      let action = command ? key === "z" && (() => this.undo()) : everywhere[key];
+      if (event.target === this.canvas && !command) {
+        action = MOVES[key] ? () => this.move(MOVES[key], event.shiftKey) : onCanvas[key] || action;
+      }
+      if (!action || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      action();
+    });
+  }
+
+  listenToButtons() {
+    const { buttons, slider } = this.page;
+    buttons.brush.onclick = () => this.choose("brush");
+    buttons.polygon.onclick = () => this.choose("polygon");
+    buttons.eraser.onclick = () => this.set("eraser", !this.get("eraser"));
+    buttons.undo.onclick = () => this.undo();
+    buttons.clear.onclick = () => {
+      this.corners = [];
+      this.add({ tool: "clear" });
+    };
+    slider.oninput = () => this.set("brush_size", Number(slider.value));
+  }
 }
 
 const distance = ([x, y], [u, v]) => Math.hypot(x - u, y - v);

@@ -27,7 +27,7 @@ from fss_lab.errors import InputError
 from fss_lab.files import write_atomically
 from fss_lab.images import Source, load_image
 
-SHOWN = 1600  # pixels: longest side of the picture that the browser gets; the mask has the photo's own size
+LONGEST = 1600  # pixels: longest side of the picture that the browser gets; the mask has the photo's own size
 HERE = Path(__file__).parent
 Point = tuple[float, float]
 
@@ -84,7 +84,7 @@ class MaskPainter(anywidget.AnyWidget):
     tool: "brush" or "polygon". eraser: strokes take away. brush_size: diameter in pixels of the photo.
     """
 
-    _esm = HERE / "painter.js"
+    _esm = "".join((HERE / name).read_text(encoding="utf-8") for name in ("painter_canvas.js", "painter.js"))
     _css = HERE / "painter.css"
 
     mask = traitlets.Instance(np.ndarray, read_only=True)
@@ -139,7 +139,7 @@ class MaskPainter(anywidget.AnyWidget):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the mask as a PNG, black and white. Raises InputError for another suffix (JPEG would blur the mask),
-        CheckpointError where the file cannot be written."""
+        FileError where the file cannot be written."""
         if Path(path).suffix.lower() != ".png":
             raise InputError(f"{path}: a mask is saved as .png, which keeps every pixel")
         content = io.BytesIO()
@@ -160,9 +160,9 @@ class MaskPainter(anywidget.AnyWidget):
 
 
 def _jpeg(image: Tensor) -> bytes:
-    """The picture that the browser shows, at most `SHOWN` pixels long."""
+    """The picture that the browser shows, at most `LONGEST` pixels long."""
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-    picture.thumbnail((SHOWN, SHOWN))
+    picture.thumbnail((LONGEST, LONGEST))
     content = io.BytesIO()
     picture.save(content, "JPEG", quality=90)
     return content.getvalue()

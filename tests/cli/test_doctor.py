@@ -37,24 +37,24 @@ def test_a_failed_check_is_printed_with_its_remedy_and_fails_the_command(monkeyp
 
 def test_a_missing_package_fails():
     check = doctor.check_import("no_such_package_here", "no-such-package", "install it")
-    assert not check.ok and "ModuleNotFoundError" in check.found and check.remedy == "install it"
+    assert not check.ok and "ModuleNotFoundError" in check.finding and check.remedy == "install it"
 
 
 def test_a_package_that_breaks_on_import_fails_with_its_words(module):
     module("breaks_on_import", "raise RuntimeError('operator torchvision::nms does not exist')")
     check = doctor.check_optional("breaks_on_import", "nothing needs it", "uninstall it")
-    assert not check.ok and "operator torchvision::nms does not exist" in check.found
+    assert not check.ok and "operator torchvision::nms does not exist" in check.finding
 
 
 def test_an_absent_optional_package_is_fine():
     check = doctor.check_optional("no_such_package_here", "nothing needs it", "install it")
-    assert check.ok and check.found == "not installed (nothing needs it)"
+    assert check.ok and check.finding == "not installed (nothing needs it)"
 
 
 def test_a_broken_torchvision_is_reported(monkeypatch):
     def broken(module, package, remedy):
-        found = "RuntimeError: no operator" if package == "torchvision" else "1.0"
-        return doctor.Check(package, package != "torchvision", found, remedy)
+        finding = "RuntimeError: no operator" if package == "torchvision" else "1.0"
+        return doctor.Check(package, package != "torchvision", finding, remedy)
 
     monkeypatch.setattr(doctor, "find_spec", lambda name: object())
     monkeypatch.setattr(doctor, "check_import", broken)
@@ -66,7 +66,7 @@ def test_another_sam2_is_refused_with_the_command_that_installs_ours(monkeypatch
     other = doctor.Check("sam2", True, "1.2.0")
     monkeypatch.setattr(doctor, "check_import", lambda *anything: other)
     check = doctor.check_sam2()
-    assert not check.ok and "1.2.0 instead of 1.1.0" in check.found
+    assert not check.ok and "1.2.0 instead of 1.1.0" in check.finding
     assert "--no-deps --no-build-isolation sam2==1.1.0" in check.remedy
 
 
@@ -76,14 +76,14 @@ def test_a_device_that_does_not_compute_fails(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", broken)
     check = doctor.check_device()
-    assert not check.ok and "driver version is insufficient" in check.found
+    assert not check.ok and "driver version is insufficient" in check.finding
 
 
 def test_an_unused_nvidia_gpu_is_mentioned(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     check = doctor.check_device()
-    assert check.ok and "CUDA build of torch" in check.found
+    assert check.ok and "CUDA build of torch" in check.finding
 
 
 def test_memory():
@@ -95,13 +95,13 @@ def test_memory():
 def test_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("usage", (), {"free": 0.2e9}))
     check = doctor.check_disk(tmp_path)
-    assert not check.ok and "0.2 GB free" in check.found and "free some space" in check.remedy
+    assert not check.ok and "0.2 GB free" in check.finding and "free some space" in check.remedy
 
 
 def test_weights_that_open_are_fine(tmp_path):
     save_file({"a": torch.zeros(2), "b": torch.ones(3)}, tmp_path / "toy.safetensors")
     (check,) = doctor.check_weights([tmp_path / "toy.safetensors"])
-    assert check.ok and check.found.startswith("2 tensors")
+    assert check.ok and check.finding.startswith("2 tensors")
 
 
 def test_missing_weights_fail():

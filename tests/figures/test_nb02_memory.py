@@ -1,20 +1,12 @@
 """Figures of notebook 02: what they show and say."""
 
-import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.figures import Picture
-from fss_lab.figures.nb02_memory import (
-    clip_figure,
-    mask_code_figure,
-    memory_figure,
-    reading_figure,
-    tracks_figure,
-    vector_colours,
-)
+from fss_lab.figures.nb02_memory import clip_figure, mask_code_figure, memory_figure, reading_figure, tracks_figure
 from fss_lab.toyworld.pictograms import Pictograms
 
 
@@ -62,15 +54,6 @@ def test_a_memory_tells_how_much_of_the_change_is_inside(clip):
     assert titles(picture)[1:3] == ["features F\n96 × 16 × 16", "memory Mem\n24 × 16 × 16"]
     assert "100 percent" in picture.alt
     titles(memory_figure(images[0], truths[0], memory, memory, memory))  # no change at all
-
-
-def test_like_vectors_have_like_colours():
-    values = torch.randn(8, 4, 4, generator=torch.Generator().manual_seed(0))
-    values[:, 1, 2] = values[:, 3, 0]
-    colours = vector_colours(values)
-    assert colours.shape == (4, 4, 3) and colours.min() == 0 and colours.max() == 1
-    assert np.allclose(colours[1, 2], colours[3, 0], atol=1e-5)
-    assert np.allclose(vector_colours(values + 3), colours, atol=1e-4)
 
 
 def test_reading_tells_the_share_on_the_object(clip):

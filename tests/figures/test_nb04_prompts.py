@@ -10,11 +10,11 @@ from fss_lab.figures.nb04_prompts import (
     features_figure,
     guess_figure,
     maps_figure,
-    principal_colours,
     regions_figure,
     similarity_figure,
     thresholds_figure,
 )
+from fss_lab.figures.style import principal_colours
 from fss_lab.toyworld.pictograms import Pictograms
 
 
@@ -41,6 +41,8 @@ def test_equal_features_get_equal_colours():
     assert one.shape == (3, 4, 4) and one.min() >= 0 and one.max() <= 255
     torch.testing.assert_close(one[:, 0, 0], other[:, 3, 3])
     assert not torch.allclose(one[:, 0, 0], one[:, 3, 3])
+    (moved,) = principal_colours(features + 3)
+    torch.testing.assert_close(moved, principal_colours(features)[0], atol=0.01, rtol=0)
 
 
 def test_pictures_of_features_and_priors(task):

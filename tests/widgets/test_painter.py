@@ -16,7 +16,7 @@ from fss_lab import MaskPainter, load_model
 from fss_lab.errors import FileError
 from fss_lab.images import load_mask
 from fss_lab.toyworld.pictograms import Pictograms
-from fss_lab.widgets.painter import CLEAR, HERE, SHOWN, brush, draw_mask, polygon
+from fss_lab.widgets.painter import CLEAR, HERE, LONGEST, brush, draw_mask, polygon
 
 SQUARE = polygon([(10, 5), (30, 5), (30, 25), (10, 25)])
 
@@ -31,7 +31,7 @@ def test_a_polygon_that_crosses_itself_is_empty_where_it_lies_twice() -> None:
     star = [(50 + 45 * np.sin(k * 0.8 * np.pi), 50 - 45 * np.cos(k * 0.8 * np.pi)) for k in range(5)]
     mask = draw_mask((100, 100), [polygon(star)])
     assert mask[50, 50] == 0 and mask[20, 50] == 1
-    assert 'context.fill("evenodd")' in (HERE / "painter.js").read_text(encoding="utf-8")
+    assert 'context.fill("evenodd")' in (HERE / "painter_canvas.js").read_text(encoding="utf-8")
 
 
 def test_a_polygon_fills_what_it_surrounds() -> None:
@@ -111,7 +111,7 @@ def test_the_mask_has_the_photos_own_size(tmp_path: Path) -> None:
     assert painter.mask.shape == (2000, 1000) == tuple(painter.image.shape[1:])
     assert painter.mask[:500].all() and painter.brush_size == 100
     (tmp_path / "shown.jpg").write_bytes(painter._picture)
-    assert Image.open(tmp_path / "shown.jpg").size == (SHOWN // 2, SHOWN)
+    assert Image.open(tmp_path / "shown.jpg").size == (LONGEST // 2, LONGEST)
 
 
 def test_even_a_tiny_photo_has_a_brush() -> None:
