@@ -67,24 +67,29 @@ def clip_figure(
     return picture
 
 
-def mask_code_figure(scale: float = 20.0, bias: float = -10.0) -> Picture:
-    """What the memory encoder is given for a mask value M in 0..1: 20 sigmoid(20 M - 10) - 10, nearly a step."""
+def mask_code_figure(values: Sequence[float] = (0.4, 0.5, 0.6), colour: str = style.SUPPORT) -> Picture:
+    """What the memory encoder is given for a mask value M in 0..1: 20 sigmoid(20 M - 10) - 10, nearly a step.
+
+    values: of M, that are marked with what becomes of them.
+    """
     picture = Picture(6.5, 3.3, "A soft mask is almost cut at 0.5")
     axes = picture.subplots()
     m = torch.linspace(0, 1, 201)
-    axes.plot(m, scale * torch.sigmoid(20 * m - 10) + bias, color=style.SUPPORT, linewidth=2.5)
-    for value in (0.4, 0.5, 0.6):
-        code = float(scale * torch.sigmoid(torch.tensor(20 * value - 10)) + bias)
-        axes.plot(value, code, "o", color=style.SUPPORT, markersize=7)
-        text = f"{value:g} → {code:.1f}"
-        axes.annotate(text, (value, code), (8, -4), textcoords="offset points", fontsize=style.TEXT)
-    axes.set(xlim=(0, 1), yticks=[-10, 0, 10])
+    axes.plot(m, _mask_code(m), color=colour, linewidth=2.5)
+    marks = []
+    for value, code in zip(values, _mask_code(torch.tensor(values)).tolist(), strict=True):
+        axes.plot(value, code, "o", color=colour, markersize=7)
+        marks.append(f"{value:g} → {code:.1f}".replace("-", "−"))
+        place = (8, -14) if code > -5 else (-62, 9)
+        axes.annotate(marks[-1], (value, code), place, textcoords="offset points", fontsize=style.TEXT)
+    axes.set(xlim=(0, 1), ylim=(-11, 11.5), yticks=[-10, -5, 0, 5, 10])
     chart(axes, "mask value M", "what the encoder is given")
-    picture.alt = (
-        "A curve from -10 at mask value 0 to 10 at mask value 1 with a steep step at 0.5: 0.4 becomes -7.6, "
-        "0.5 becomes 0, 0.6 becomes 7.6."
-    )
+    picture.alt = f"A curve from −10 at mask value 0 to 10 at mask value 1, steep at 0.5: {', '.join(marks)}."
     return picture
+
+
+def _mask_code(values: Tensor) -> Tensor:
+    return 20 * torch.sigmoid(20 * values - 10) - 10
 
 
 def memory_figure(image: Tensor, mask: Tensor, features: Tensor, memory: Tensor, empty: Tensor) -> Picture:

@@ -13,6 +13,7 @@ from torch import Tensor
 from fss_lab.episode import Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
+from fss_lab.figures.nb02_memory import mask_code_figure
 from fss_lab.figures.nb04_prompts import SIMILARITY_MAP
 from fss_lab.figures.prediction import support_panel, truth_panel
 from fss_lab.figures.style import (
@@ -29,24 +30,8 @@ from fss_lab.figures.style import (
 
 
 def sharpening_figure() -> Picture:
-    """What SAM 2's memory encoder sees of a mask value: 20 sigmoid(20 m - 10) - 10."""
-    picture = Picture(6.5, 3.4, "What the memory encoder sees of a soft mask")
-    axes = picture.subplots()
-    m = torch.linspace(0, 1, 201)
-    axes.plot(m.numpy(), (20 * torch.sigmoid(20 * m - 10) - 10).numpy(), color=style.DEEP_PRIOR, linewidth=2.5)
-    for value in (0.3, 0.5, 0.7):
-        code = float(20 * torch.sigmoid(torch.tensor(20 * value - 10)) - 10)
-        axes.plot(value, code, "o", color=style.DEEP_PRIOR, markersize=7)
-        place = (8, -14) if value > 0.4 else (-62, 9)
-        text = f"{value} → {code:.1f}".replace("-", "−")
-        axes.annotate(text, (value, code), place, textcoords="offset points", fontsize=style.TEXT)
-    axes.set(xlim=(0, 1), ylim=(-11, 11.5), yticks=[-10, -5, 0, 5, 10])
-    chart(axes, "value of the mask or prior, m", "what is encoded")
-    picture.alt = (
-        "A steep curve from −10 to 10: a mask value of 0.3 is encoded as −9.6, 0.5 as 0 and 0.7 as 9.6, so a soft mask "
-        "is almost cut at one half."
-    )
-    return picture
+    """What SAM 2's memory encoder is given for a value of the prior."""
+    return mask_code_figure((0.3, 0.5, 0.7), style.DEEP_PRIOR)
 
 
 def memories_figure(task: Episode, memories: Sequence[Tensor], priors: Sequence[Tensor]) -> Picture:

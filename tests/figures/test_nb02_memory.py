@@ -43,8 +43,8 @@ def test_the_mask_curve_says_its_numbers():
     picture = mask_code_figure()
     titles(picture)
     written = [text.get_text() for text in picture.axes[0].texts]
-    assert written == ["0.4 → -7.6", "0.5 → 0.0", "0.6 → 7.6"]
-    assert all(number in picture.alt for number in ("-7.6", "7.6"))
+    assert written == ["0.4 → −7.6", "0.5 → 0.0", "0.6 → 7.6"]
+    assert all(mark in picture.alt for mark in written)
 
 
 def test_a_memory_tells_how_much_of_the_change_is_inside(clip):
