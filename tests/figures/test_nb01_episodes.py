@@ -2,18 +2,11 @@
 
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from helpers.pictures import titles
 
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.figures import Picture
 from fss_lab.figures.nb01_episodes import counting_figure, folds_figure, number_grids, prototype_figure
 from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms, fold_classes
-
-
-def titles(picture):
-    assert isinstance(picture, Picture) and picture.alt and picture.dpi <= 110 and picture.get_size_inches()[0] <= 10
-    FigureCanvasAgg(picture).draw()
-    return [axes.get_title() for axes in picture.axes if axes.get_title()]
 
 
 def test_every_number_of_a_grid_is_written():

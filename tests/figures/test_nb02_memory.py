@@ -2,18 +2,11 @@
 
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from helpers.pictures import titles
 
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.figures import Picture
 from fss_lab.figures.nb02_memory import clip_figure, mask_code_figure, memory_figure, reading_figure, tracks_figure
 from fss_lab.toyworld.pictograms import Pictograms
-
-
-def titles(picture):
-    assert isinstance(picture, Picture) and picture.alt and picture.dpi <= 110 and picture.get_size_inches()[0] <= 10
-    FigureCanvasAgg(picture).draw()
-    return [axes.get_title() for axes in picture.axes if axes.get_title()]
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,11 @@
 
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from helpers.pictures import titles
 
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.figures import Picture
 from fss_lab.figures.nb03_identity import likeness_figure, looks_figure, supports_figure
 from fss_lab.toyworld.identities import TRAITS, SharedTraits
-
-
-def titles(picture):
-    assert isinstance(picture, Picture) and picture.alt and picture.dpi <= 110 and picture.get_size_inches()[0] <= 10
-    FigureCanvasAgg(picture).draw()
-    return [axes.get_title() for axes in picture.axes if axes.get_title()]
 
 
 @pytest.fixture(scope="module", params=range(FOLDS))

@@ -1,11 +1,9 @@
 """Figures of dense features and priors."""
 
-import io
-
 import pytest
 import torch
+from helpers.pictures import titles
 
-from fss_lab.figures import Picture
 from fss_lab.figures.nb04_prompts import (
     features_figure,
     guess_figure,
@@ -28,12 +26,6 @@ def rand(*shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def check(picture):
-    assert isinstance(picture, Picture) and picture.alt and picture.dpi <= 110
-    assert picture.get_figwidth() <= 10
-    picture.savefig(io.BytesIO())
-
-
 def test_equal_features_get_equal_colours():
     features = torch.zeros(6, 4, 4)
     features[0, :2], features[1, 2:] = 1, 1
@@ -47,16 +39,16 @@ def test_equal_features_get_equal_colours():
 
 def test_pictures_of_features_and_priors(task):
     size = tuple(task.query_mask.shape)
-    check(features_figure(task, rand(6, 8, 8), rand(6, 8, 8) + 1))
-    check(regions_figure(task, rand(8, 8)))
-    check(similarity_figure(task, 2 * rand(8, 8) - 1, 1 - 2 * rand(8, 8)))
-    check(maps_figure(task, {"small": rand(8, 8), "large": rand(*size)}, "Two maps"))
-    check(maps_figure(task, {f"map {i}": rand(8, 8) for i in range(6)}, "Six maps", outline=False))
-    check(thresholds_figure({"P_fg": rand(9), "P_d": rand(9)}, torch.linspace(0.1, 0.9, 9), "Thresholds"))
+    titles(features_figure(task, rand(6, 8, 8), rand(6, 8, 8) + 1))
+    titles(regions_figure(task, rand(8, 8)))
+    titles(similarity_figure(task, 2 * rand(8, 8) - 1, 1 - 2 * rand(8, 8)))
+    titles(maps_figure(task, {"small": rand(8, 8), "large": rand(*size)}, "Two maps"))
+    titles(maps_figure(task, {f"map {i}": rand(8, 8) for i in range(6)}, "Six maps", outline=False))
+    titles(thresholds_figure({"P_fg": rand(9), "P_d": rand(9)}, torch.linspace(0.1, 0.9, 9), "Thresholds"))
 
 
 def test_the_guess_tells_its_score(task):
     picture = guess_figure(task, (task.query_mask == 1).float(), 0.5)
-    check(picture)
+    titles(picture)
     assert "IoU is 100 %" in picture.alt
     assert "IoU is 0 %" in guess_figure(task, torch.zeros(task.query_mask.shape), 0.5).alt

@@ -1,11 +1,9 @@
 """Figures of memories and their refinement."""
 
-import io
-
 import pytest
 import torch
+from helpers.pictures import titles
 
-from fss_lab.figures import Picture
 from fss_lab.figures.nb05_refinement import (
     agreement_figure,
     memories_figure,
@@ -26,28 +24,22 @@ def rand(*shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def check(picture):
-    assert isinstance(picture, Picture) and picture.alt and picture.dpi <= 110
-    assert picture.get_figwidth() <= 10
-    picture.savefig(io.BytesIO())
-
-
 def test_pictures_without_an_episode():
-    check(sharpening_figure())
-    check(agreement_figure())
+    titles(sharpening_figure())
+    titles(agreement_figure())
     picture = progress_figure(torch.tensor([[0.2, 0.4], [0.4, 0.8]]), "Progress", "IoU")
-    check(picture)
+    titles(picture)
     assert "30, 60" in picture.alt
 
 
 def test_pictures_of_memories(task):
-    check(memories_figure(task, [rand(6, 4, 4), rand(6, 4, 4) + 1, rand(6, 4, 4)], [rand(4, 4), rand(4, 4)]))
+    titles(memories_figure(task, [rand(6, 4, 4), rand(6, 4, 4) + 1, rand(6, 4, 4)], [rand(4, 4), rand(4, 4)]))
 
 
 @pytest.mark.parametrize("rounds", [1, 3, 5])
 def test_pictures_of_rounds(task, rounds):
     picture = rounds_figure(task, rand(4, 4), rand(4, 4), [(rand(4, 4), rand(4, 4), rand(4, 4))] * rounds)
-    check(picture)
+    titles(picture)
     assert f"in {rounds} rounds" in picture.alt
 
 

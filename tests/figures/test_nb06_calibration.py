@@ -1,11 +1,9 @@
 """Figures of the support's calibration."""
 
-import io
-
 import pytest
 import torch
+from helpers.pictures import titles
 
-from fss_lab.figures import Picture
 from fss_lab.figures.nb06_calibration import bias_figure, calibration_figure, planted_figure
 from fss_lab.toyworld.pictograms import Pictograms
 
@@ -16,23 +14,17 @@ def task(request):
     return Pictograms(fold, "novel", shots)[0]
 
 
-def check(picture):
-    assert isinstance(picture, Picture) and picture.alt and picture.dpi <= 110
-    assert picture.get_figwidth() <= 10
-    picture.savefig(io.BytesIO())
-
-
 def test_the_bias_is_drawn():
-    check(bias_figure())
+    titles(bias_figure())
 
 
 def test_a_cell_and_its_attention(task):
     maps = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0))
     before, after = torch.full((4, 4), 0.05), torch.full((4, 4), 0.025)
     picture = calibration_figure(task, (1, 2), maps[0], maps[1], -10 * maps[2], before, after)
-    check(picture)
+    titles(picture)
     assert "80 % and 40 %" in picture.alt
-    check(calibration_figure(task, (0, 0), maps[0], maps[1], -maps[2], torch.zeros(4, 4), torch.zeros(4, 4)))
+    titles(calibration_figure(task, (0, 0), maps[0], maps[1], -maps[2], torch.zeros(4, 4), torch.zeros(4, 4)))
 
 
 def test_a_planted_error_and_its_scores(task):
@@ -40,5 +32,5 @@ def test_a_planted_error_and_its_scores(task):
     planted = torch.zeros_like(truth)
     planted[:40, :40] = True
     picture = planted_figure(task, planted, torch.zeros_like(truth), truth)
-    check(picture)
+    titles(picture)
     assert "not calibrated 0 %, calibrated 100 %" in picture.alt

@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
+from helpers.pictures import titles
 
 from fss_lab.datasets.protocols import BENCHMARKS, draw_episodes
 from fss_lab.figures.nb10_uncertainty import bootstrap_figure, intervals_figure, protocol_figure
 from fss_lab.figures.style import PALE, PREDICTION, Picture
 from fss_lab.metrics import Interval
 from fss_lab.toyworld.pictogram_images import PictogramImages
-
-
-def titles(picture):
-    return [axes.get_title() for axes in picture.axes if axes.get_visible() and axes.get_title()]
 
 
 @pytest.mark.parametrize(("fold", "shots"), [(0, 1), (3, 5)])
