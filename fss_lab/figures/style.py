@@ -168,8 +168,8 @@ def mask_panel(
 
 
 def map_panel(
-    axes: Axes, values: Tensor, name: str, cmap: str | Colormap, norm: Normalize, mask: Tensor, colour: str = INK,
-) -> AxesImage:  # fmt: skip
+    axes: Axes, values: Tensor, name: str, cmap: str | Colormap, norm: Normalize, mask: Tensor, colour: str = INK
+) -> AxesImage:
     """A map (h, w) stretched over the query, under its title, with the outline of the query's true mask (H, W)."""
     image = heat(axes, values, cmap, norm, mask.shape)
     contour(axes, mask, TRUTH, mask.shape, width=1)
