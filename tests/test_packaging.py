@@ -19,7 +19,6 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import fss_lab
-from fss_lab.cli import commands as cli
 from fss_lab.cli import doctor
 
 if sys.version_info >= (3, 11):
@@ -263,9 +262,11 @@ def test_functions_have_few_parameters():
     assert len(many) <= 2, many
 
 
-def test_console_script_is_the_command_line():
+def test_console_script_is_the_command_line(capsys):
     module, function = PROJECT["scripts"]["fss-lab"].split(":")
-    assert getattr(sys.modules[module], function) is cli.main
+    with pytest.raises(SystemExit) as ended:
+        getattr(importlib.import_module(module), function)(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"fss-lab {fss_lab.__version__}\n"
 
 
 @pytest.mark.slow
