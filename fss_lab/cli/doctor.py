@@ -35,6 +35,7 @@ REQUIRED = {
     "IPython": "ipython",
     "ipywidgets": "ipywidgets",
     "traitlets": "traitlets",
+    "typing_extensions": "typing-extensions",
 }
 OPTIONAL = {
     "tensorboard": "only `fss-lab train --tensorboard` needs it",
