@@ -1,4 +1,4 @@
-"""Published weights by short name: which file on the Hugging Face hub it is, and how it comes to this machine.
+"""How published weights come from the Hugging Face hub to this machine, by their names in `registry`.
 
 Needs the optional dependency huggingface_hub where a file has to be fetched: pip install "fss-lab[real]".
 """
@@ -7,73 +7,29 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fss_lab.backbones.registry import PUBLISHED, Published
 from fss_lab.errors import CheckpointError, InputError, MissingPackageError
-
-
-@dataclass(frozen=True)
-class Published:
-    """One set of published weights.
-
-    repo: on the hub. files: what is fetched of it. own: the file in Meta's own format, from Meta's download page.
-    revision: branch, tag or commit of the repo. "main" is whatever the repo holds on the day of the first download, and
-        stays that on this machine; a commit hash pins the weights on every machine. `commit_of` tells the one that you
-        have, and so does every run's `run.yaml`.
-    """
-
-    repo: str
-    files: tuple[str, ...]
-    own: str
-    revision: str = "main"
-
-
-def _sam2(version: str, size: str, revision: str = "main") -> Published:
-    file = f"sam{version}_hiera_{size.replace('-', '_')}.pt"
-    return Published(f"facebook/sam{version}-hiera-{size}", (file,), file, revision)
-
-
-def _dinov2(size: str, letter: str, revision: str = "main") -> Published:
-    files = ("config.json", "model.safetensors")
-    return Published(f"facebook/dinov2-{size}", files, f"dinov2_vit{letter}14_pretrain.pth", revision)
-
-
-PUBLISHED = {
-    "sam2-tiny": _sam2("2", "tiny"),
-    "sam2-small": _sam2("2", "small"),  # the paper's
-    "sam2-base-plus": _sam2("2", "base-plus"),
-    "sam2-large": _sam2("2", "large"),
-    "sam2.1-tiny": _sam2("2.1", "tiny"),
-    "sam2.1-small": _sam2("2.1", "small"),
-    "sam2.1-base-plus": _sam2("2.1", "base-plus"),
-    "sam2.1-large": _sam2("2.1", "large"),
-    "dinov2-small": _dinov2("small", "s"),
-    "dinov2-base": _dinov2("base", "b"),  # the paper's
-    "dinov2-large": _dinov2("large", "l"),
-    "dinov2-giant": _dinov2("giant", "g"),
-}
-"""All weights that `fetch` knows. Every revision is "main". To pin one, name it in the call ("sam2-small@<commit>") or
-put it here as the last argument."""
 
 
 def fetch(name: str, revision: str | None = None) -> Path:
     """Where the weights `name` lie on this machine; downloaded first if need be, once, with a progress bar.
 
     name: a key of `PUBLISHED`. revision: branch, tag or commit on the hub instead of the table's.
-    Without a revision, Meta's own file in `weights_folder()` comes first; then huggingface_hub's cache, whatever the
+    Without a revision, `Published.own` in `weights_folder()` comes first; then huggingface_hub's cache, whatever the
     hub holds by now; then the hub (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE and its other variables hold). With a branch
     as revision the hub is always asked for its latest commit.
-    Returns SAM 2's .pt file, or DINOv2's own .pth file or directory with config.json and model.safetensors.
-    Raises InputError for an unknown name, ImportError without huggingface_hub, CheckpointError that says which file to
-    put where if it cannot be fetched.
+    Returns a file (SAM 2's .pt, DINOv2's own .pth) or a directory with config.json and model.safetensors.
+    Raises InputError for an unknown name, MissingPackageError without huggingface_hub, CheckpointError that says which
+    file to put where if it cannot be fetched.
     """
     if name not in PUBLISHED:
         raise InputError(f"there are no published weights {name!r}; expected one of {', '.join(PUBLISHED)}")
     published = PUBLISHED[name]
     own = weights_folder() / published.own
-    if revision is None and own.is_file():
+    if revision is None and own.exists():
         return own
     download, asked = _downloader(), revision or published.revision
     try:
@@ -85,10 +41,11 @@ def fetch(name: str, revision: str | None = None) -> Path:
     except Exception as error:  # its errors have no common base, and they differ from version to version
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         given = "sam2_checkpoint" if name.startswith("sam") else "features_checkpoint"
+        source = "from Meta's download page " if own.suffix in (".pt", ".pth") else "(a folder with these files) "
         raise CheckpointError(
             f"the weights {name} are not on this machine and could not be fetched: {reason}. "
             f"Expected {' and '.join(published.files)} of {published.repo}, revision {asked}, on the Hugging Face "
-            f"hub. Without a network (or with HF_HUB_OFFLINE=1) get {published.own} from Meta's download page on "
+            f"hub. Without a network (or with HF_HUB_OFFLINE=1) get {published.own} {source}on "
             f"another machine and put it at {own}, or say where it lies ({given}=..., as an option "
             f"--{given.replace('_', '-')}). For trials, `fss-lab train --weights random` or "
             'load_model(..., weights="random") needs none'

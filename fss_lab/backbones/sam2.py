@@ -1,22 +1,19 @@
 """SAM 2 (Ravi et al., 2024) as few-shot segmentation needs it: encode, remember, attend, decode.
 
-This is the one place that touches the `sam2` package. Nothing in that package is changed; every network below
-is one of its stock classes, so Meta's checkpoints load key by key.
+This and `sam2_config` are the places that touch the `sam2` package. Nothing in that package is changed; every network
+below is one of its stock classes, so Meta's checkpoints load key by key.
 
 Shapes: B images of H x W pixels, memory grid h x w = H/16 x W/16, C feature channels, D memory channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
 from sam2.modeling.memory_attention import MemoryAttentionLayer
 from sam2.modeling.position_encoding import apply_rotary_enc
 from sam2.modeling.sam.transformer import RoPEAttention
@@ -24,17 +21,11 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
 from fss_lab.backbones.checkpoints import load_into, load_state
+from fss_lab.backbones.normalised import Normalised
+from fss_lab.backbones.sam2_config import STRIDE, stock_model
 from fss_lab.errors import InputError
 
-STRIDE = 16  # pixels per cell of the memory grid
 ENCODER_STRIDE = 32  # the image encoder's coarsest level and its window embedding need multiples of this
-
-CONFIGS = {
-    f"sam{version}-{name}": f"configs/sam{version}/sam{version}_hiera_{letter}.yaml"
-    for version in ("2", "2.1")
-    for name, letter in (("tiny", "t"), ("small", "s"), ("base-plus", "b+"), ("large", "l"))
-}
-"""Short names of the published sizes, and the configurations that ship inside the `sam2` package."""
 
 CrossAttention = Callable[[int, RoPEAttention, Tensor, Tensor, Tensor, int], Tensor]
 """(layer number, the layer's stock attention module, q (B,N,C), k (B,L,D), v (B,L,D), pointer tokens) ->
@@ -105,11 +96,8 @@ class Decoded:
     object_score: Tensor
 
 
-class Sam2Backbone(nn.Module):
+class Sam2Backbone(Normalised):
     """The stock SAM 2 model behind four verbs: `encode`, `remember`, `attend`, `decode`."""
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, model: SAM2Base) -> None:
         """Wrap a stock model; `build` makes one from a configuration.
@@ -124,8 +112,6 @@ class Sam2Backbone(nn.Module):
         if lacking:
             raise InputError(f"this SAM 2 configuration lacks {', '.join(lacking)}; set them in its `model` section")
         self.model = model
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
 
     @classmethod
     def build(
@@ -133,25 +119,15 @@ class Sam2Backbone(nn.Module):
     ) -> Sam2Backbone:
         """Build SAM 2 of any size, in evaluation mode on the CPU.
 
-        config: a key of `CONFIGS` ("sam2-tiny" ... "sam2.1-large") or the path of a YAML file with a `model`
-            section.
+        config: a key of `sam2_config.CONFIGS` ("sam2-tiny" ... "sam2.1-large") or the path of a YAML file with a
+            `model` section.
         image_size: side of the square input, a multiple of 16 pixels; default: as the configuration says.
         checkpoint: weights to load (see `load_checkpoint`); default: random ones.
 
         Raises FileNotFoundError, InputError (configuration, size) or CheckpointError; they name the file and
         what is wrong.
         """
-        settings = read_config(config)
-        size = settings.image_size if image_size is None else image_size
-        if not isinstance(size, int) or isinstance(size, bool) or size <= 0 or size % STRIDE:
-            raise InputError(f"image_size must be a positive multiple of {STRIDE} pixels, got {size!r}")
-        settings.image_size = size
-        # The same settings for every size: rotary tables of the memory grid, no compilation behind our back.
-        settings.compile_image_encoder = False
-        for section in _sections(settings):
-            if "feat_sizes" in section:
-                section.feat_sizes = [size // STRIDE, size // STRIDE]
-        backbone = cls(instantiate(settings, _recursive_=True))
+        backbone = cls(stock_model(config, image_size))
         if checkpoint is not None:
             backbone.load_checkpoint(checkpoint)
         return backbone.eval()
@@ -192,7 +168,7 @@ class Sam2Backbone(nn.Module):
         size = self.image_size
         if images.ndim != 4 or images.shape[1:] != (3, size, size):
             raise InputError(f"expected images of shape (B, 3, {size}, {size}), got {tuple(images.shape)}")
-        normalised = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        normalised = self.normalise(images.to(self.mean.dtype) / 255)
         # Multiples of 16 that are not multiples of 32: pad with the mean colour, then cut the features back.
         padding = -size % ENCODER_STRIDE
         encoded = self.model.forward_image(F.pad(normalised, (0, padding, 0, padding)))
@@ -349,38 +325,6 @@ def project_heads(
 def merge_heads(attention: RoPEAttention, mixed: Tensor) -> Tensor:
     """The last step of an attention: merge the heads, project. mixed: (B, heads, N, d). Returns (B, N, C)."""
     return attention.out_proj(attention._recombine_heads(mixed))
-
-
-def read_config(config: str | Path) -> DictConfig:
-    """The `model` section of a SAM 2 configuration: a key of `CONFIGS` or the path of a YAML file.
-
-    Raises FileNotFoundError for an unknown name, InputError for a file that is no SAM 2 configuration.
-    """
-    path = Path(str(files("sam2"))) / CONFIGS[str(config)] if str(config) in CONFIGS else Path(config)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no SAM 2 configuration {str(config)!r}: give the path of a YAML or one of {list(CONFIGS)}"
-        )
-    try:
-        # PyYAML's and OmegaConf's errors have no common base below Exception; the cause is kept.
-        settings = OmegaConf.load(path)
-    except Exception as error:
-        raise InputError(f"{path} is not a readable YAML file: {error}") from error
-    if not isinstance(settings, DictConfig) or "model" not in settings or "image_size" not in settings.model:
-        raise InputError(f"{path} is not a SAM 2 configuration: it has no `model` section with an `image_size`")
-    OmegaConf.resolve(settings)
-    for section in _sections(settings.model):
-        # A configuration names the classes to call; only SAM 2's own may be.
-        if not str(section.get("_target_", "sam2.")).startswith("sam2."):
-            raise InputError(f"{path} asks for {section['_target_']!r}; only classes of the sam2 package are allowed")
-    return settings.model
-
-
-def _sections(node: DictConfig) -> Iterator[DictConfig]:
-    yield node
-    for child in node.values():
-        if isinstance(child, DictConfig):
-            yield from _sections(child)
 
 
 def _to_sequence(x: Tensor) -> Tensor:

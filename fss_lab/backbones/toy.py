@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fss_lab.backbones.normalised import Normalised
 from fss_lab.backbones.sam2 import Sam2Backbone
 
 WEIGHTS = Path(str(files("fss_lab"))) / "weights"
@@ -43,15 +44,12 @@ class ToyFeatures(nn.Module):
         return F.normalize(F.normalize(plain, dim=1) + F.normalize(mirrored.flip(3), dim=1), dim=1)
 
 
-class FeaturePyramid(nn.Module):
+class FeaturePyramid(Normalised):
     """A small convolutional feature pyramid: images of any size -> one feature vector for each of 32 x 32 patches.
 
     It looks at the image at 128 x 128, halves it down to 8 x 8 to see whole objects, and carries that back up to
     32 x 32. Trained so that patches of one class agree across identities (see `recipes.pretrain`).
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, channels: int = 96) -> None:
         super().__init__()
@@ -62,8 +60,6 @@ class FeaturePyramid(nn.Module):
         self.lateral = nn.ModuleList([nn.Conv2d(width, channels, 1) for width in (64, 128, 160)])
         self.merge = nn.ModuleList([_convolution(channels, channels) for _ in range(2)])
         self.project = nn.Conv2d(channels, channels, 1)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB images (B, 3, H, W), values 0..255, any dtype -> features (B, 96, 32, 32)."""
@@ -71,7 +67,7 @@ class FeaturePyramid(nn.Module):
         if images.shape[-2:] != (FEATURE_INPUT, FEATURE_INPUT):
             size = (FEATURE_INPUT, FEATURE_INPUT)
             images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-        quarter = self.quarter(self.stem((images - self.mean) / self.std))  # B, 64, 32, 32
+        quarter = self.quarter(self.stem(self.normalise(images)))  # B, 64, 32, 32
         eighth = self.eighth(quarter)  # B, 128, 16, 16
         x = self.lateral[2](self.sixteenth(eighth))  # B, 96, 8, 8
         for lateral, merge, finer in zip(self.lateral[1::-1], self.merge, (eighth, quarter), strict=True):

@@ -149,7 +149,7 @@ def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _sam2_name(state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> str:
-    """Which SAM 2 this is, a key of `fss_lab.backbones.sam2.CONFIGS`."""
+    """Which SAM 2 this is, a key of `fss_lab.backbones.sam2_config.CONFIGS`."""
     blocks = {key.split(".")[3] for key in state if key.startswith("image_encoder.trunk.blocks.")}
     if len(blocks) not in SIZE_OF_BLOCKS:
         raise CheckpointError(

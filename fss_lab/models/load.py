@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fss_lab.backbones.checkpoints import load_into, load_state
-from fss_lab.backbones.dinov2 import SIZES, Dinov2Features
 from fss_lab.backbones.hub import fetch
-from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone
+from fss_lab.backbones.registry import FEATURES
+from fss_lab.backbones.sam2 import Sam2Backbone
+from fss_lab.backbones.sam2_config import CONFIGS
 from fss_lab.backbones.toy import WEIGHTS, ToyFeatures, build_toy_sam2, unpack
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.errors import CheckpointError, InputError
@@ -30,16 +31,17 @@ def load_model(
 ) -> FSSAM:
     """Build a model in evaluation mode on the CPU.
 
-    name: "toy", whose weights ship with the package; or a pair such as "sam2-small+dinov2-base" (SAM 2 or 2.1, tiny …
-        large; DINOv2 small … giant). "sam2-small@<commit>+dinov2-base@<commit>" pins what comes from the hub.
+    name: "toy", whose weights ship with the package; or a pair such as "sam2-small+dinov2-base": SAM 2 or 2.1 of a
+        size in `sam2_config.CONFIGS`, and dense features of `registry.FEATURES` in `fss_lab.backbones` (DINOv2 with or
+        without registers, DINOv3). "sam2-small@<commit>+dinov2-base@<commit>" pins what comes from the hub.
     fold: for "toy", 0..3, whose novel classes were kept out of training.
     weights: None or "random": no trained ones, for trials of speed and memory. For "toy": "fssam" (the default) is
         trained on the base classes of `fold`; "baseline" is the support-memory baseline trained equally long
         (memory="support"); "pretrained" has seen no Pictogram at all. For a pair: "pretrained" (the default) are
         Meta's published weights, which know nothing of few-shot segmentation yet; they come from the Hugging Face
         hub, once (`fss_lab.backbones.hub.fetch`).
-    sam2_checkpoint, features_checkpoint: for a pair, files of yours instead: Meta's .pt files, .safetensors, or for
-        DINOv2 a directory as transformers saves it.
+    sam2_checkpoint, features_checkpoint: for a pair, files of yours instead: Meta's .pt files or .safetensors of SAM 2
+        and DINOv2, or for any dense features a directory as transformers saves it.
     image_size: side of the square input of a pair, in pixels.
     options: see `fss_lab.method.Options`, e.g. rounds=0 or calibration="off"; and precision="bfloat16" for the frozen
         encoders, see `FSSAM`.
@@ -54,12 +56,11 @@ def load_model(
                 'checkpoints are for a pair such as "sam2-small+dinov2-base"; "toy" brings its own weights'
             )
         return _load_toy(fold, "fssam" if weights == "default" else weights, options)
-    sam2, _, dinov2 = (part.partition("@") for part in name.partition("+"))
-    size = dinov2[0].removeprefix("dinov2-")
-    if sam2[0] not in CONFIGS or not dinov2[0].startswith("dinov2-") or size not in SIZES:
+    sam2, _, dense = (part.partition("@") for part in name.partition("+"))
+    if sam2[0] not in CONFIGS or dense[0] not in FEATURES:
         raise InputError(
             f'there is no model {name!r}; use "toy" or a pair such as "sam2-small+dinov2-base" of '
-            f"{', '.join(CONFIGS)} and dinov2-{', dinov2-'.join(SIZES)}"
+            f"{', '.join(CONFIGS)} and {', '.join(FEATURES)}"
         )
     weights = "pretrained" if weights == "default" else weights
     if weights not in ("pretrained", None):
@@ -69,10 +70,10 @@ def load_model(
         )
     # both files first: a missing one is told before minutes go into building the other network
     sam2_source = _source(*sam2[::2], sam2_checkpoint, weights)
-    features_source = _source(*dinov2[::2], features_checkpoint, weights)
-    features = Dinov2Features.build(size, features_source)
+    features_source = _source(*dense[::2], features_checkpoint, weights)
+    features = FEATURES[dense[0]].build(features_source)
     backbone = Sam2Backbone.build(sam2[0], image_size, sam2_source)
-    note_origin(features, dinov2[0], features_source)
+    note_origin(features, dense[0], features_source)
     note_origin(backbone, sam2[0], sam2_source)
     return FSSAM(backbone, features, **options)
 

@@ -17,9 +17,9 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from fss_lab.backbones.dinov2 import Dinov2Features
 from fss_lab.backbones.fingerprint import hash_tensors
 from fss_lab.backbones.hub import commit_of
+from fss_lab.backbones.patch_tokens import PatchTokens
 from fss_lab.errors import RunError
 from fss_lab.method import FSSAM
 
@@ -53,7 +53,7 @@ _ORIGINS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 def note_origin(network: nn.Module, name: str, source: str | os.PathLike[str] | None) -> None:
     """Remember where a network's weights came from.
 
-    name: as in `fss_lab.backbones.hub.PUBLISHED`. source: the file or directory, None for random weights; one in
+    name: as in `fss_lab.backbones.registry.PUBLISHED`. source: the file or directory, None for random weights; one in
     huggingface_hub's cache becomes "name@commit", with which `load_model` pins it.
     """
     try:
@@ -77,7 +77,7 @@ def frozen_networks(model: FSSAM, trained: Collection[str]) -> Frozen:
     Neither do the names of DINOv2's tensors, which differ between versions of `transformers`.
     """
     features = {} if model.features is None else model.features.state_dict()
-    if isinstance(model.features, Dinov2Features):
+    if isinstance(model.features, PatchTokens):
         tensors = [tensor for name, tensor in features.items() if not name.endswith("position_embeddings")]
         features = {hash_tensors("", {"": tensor}): tensor for tensor in tensors}
     states = {

@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from fss_lab import load_model
 from fss_lab.backbones.checkpoints import load_state
 from fss_lab.backbones.dinov2 import SIZES
-from fss_lab.backbones.hub import PUBLISHED, commit_of, fetch, weights_folder
-from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone
+from fss_lab.backbones.hub import commit_of, fetch, weights_folder
+from fss_lab.backbones.registry import FEATURES, PUBLISHED
+from fss_lab.backbones.sam2 import Sam2Backbone
+from fss_lab.backbones.sam2_config import CONFIGS
 from fss_lab.cli import commands as cli
 from fss_lab.errors import CheckpointError
 
@@ -45,7 +47,7 @@ def put(hub: Hub, repo: str, **files: bytes) -> None:
 
 
 def test_every_pair_has_published_weights() -> None:
-    assert set(PUBLISHED) == set(CONFIGS) | {f"dinov2-{size}" for size in SIZES}
+    assert set(PUBLISHED) == set(CONFIGS) | set(FEATURES)
 
 
 def test_the_files_of_sam2_are_those_that_its_own_package_names() -> None:

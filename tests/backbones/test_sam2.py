@@ -7,7 +7,8 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
-from fss_lab.backbones.sam2 import CONFIGS, Sam2Backbone, read_config
+from fss_lab.backbones.sam2 import Sam2Backbone
+from fss_lab.backbones.sam2_config import CONFIGS, read_config
 from fss_lab.errors import CheckpointError
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -186,6 +187,10 @@ def test_wrong_configurations(tmp_path: Path) -> None:
         ("image_size: 3", "no `model` section"),
         ("- 1", "no `model` section"),
         ("model: {image_size: 128, _target_: os.system}", "only classes of the sam2 package"),
+        ("model: {image_size: 128, _target_: sam2.build_sam.os.system}", "only classes of the sam2 package"),
+        ("model: {image_size: 128, _target_: sam2.build_sam.build_sam2}", "only classes of the sam2 package"),
+        ("model: {image_size: 128, parts: [{_target_: os.system}]}", "only classes of the sam2 package"),
+        ("model: {image_size: 128, parts: [[{_target_: sam2.nowhere}]]}", "only classes of the sam2 package"),
     ):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
