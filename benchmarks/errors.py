@@ -24,7 +24,7 @@ from fss_lab.method import FSSAM
 from fss_lab.method.prompts import min_max, resize
 from fss_lab.method.trace import Trace
 from fss_lab.models.load import load_model
-from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms, as_episode
+from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms, scene_episode
 from fss_lab.toyworld.scenes import IGNORE, Scene
 from recipes.random_classes import RandomScenes
 
@@ -64,7 +64,7 @@ class Case:
 def pictograms(fold: int, count: int, seed: int) -> list[Case]:
     """Base-class episodes of a fold."""
     drawn = map(Pictograms(fold, "base", 1, seed, episodes=count).scenes, range(count))
-    return [Case(as_episode(scenes, class_id, CLASS_NAMES[class_id]), scenes[0]) for class_id, scenes in drawn]
+    return [Case(scene_episode(scenes, class_id, CLASS_NAMES[class_id]), scenes[0]) for class_id, scenes in drawn]
 
 
 def random_classes(corpus: RandomScenes, count: int, seed: int) -> list[Case]:
@@ -79,7 +79,7 @@ def random_classes(corpus: RandomScenes, count: int, seed: int) -> list[Case]:
             extra = rng.choice(others, int(rng.integers(1, 4)), replace=False).tolist()
             scenes.append(corpus.scene(rng, rng.permutation([*extra, target]).tolist()))
         if all(scene.area(target) for scene in scenes):
-            cases.append(Case(as_episode(scenes, target, f"random {target}"), scenes[0]))
+            cases.append(Case(scene_episode(scenes, target, f"random {target}"), scenes[0]))
     return cases
 
 

@@ -119,6 +119,27 @@ class Episode:
 _TENSORS = ("query_image", "query_mask", "support_images", "support_masks")
 
 
+def class_mask(label: Tensor, class_id: int) -> Tensor:
+    """The mask (H, W) uint8 of a class in a label map (H, W) of 0 = background, class id + 1 and 255 = ignore."""
+    return (label == class_id + 1).to(torch.uint8).masked_fill(label == IGNORE, IGNORE)
+
+
+def as_episode(views: Sequence[tuple[Tensor, Tensor]], class_id: int, class_name: str) -> Episode:
+    """The episode of images (3, H, W) with their masks (H, W): the query's, then the supports'.
+
+    Raises TypeError or InputError as `Episode`.
+    """
+    images, masks = zip(*views, strict=True)
+    return Episode(
+        query_image=images[0],
+        query_mask=masks[0],
+        support_images=torch.stack(images[1:]),
+        support_masks=torch.stack(masks[1:]),
+        class_id=class_id,
+        class_name=class_name,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class EpisodeBatch:
     """B episodes with the same number of shots and the same size, stacked by `collate`."""

@@ -11,7 +11,8 @@ import pytest
 from helpers.photo_trees import coco_tree, voc_and_sbd
 
 from fss_lab import files as locking
-from fss_lab.datasets.prepare import prepare_coco, prepare_pascal
+from fss_lab.datasets.coco import prepare as prepare_coco
+from fss_lab.datasets.pascal import prepare as prepare_pascal
 from fss_lab.files import alone
 
 HOLD = """

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fss_lab.cli.arguments import positive, seed
+from fss_lab.datasets.catalogue import DATASETS
 from fss_lab.errors import InputError
 from fss_lab.method.options import PRECISIONS
-
-TOY_WORLDS = ("pictograms", "look-alikes")
+from fss_lab.toyworld.catalogue import TOY_WORLDS
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -195,7 +195,7 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     """What to evaluate instead of the toy world."""
     group = parser.add_argument_group("photographs")
     group.add_argument(
-        "--dataset", choices=[*TOY_WORLDS, "pascal", "coco", "coco-panet"], default="pictograms",
+        "--dataset", choices=[*TOY_WORLDS, *DATASETS], default="pictograms",
         help="PASCAL-5i, COCO-20i, or COCO-20i with the older folds; look-alikes: the toy world with misleading "
         "distractors (default: the toy world)",
     )  # fmt: skip

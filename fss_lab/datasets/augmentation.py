@@ -24,7 +24,8 @@ _BLUR = ImageFilter.Kernel((5, 5), np.outer(_GAUSS, _GAUSS).ravel().tolist())
 class Augmentation:
     """The training augmentation of the paper (Sec. Implementation Details): scale, rotate, blur, mirror, crop.
 
-    size: side of the square that comes out, in pixels. scale: smallest and largest factor. degrees: largest rotation
+    size: side of the square that comes out, in pixels. scale: smallest and largest factor, of each
+    data set in its record. degrees: largest rotation
     either way. chance: of rotation, of blur and of mirroring, each on its own. kept: share of the foreground (after
     scaling and rotation) that the crop keeps. What lies outside of the image is `PADDING`, and 255 in the mask.
     """
@@ -67,10 +68,6 @@ class Augmentation:
         return pixels[window], labels[window]
 
 
-AUGMENTATIONS = {"pascal": (0.9, 1.1), "coco": (0.8, 1.25), "coco-panet": (0.8, 1.25)}
-"""The scales that the paper uses, by data set."""
-
-
 def pad(pixels: np.ndarray, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Pad an image (H, W, 3) and its labels (H, W) on all sides alike, so that both sides have at least `size`."""
     height, width = labels.shape
@@ -92,15 +89,11 @@ def foreground_in_windows(foreground: np.ndarray, size: int) -> np.ndarray:
     return table[size:, size:] - table[:-size, size:] - table[size:, :-size] + table[:-size, :-size]
 
 
-def stretch_image(image: Tensor, size: int) -> Tensor:
-    """The evaluation transform (Sec. Implementation Details): (3, H, W) stretched to (3, size, size) float.
+def stretch(image: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The evaluation transform (Sec. Implementation Details) to size x size pixels; the aspect ratio is not kept.
 
-    Bilinear; the aspect ratio is not kept.
+    image: (3, H, W), stretched bilinearly to float. mask: (H, W), by the nearest pixel, to uint8.
     """
-    stretched = F.interpolate(image[None].float(), (size, size), mode="bilinear", align_corners=True)[0]
-    return stretched.clamp(0, 255)  # rounding turns a white area into 255.00003
-
-
-def stretch_mask(mask: Tensor, size: int) -> Tensor:
-    """The same for a mask (H, W): by the nearest pixel, (size, size) uint8."""
-    return F.interpolate(mask[None, None].float(), (size, size), mode="nearest")[0, 0].to(torch.uint8)
+    image = F.interpolate(image[None].float(), (size, size), mode="bilinear", align_corners=True)[0]
+    mask = F.interpolate(mask[None, None].float(), (size, size), mode="nearest")[0, 0].to(torch.uint8)
+    return image.clamp(0, 255), mask  # rounding turns a white area into 255.00003

@@ -1,23 +1,106 @@
-"""The data sets of photographs by name, and where they lie."""
+"""The data sets of photographs by name: one record each, and where they lie.
+
+Another data set is a module with its `ImageSet` (and what makes its label maps), and a record here. Imports nothing
+heavy, because the command line makes options from it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 import fss_lab
-from fss_lab.datasets.coco import Coco20i
-from fss_lab.datasets.labelled import LabelledPhotos
-from fss_lab.datasets.pascal import Pascal5i
+from fss_lab.datasets.folds import FOLDS
 from fss_lab.errors import DataError, InputError
 
-REAL: dict[str, Callable[..., LabelledPhotos]] = {
-    "pascal": Pascal5i,
-    "coco": Coco20i,
-    "coco-panet": partial(Coco20i, scheme="panet"),
-}
-"""By the name that --dataset takes. coco-panet: COCO-20i with the older folds, blocks of 20 classes."""
+if TYPE_CHECKING:
+    from fss_lab.datasets.protocols import ImageSet
+
+
+@dataclass(frozen=True)
+class FoldCounts:
+    """One line of the table of `data check`, by the rules of `fss_lab.datasets.labelled`; None: not published.
+
+    training_images: that count for a base class and show no novel one; pairs: of these and their base classes.
+    test_images: that count for a novel class; images_per_novel_class: how many for each of them.
+    """
+
+    training_images: int
+    pairs: int | None
+    test_images: int
+    images_per_novel_class: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """All that the package knows of a data set outside its own module.
+
+    name: what --dataset takes. title: for headings. photos: "module:class" of its `ImageSet`, called as
+        `LabelledPhotos`. folds: how many.
+    epochs: of the paper's training, None where it has none. scales: of the paper's augmentation, smallest and largest.
+    sources: what of the manifest it needs, for `data get`. maker: "module:function" that makes its label maps, for
+        `data prepare`, called as `pascal.prepare`; overlaps: whether that takes a rule for overlapping instances too.
+    published: counts of each fold, for `data check` (of a `LabelledPhotos`). caveat: said where the counts differ.
+    """
+
+    name: str
+    title: str
+    photos: str
+    folds: int = FOLDS
+    epochs: int | None = None
+    scales: tuple[float, float] = (0.9, 1.1)
+    sources: tuple[str, ...] = ()
+    maker: str | None = None
+    overlaps: bool = False
+    published: tuple[FoldCounts, ...] = ()
+    caveat: str = ""
+
+    def images(self) -> Any:
+        """The class of its images."""
+        return resolve_name(self.photos)
+
+    def prepare(self, root: str | Path, **options: Any) -> Any:
+        """Make the label maps, see the maker. Raises as it does, InputError for a data set without one."""
+        if self.maker is None:
+            raise InputError(f"{self.title} needs no label maps made")
+        return resolve_name(self.maker)(root, **options)
+
+
+DATASETS = {
+    record.name: record
+    for record in (
+        DataSet(
+            "pascal", "PASCAL-5i", "fss_lab.datasets.pascal:Pascal5i",
+            epochs=300, sources=("voc", "sbd"), maker="fss_lab.datasets.pascal:prepare",
+            published=(
+                FoldCounts(4208, 5749, 364, (81, 63, 89, 61, 71)),
+                FoldCounts(3726, 4706, 445, (70, 100, 118, 110, 69)),
+                FoldCounts(2752, 3044, 592, (73, 125, 76, 74, 386)),
+                FoldCounts(4510, 5832, 336, (63, 53, 90, 82, 69)),
+            ),
+        ),
+        DataSet(
+            "coco", "COCO-20i, folds of every fourth class", "fss_lab.datasets.coco:Coco20i",
+            epochs=75, scales=(0.8, 1.25), sources=("coco",), maker="fss_lab.datasets.coco:prepare", overlaps=True,
+            published=(
+                FoldCounts(21917, None, 26052, None),
+                FoldCounts(41809, None, 15305, None),
+                FoldCounts(43045, None, 13138, None),
+                FoldCounts(44614, None, 12640, None),
+            ),
+            caveat="COCO's counts depend on an unpublished choice, which of two overlapping instances wins: "
+            "`fss-lab data prepare --overlap`.",
+        ),
+        DataSet(
+            "coco-panet", "COCO-20i, the older folds of 20 classes in a row", "fss_lab.datasets.coco:Coco20iPanet",
+            scales=(0.8, 1.25), sources=("coco",),
+        ),
+        DataSet("fss1000", "FSS-1000", "fss_lab.datasets.fss1000:Fss1000", folds=1),
+    )
+}  # fmt: skip
+"""By the name that --dataset takes. PASCAL's counts come out exactly from the published files."""
 
 
 def open_photos(
@@ -29,13 +112,15 @@ def open_photos(
     part: str | None = None,
     protocol: str = "fssam",
     skip_bad: bool = False,
-) -> LabelledPhotos:
-    """A fold of a data set by name; root: None for `data_folder()`. Raises InputError for an unknown name, and as
-    `LabelledPhotos`."""
-    if dataset not in REAL:
-        raise InputError(f"there is no data set {dataset!r}; there is pictograms, {', '.join(REAL)}")
+) -> ImageSet:
+    """A fold of a data set by name; root: None for `data_folder()`.
+
+    Raises InputError for an unknown name, InputError and DataError as `LabelledPhotos`.
+    """
+    if dataset not in DATASETS:
+        raise InputError(f"there is no data set {dataset!r}; there is pictograms, {', '.join(DATASETS)}")
     where = data_folder() if root is None else root
-    return REAL[dataset](where, fold, split, part=part, protocol=protocol, skip_bad=skip_bad)
+    return DATASETS[dataset].images()(where, fold, split, part=part, protocol=protocol, skip_bad=skip_bad)
 
 
 def data_folder() -> Path:

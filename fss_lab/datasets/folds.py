@@ -1,4 +1,4 @@
-"""Facts of the benchmarks that everything else agrees on: folds, splits, published counts, VOC's colours.
+"""Facts of the benchmarks that everything else agrees on: folds, splits, VOC's colours.
 
 Imports nothing, because the command line makes options from it.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 FOLDS = 4
 SPLITS = ("base", "novel")
-PAPER_EPOCHS = {"pascal": 300, "coco": 75}
-TRAINING_IMAGES = {"pascal": (4208, 3726, 2752, 4510), "coco": (21917, 41809, 43045, 44614)}  # of folds 0 to 3
 
 
 def voc_palette() -> list[int]:

@@ -8,8 +8,11 @@ counts for no class of the split is left out of it.
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,57 +27,83 @@ LEAST_AREA = 2 * 32 * 32
 PARTS = ("train", "val")
 
 
-class LabelledPhotos:
-    """The images of one fold and split of a data set; `Pascal5i` and `Coco20i` say where they are.
+@dataclass(frozen=True)
+class Files:
+    """Of one list of a data set: the folders of `name.jpg` and `name.png`, and the names to choose from."""
 
-    title: of the data set. photos, labels: folders of `name.jpg` and `name.png`. listed: the names to choose from.
-    novel: class ids of each fold. class_names: of all classes, by class id.
-    fold: 0..3, whose classes are novel. split: "base" or "novel", which classes are asked for. protocol: says what
-    happens to images of base classes that show a novel one too, see `fss_lab.datasets.protocols.Benchmark`.
-    skip_bad: leave bad files out with a warning that names them (photographs are then all decoded once); otherwise bad
-    label maps are refused now, and bad photographs when they are read.
+    photos: Path
+    labels: Path
+    names: Sequence[str]
 
-    Raises InputError for another fold, split or protocol; DataError for bad label maps, or no image at all.
+
+class LabelledPhotos(ABC):
+    """The images of one fold and split of a data set, an `ImageSet`; a data set is a subclass that says where they are.
+
+    title: in the set's name. class_names: of all classes, by class id; a class's label is one more. novel: class ids
+    that each fold holds out.
     """
 
+    title: ClassVar[str]
+    class_names: ClassVar[tuple[str, ...]]
+    novel: ClassVar[tuple[tuple[int, ...], ...]]
     class_uniform = False
 
     def __init__(
         self,
-        title: str,
-        photos: Path,
-        labels: Path,
-        listed: Sequence[str],
-        novel: Sequence[tuple[int, ...]],
-        class_names: Sequence[str],
-        *,
+        root: str | Path,
         fold: int,
-        split: str,
+        split: str = "novel",
+        *,
+        part: str | None = None,
         protocol: str = "fssam",
         skip_bad: bool = False,
     ) -> None:
-        self.classes = classes_of(novel, fold, split)
-        self.photos, self.labels, self.class_names = photos, labels, tuple(class_names)
-        self.fold, self.split = fold, split
-        maps, bad = scan_labels(labels, listed, len(class_names))
+        """root: the data set's folder, see `home`. fold: 0..3, whose classes are novel.
+
+        split: "base" or "novel", which classes are asked for.
+        part: which list, "train" or "val"; None: train for base, val for novel classes. Base classes in "val" are
+            images seen neither in training nor in any test.
+        protocol: says what happens to images of base classes that show a novel one too, see
+            `fss_lab.datasets.protocols.Benchmark`.
+        skip_bad: leave bad files out with a warning that names them (photographs are then all decoded once); otherwise
+            bad label maps are refused now, and bad photographs when they are read.
+
+        Raises InputError for another fold, split, part or protocol; DataError for missing lists, bad label maps, or no
+        image at all.
+        """
+        part = default_part(split, part)
+        files = self.files(self.home(root), part)
+        self.classes = classes_of(self.novel, fold, split)
+        self.photos, self.labels, self.fold, self.split = files.photos, files.labels, fold, split
+        maps, bad = scan_labels(files.labels, files.names, len(self.class_names))
         if skip_bad:
-            bad += scan_photos(photos, maps)
-            for path in {each.path.stem for each in bad}:
-                maps.pop(path, None)
+            bad += scan_photos(files.photos, maps)
+            for name in {file.path.stem for file in bad}:
+                maps.pop(name, None)
         else:
-            refuse(bad, str(labels))
-        drop = novel[fold] if split == "base" and benchmark(protocol).training_images == "drop" else ()
+            refuse(bad, str(files.labels))
+        drop = self.novel[fold] if split == "base" and benchmark(protocol).training_images == "drop" else ()
         self._counts = select(maps, self.classes, drop)
         self._sizes = {name: maps[name].size for name in self._counts}
         if not self._counts:
             raise DataError(
-                f"{labels}: no image counts for the {split} classes of fold {fold}; see `fss-lab data check`"
+                f"{files.labels}: no image counts for the {split} classes of fold {fold}; see `fss-lab data check`"
             )
         left_out = f" ({len(bad)} bad file(s) left out)" if bad else ""
-        self.name = f"{title}, {len(self._counts)} images{left_out}"
+        self.name = f"{self.title} {part}, {len(self._counts)} images{left_out}"
         self.skipped = tuple(bad)
         if bad:
-            warnings.warn(f"{title}: skipped {'; '.join(map(str, bad))}", stacklevel=3)
+            warnings.warn(f"{self.title} {part}: skipped {'; '.join(map(str, bad))}", stacklevel=2)
+
+    @staticmethod
+    @abstractmethod
+    def home(root: str | Path) -> Path:
+        """The data set's folder: `root`, or one below it. Raises DataError where there is none."""
+
+    @staticmethod
+    @abstractmethod
+    def files(home: Path, part: str) -> Files:
+        """The files of "train" or "val". Raises DataError for missing or wrong lists."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -124,13 +153,13 @@ def select(
     maps: Mapping[str, LabelMap], classes: Sequence[int], drop: Sequence[int] = ()
 ) -> dict[str, tuple[int, ...]]:
     """The images that count for some of `classes`, and for which; without those that show a pixel of a `drop` class."""
-    found = {}
+    counts = {}
     for name, label in maps.items():
         if not any(c + 1 in label.areas for c in drop):
-            counted = tuple(c for c in classes if label.areas.get(c + 1, 0) >= LEAST_AREA)
-            if counted:
-                found[name] = counted
-    return found
+            covering = tuple(c for c in classes if label.areas.get(c + 1, 0) >= LEAST_AREA)
+            if covering:
+                counts[name] = covering
+    return counts
 
 
 def default_part(split: str, part: str | None) -> str:

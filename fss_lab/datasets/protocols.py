@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from fss_lab.datasets.augmentation import stretch_image, stretch_mask
+from fss_lab.datasets.augmentation import stretch
 from fss_lab.datasets.folds import SPLITS
-from fss_lab.episode import IGNORE, Episode
+from fss_lab.episode import Episode, as_episode, class_mask
 from fss_lab.errors import InputError
 from fss_lab.files import write_atomically
 
@@ -142,7 +141,7 @@ class EpisodeList:
         return hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write the list and its hash as JSON, in one step. Raises CheckpointError where the file cannot be written."""
+        """Write the list and its hash as JSON, in one step. Raises FileError where the file cannot be written."""
         rows = ",\n".join(f"  {_canonical([e.query, list(e.supports), e.class_id])}" for e in self.episodes)
         head = {key: value for key, value in asdict(self).items() if key != "episodes"}
         lines = [f'"{key}": {json.dumps(value)},' for key, value in {"format": FORMAT, **head}.items()]
@@ -159,17 +158,17 @@ class EpisodeList:
                 raise InputError("another format")
             digest = content.pop("sha256")
             drawn = tuple(Drawn(query, tuple(names), class_id) for query, names, class_id in content.pop("episodes"))
-            found = EpisodeList(**content, episodes=drawn)
+            listed = EpisodeList(**content, episodes=drawn)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} is no episode list of this version ({type(error).__name__}: {error}); draw it again"
             ) from error
-        if found.digest != digest:
+        if listed.digest != digest:
             raise InputError(
-                f"{path} was changed after it was written: its content has the hash {found.digest[:12]}, the file says "
-                f"{str(digest)[:12]}. Restore the file, or remove it and draw the episodes again"
+                f"{path} was changed after it was written: its content has the hash {listed.digest[:12]}, the file "
+                f"says {str(digest)[:12]}. Restore the file, or remove it and draw the episodes again"
             )
-        return found
+        return listed
 
 
 def draw_episodes(
@@ -215,10 +214,10 @@ def class_members(images: ImageSet, shots: int) -> dict[int, list[str]]:
     for name in images.names:
         for class_id in images.counts_for(name):
             members[class_id].append(name)
-    for class_id, own in members.items():
-        if len(own) < shots + 1:
+    for class_id, names in members.items():
+        if len(names) < shots + 1:
             raise InputError(
-                f"{shots}-shot episodes need {shots + 1} images of every class, but {images.name} has {len(own)} of "
+                f"{shots}-shot episodes need {shots + 1} images of every class, but {images.name} has {len(names)} of "
                 f"{images.class_name(class_id)!r}; use fewer shots or more images"
             )
     return members
@@ -239,25 +238,26 @@ def load_or_draw(
 ) -> EpisodeList:
     """The list saved at `path`, or one drawn now and saved there.
 
-    Raises InputError as `EpisodeList.load` and `draw_episodes`, and for a saved list of another kind than asked for.
+    Raises InputError for a damaged or changed list, one of another kind than asked for, and as `draw_episodes`;
+    FileError where it cannot be saved.
     """
     path = Path(path)
     if not path.exists():
         draw_episodes(protocol, images, shots, count, seed).save(path)
-    found = EpisodeList.load(path)
+    listed = EpisodeList.load(path)
     wanted = {
         "protocol": protocol.name, "images": images.name, "fold": images.fold, "split": images.split,
         "shots": shots, "seed": protocol.seed if seed is None else seed,
     }  # fmt: skip
-    wrong = [f"{key} {getattr(found, key)!r}, not {value!r}" for key, value in wanted.items() if
-             getattr(found, key) != value]  # fmt: skip
-    if len(found) != count:
-        wrong.append(f"{len(found)} episodes, not {count}")
+    wrong = [f"{key} {getattr(listed, key)!r}, not {value!r}" for key, value in wanted.items() if
+             getattr(listed, key) != value]  # fmt: skip
+    if len(listed) != count:
+        wrong.append(f"{len(listed)} episodes, not {count}")
     if wrong:
         raise InputError(
             f"{path} holds other episodes than asked for: {'; '.join(wrong)}. Choose another directory, or delete it"
         )
-    return found
+    return listed
 
 
 # ---- images
@@ -292,38 +292,22 @@ class ListedEpisodes:
     def __getitem__(self, index: int) -> Episode:
         """Episode number `index`. Raises IndexError outside 0 .. len - 1."""
         drawn = self._drawn(index)
-        names = (drawn.query, *drawn.supports)
-        images = [self._fit(self.images.image(name)) for name in names]
-        masks = [self._fit_mask(self._mask(name, drawn.class_id)) for name in names]
-        return Episode(
-            query_image=images[0],
-            query_mask=masks[0],
-            support_images=torch.stack(images[1:]),
-            support_masks=torch.stack(masks[1:]),
-            class_id=drawn.class_id,
-            class_name=self.images.class_name(drawn.class_id),
-        )
+        views = [self._view(name, drawn.class_id) for name in (drawn.query, *drawn.supports)]
+        return as_episode(views, drawn.class_id, self.images.class_name(drawn.class_id))
 
     def target(self, index: int) -> Tensor:
         """The query's mask at its label's own size: (H, W) uint8 of 0, 1 and 255."""
         drawn = self._drawn(index)
-        return self._mask(drawn.query, drawn.class_id)
+        return class_mask(self.images.label(drawn.query), drawn.class_id)
 
     def _drawn(self, index: int) -> Drawn:
         if not 0 <= index < len(self):
             raise IndexError(f"episode {index} is outside 0 .. {len(self) - 1}")
         return self.list.episodes[index]
 
-    def _mask(self, name: str, class_id: int) -> Tensor:
-        label = self.images.label(name)
-        mask = (label == class_id + 1).to(torch.uint8)
-        return mask.masked_fill(label == IGNORE, IGNORE)
-
-    def _fit(self, image: Tensor) -> Tensor:
-        return image if self.size is None else stretch_image(image, self.size)
-
-    def _fit_mask(self, mask: Tensor) -> Tensor:
-        return mask if self.size is None else stretch_mask(mask, self.size)
+    def _view(self, name: str, class_id: int) -> tuple[Tensor, Tensor]:
+        image, mask = self.images.image(name), class_mask(self.images.label(name), class_id)
+        return (image, mask) if self.size is None else stretch(image, mask, self.size)
 
 
 def _choose(rng: np.random.Generator, options: Sequence[T]) -> T:

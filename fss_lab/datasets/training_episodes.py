@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from fss_lab.datasets.augmentation import Augmentation, stretch_image, stretch_mask
+from fss_lab.datasets.augmentation import Augmentation, stretch
 from fss_lab.datasets.folds import SPLITS
 from fss_lab.datasets.protocols import Drawn, ImageSet, class_members, draw_supports
-from fss_lab.episode import IGNORE, Episode
+from fss_lab.episode import Episode, as_episode, class_mask
 
 
 class TrainingEpisodes:
     """Training data as a data set: `dataset[i]` is always the same `Episode`, in any process and any order.
 
     Every image is a query once an epoch, in an order of that epoch, with a random one of the classes it counts for;
-    the supports are other images of that class. (PASCAL-5i: 300 epochs, COCO-20i: 75.)
+    the supports are other images of that class.
 
     images: of base classes. shots: supports per episode. seed: chooses orders, classes, supports and views. episodes:
     length of the data set. size: of the square images that come out. augmentation: makes the views; None: images are
@@ -53,14 +52,7 @@ class TrainingEpisodes:
         drawn = self.drawn(index)
         views = [self._view(name, drawn.class_id, index, place) for place, name in
                  enumerate((drawn.query, *drawn.supports))]  # fmt: skip
-        return Episode(
-            query_image=views[0][0],
-            query_mask=views[0][1],
-            support_images=torch.stack([image for image, _ in views[1:]]),
-            support_masks=torch.stack([mask for _, mask in views[1:]]),
-            class_id=drawn.class_id,
-            class_name=self.images.class_name(drawn.class_id),
-        )
+        return as_episode(views, drawn.class_id, self.images.class_name(drawn.class_id))
 
     def drawn(self, index: int) -> Drawn:
         """The names of episode `index`. Raises IndexError outside 0 .. len - 1."""
@@ -70,15 +62,14 @@ class TrainingEpisodes:
         if self._order[0] != epoch:
             self._order = epoch, self._rng(1, epoch).permutation(len(self.names))
         query, rng = self.names[self._order[1][place]], self._rng(2, index)
-        counted = self.images.counts_for(query)
-        class_id = counted[int(rng.integers(len(counted)))]
+        classes = self.images.counts_for(query)
+        class_id = classes[int(rng.integers(len(classes)))]
         return Drawn(query, draw_supports(rng, self.members[class_id], query, self.shots), class_id)
 
     def _view(self, name: str, class_id: int, index: int, place: int) -> tuple[Tensor, Tensor]:
-        image, label = self.images.image(name), self.images.label(name)
-        mask = (label == class_id + 1).to(torch.uint8).masked_fill(label == IGNORE, IGNORE)
+        image, mask = self.images.image(name), class_mask(self.images.label(name), class_id)
         if self.augmentation is None:
-            return stretch_image(image, self.size), stretch_mask(mask, self.size)
+            return stretch(image, mask, self.size)
         return self.augmentation(image, mask, self._rng(3, index, place))
 
     def _rng(self, *key: int) -> np.random.Generator:

@@ -112,8 +112,8 @@ def real_episodes(
 ) -> ListedEpisodes:
     """Novel-class episodes of a fold of photographs, drawn by a protocol; stretched to size x size pixels.
 
-    dataset: a name of `fss_lab.datasets.catalogue.REAL`; lists: as `fss_lab.evaluation.scoring.toy_episodes`. Raises as
-    `open_photos`.
+    dataset: a name of `fss_lab.datasets.catalogue.DATASETS`; lists: as `fss_lab.evaluation.scoring.toy_episodes`.
+    Raises as `open_photos`.
     """
     images = open_photos(dataset, root, fold, "novel", protocol=protocol, skip_bad=skip_bad)
     return listed_episodes(protocol, images, shots, seed, number, lists, size)

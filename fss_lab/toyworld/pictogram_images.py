@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fss_lab.errors import InputError
-from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms
+from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms, image_of
 
 
 class PictogramImages:
@@ -52,6 +52,5 @@ class PictogramImages:
             if index >= len(self.names) or self.names[index] != name:
                 raise KeyError(f"there is no image {name!r} in {self.name}")
             scene = self.world.scenes(index)[1][0]
-            image = torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()
-            self._scenes[name] = image, torch.from_numpy(self.world.labels(scene))
+            self._scenes[name] = image_of(scene), torch.from_numpy(self.world.labels(scene))
         return self._scenes[name]

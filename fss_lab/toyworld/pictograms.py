@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fss_lab.datasets.folds import FOLDS, SPLITS
-from fss_lab.episode import Episode
+from fss_lab.episode import Episode, as_episode
 from fss_lab.errors import InputError
 from fss_lab.toyworld.drawings import CLASSES, draw
 from fss_lab.toyworld.scenes import (
@@ -102,7 +102,7 @@ class Pictograms:
     def __getitem__(self, index: int) -> Episode:
         """Episode number `index`. Raises IndexError outside 0 .. len - 1."""
         class_id, scenes = self.scenes(index)
-        return as_episode(scenes, class_id, CLASS_NAMES[class_id])
+        return scene_episode(scenes, class_id, CLASS_NAMES[class_id])
 
     def scenes(self, index: int) -> tuple[int, list[Scene]]:
         """The class of episode `index` and its scenes: the query's, then the supports'."""
@@ -159,15 +159,12 @@ class Pictograms:
         return cast if individual is None else [individual] * count + cast[count:]
 
 
-def as_episode(scenes: Sequence[Scene], class_id: int, class_name: str) -> Episode:
+def scene_episode(scenes: Sequence[Scene], class_id: int, class_name: str) -> Episode:
     """The episode of scenes of one size that all show the class: the query's, then the supports'."""
-    images = [torch.from_numpy(scene.image).permute(2, 0, 1).contiguous() for scene in scenes]
-    masks = [torch.from_numpy(scene.mask(class_id)) for scene in scenes]
-    return Episode(
-        query_image=images[0],
-        query_mask=masks[0],
-        support_images=torch.stack(images[1:]),
-        support_masks=torch.stack(masks[1:]),
-        class_id=class_id,
-        class_name=class_name,
-    )
+    views = [(image_of(scene), torch.from_numpy(scene.mask(class_id))) for scene in scenes]
+    return as_episode(views, class_id, class_name)
+
+
+def image_of(scene: Scene) -> Tensor:
+    """RGB, (3, H, W) uint8."""
+    return torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()

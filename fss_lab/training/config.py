@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from fss_lab.datasets.folds import PAPER_EPOCHS, TRAINING_IMAGES
+from fss_lab.datasets.catalogue import DATASETS
 from fss_lab.errors import InputError
 from fss_lab.method.options import Options, check_option
 from fss_lab.method.options import option as _option
@@ -34,7 +34,7 @@ class TrainConfig(Options):
     sam2_checkpoint: str | None = _option(None, "for a pair: your own SAM 2 weights, .pt or .safetensors", type=str)
     features_checkpoint: str | None = _option(None, "for a pair: your own DINOv2 weights, file or directory", type=str)
     image_size: int = _option(512, "for a pair: side of the square input, in pixels", least=16)
-    dataset: str = _option("pictograms", "whose base classes to train on: pictograms, pascal, coco or coco-panet")
+    dataset: str = _option("pictograms", f"whose base classes to train on: pictograms, {', '.join(DATASETS)}")
     data_root: str | None = _option(None, "folder of the photographs; not given: data/ of the clone", type=str)
     augment: bool = _option(True, "photographs: a new view each time (scale, rotate, blur, mirror, crop)")
     skip_bad: bool = _option(False, "photographs: leave bad files out and list them, instead of refusing")
@@ -155,11 +155,12 @@ def profile(name: str = "toy", **changes: Any) -> TrainConfig:
     if name == "paper" and "steps" not in options:
         dataset, fold = options["dataset"], options.get("fold", 0)
         protocol = options.get("protocol", TrainConfig.protocol)
-        if dataset not in PAPER_EPOCHS or fold not in range(4) or protocol != "fssam":
+        record = DATASETS.get(dataset)
+        if record is None or record.epochs is None or fold not in range(record.folds) or protocol != "fssam":
             raise InputError(
                 f"the paper has no number of epochs for {dataset!r}, fold {fold!r}, protocol {protocol!r}; give the "
                 "steps"
             )
         batch_size = options.get("batch_size", TrainConfig.batch_size)
-        options["steps"] = PAPER_EPOCHS[dataset] * TRAINING_IMAGES[dataset][fold] // batch_size
+        options["steps"] = record.epochs * record.published[fold].training_images // batch_size
     return TrainConfig(**options)

@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from fss_lab.backbones.cache import FeatureCache
 from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_state, load_tensors, save_safetensors
 from fss_lab.backbones.toy import IMAGE_SIZE
-from fss_lab.datasets.augmentation import AUGMENTATIONS, Augmentation
-from fss_lab.datasets.catalogue import open_photos
+from fss_lab.datasets.augmentation import Augmentation
+from fss_lab.datasets.catalogue import DATASETS, open_photos
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.datasets.training_episodes import TrainingEpisodes
 from fss_lab.episode import EpisodeBatch, Episodes, Subset
@@ -127,7 +127,7 @@ def base_episodes(config: TrainConfig, episodes: int, seed: int, held_out: bool 
     size = IMAGE_SIZE if config.model == "toy" else config.image_size
     if held_out:
         return ListedEpisodes(draw_episodes(BENCHMARKS["fssam"], images, config.shots, episodes, seed), images, size)
-    augmentation = Augmentation(size, AUGMENTATIONS[config.dataset]) if config.augment else None
+    augmentation = Augmentation(size, DATASETS[config.dataset].scales) if config.augment else None
     return TrainingEpisodes(images, config.shots, seed, episodes=episodes, size=size, augmentation=augmentation)
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fss_lab.datasets.augmentation import PADDING, Augmentation, foreground_in_windows, pad, stretch_image, stretch_mask
+from fss_lab.datasets.augmentation import PADDING, Augmentation, foreground_in_windows, pad, stretch
 
 STILL = Augmentation(size=64, scale=(1.0, 1.0), chance=0.0)
 
@@ -130,13 +130,15 @@ def test_padding_goes_on_all_sides() -> None:
 
 def test_evaluation_stretches_corner_to_corner() -> None:
     image = torch.arange(4.0).expand(3, 2, 4) * 10
-    stretched = stretch_image(image, 7)
+    stretched, _ = stretch(image, torch.zeros(2, 4, dtype=torch.uint8), 7)
     assert stretched.shape == (3, 7, 7) and stretched.dtype == torch.float32
     assert stretched[0, 0].tolist() == pytest.approx([0, 5, 10, 15, 20, 25, 30])
     mask = torch.tensor([[0, 1], [255, 0]], dtype=torch.uint8)
-    assert stretch_mask(mask, 4).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [255, 255, 0, 0], [255, 255, 0, 0]]
+    _, stretched = stretch(torch.zeros(3, 2, 2), mask, 4)
+    assert stretched.tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [255, 255, 0, 0], [255, 255, 0, 0]]
 
 
 def test_a_stretched_white_image_stays_within_0_and_255() -> None:
-    stretched = stretch_image(torch.full((3, 360, 480), 255, dtype=torch.uint8), 256)  # unclamped: 255.00003
+    white = torch.full((3, 360, 480), 255, dtype=torch.uint8)
+    stretched, _ = stretch(white, torch.zeros(360, 480), 256)  # unclamped: 255.00003
     assert stretched.shape == (3, 256, 256) and stretched.min() > 254.99 and stretched.max() <= 255

@@ -7,9 +7,9 @@ import pytest
 from helpers.photo_trees import HEIGHT, WIDTH, half, label_map, photo
 
 from fss_lab.cli import commands as cli
-from fss_lab.datasets.catalogue import open_photos
-from fss_lab.datasets.check import PUBLISHED, check
-from fss_lab.datasets.coco import CATEGORIES, CLASS_NAMES, NOVEL, Coco20i
+from fss_lab.datasets.catalogue import DATASETS, open_photos
+from fss_lab.datasets.check import check
+from fss_lab.datasets.coco import CATEGORIES, CLASS_NAMES, NOVEL, Coco20i, Coco20iPanet
 from fss_lab.datasets.protocols import BENCHMARKS, draw_episodes
 from fss_lab.errors import DataError
 
@@ -52,11 +52,9 @@ def test_images_of_a_fold(root) -> None:
     base = Coco20i(root, 1, "base")
     assert [int(name[-3:]) for name in base.names] == [2, 5, 6, 7, 8, 9, 10]  # 1 shows a pixel of class 2
     assert base.names[0] == "COCO_train2014_000000000002" and base.name == "COCO-20i (fwb) train, 7 images"
-    assert Coco20i(root, 0, scheme="panet").name == "COCO-20i (panet) val, 10 images"
+    assert Coco20iPanet(root, 0).name == "COCO-20i (panet) val, 10 images"
     assert open_photos("coco-panet", root, 0, "novel").name == "COCO-20i (panet) val, 10 images"
     assert novel.image(novel.names[0]).shape == (3, HEIGHT, WIDTH)
-    with pytest.raises(ValueError, match="scheme must be"):
-        Coco20i(root, 0, scheme="other")
 
 
 def test_a_class_without_images_is_named_when_episodes_are_drawn(root) -> None:
@@ -65,8 +63,8 @@ def test_a_class_without_images_is_named_when_episodes_are_drawn(root) -> None:
 
 
 def test_the_published_counts_are_those_of_the_benchmark() -> None:
-    assert [fold.test_images for fold in PUBLISHED["coco"]] == [26052, 15305, 13138, 12640]
-    assert [fold.training_images for fold in PUBLISHED["coco"]] == [21917, 41809, 43045, 44614]
+    assert [fold.test_images for fold in DATASETS["coco"].published] == [26052, 15305, 13138, 12640]
+    assert [fold.training_images for fold in DATASETS["coco"].published] == [21917, 41809, 43045, 44614]
 
 
 def test_check_finds_coco_and_compares_what_was_published(root, capsys) -> None:
@@ -96,7 +94,11 @@ def test_a_root_without_any_data_set_is_one_line(tmp_path, capsys) -> None:
     for action in ("prepare", "check"):
         assert cli.main(["data", action, "--root", str(tmp_path)]) == 1
         message = capsys.readouterr().err
-        assert f"{tmp_path} holds neither PASCAL VOC 2012" in message and message.count("\n") == 1
+        assert (
+            f"{tmp_path} holds no PASCAL VOC 2012" in message
+            and "holds no COCO 2014" in message
+            and message.count("\n") == 1
+        )
 
 
 def test_labels_beyond_80_are_bad(root) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from PIL import Image
 
 from fss_lab.cli import commands as cli
 from fss_lab.datasets import index as scanning
-from fss_lab.datasets.check import PUBLISHED, check
+from fss_lab.datasets.catalogue import DATASETS
+from fss_lab.datasets.check import check
 from fss_lab.datasets.labelled import LEAST_AREA
 from fss_lab.datasets.pascal import CLASS_NAMES, Pascal5i, image_lists
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
@@ -145,7 +147,7 @@ def shown_in_training() -> Iterator[tuple[int, ...]]:
 
 
 def shown_in_test() -> Iterator[tuple[int, ...]]:
-    for fold, counts in enumerate(PUBLISHED["pascal"]):
+    for fold, counts in enumerate(DATASETS["pascal"].published):
         left = dict(zip(range(5 * fold + 1, 5 * fold + 6), counts.images_per_novel_class, strict=True))
         for _ in range(sum(left.values()) - counts.test_images):  # so many images show two classes
             pair = tuple(sorted(left, key=lambda label: -left[label])[:2])
@@ -196,7 +198,7 @@ def test_check_prints_the_table_from_label_maps_alone(root, capsys) -> None:
 
 def test_a_table_without_differences_says_so(root, monkeypatch, capsys) -> None:
     found = check("pascal", root, labels_only=True)
-    monkeypatch.setitem(PUBLISHED, "pascal", found.folds)
+    monkeypatch.setitem(DATASETS, "pascal", replace(DATASETS["pascal"], published=found.folds))
     monkeypatch.setattr("fss_lab.datasets.check._empty_classes", lambda *_: [])
     assert cli.main(["data", "check", "pascal", "--root", str(root)]) == 0
     assert "Everything is as published." in capsys.readouterr().out

@@ -12,8 +12,9 @@ from PIL import Image
 from fss_lab.cli import commands as cli
 from fss_lab.datasets import label_maps as painting
 from fss_lab.datasets.coco import CATEGORIES
+from fss_lab.datasets.coco import prepare as prepare_coco
 from fss_lab.datasets.folds import voc_palette
-from fss_lab.datasets.prepare import prepare_coco, prepare_pascal
+from fss_lab.datasets.pascal import prepare as prepare_pascal
 from fss_lab.errors import DataError
 
 
@@ -34,7 +35,7 @@ def voc(tmp_path) -> Path:
 
 
 def test_vocs_maps_are_kept_and_sbds_added(voc) -> None:
-    done = prepare_pascal(voc, workers=1)
+    (done,) = prepare_pascal(voc, workers=1)
     assert (done.made, done.there, done.skipped) == (100, 0, ())
     folder = voc / "VOCdevkit" / "VOC2012" / "SegmentationClassAug"
     assert done.folder == folder and len(list(folder.iterdir())) == 100
@@ -48,11 +49,11 @@ def test_vocs_maps_are_kept_and_sbds_added(voc) -> None:
 
 
 def test_what_was_made_is_not_made_again_and_what_is_missing_is(voc) -> None:
-    folder = prepare_pascal(voc, workers=1).folder
+    folder = prepare_pascal(voc, workers=1)[0].folder
     (folder / "2008_03b.png").unlink()
     (folder / "2008_04a.png").write_bytes(b"")  # as after a power cut
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    done = prepare_pascal(voc, workers=1)
+    (done,) = prepare_pascal(voc, workers=1)
     assert (done.made, done.there) == (2, 98)
     made = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert made == {"2008_04a.png"} and all(path.stat().st_size for path in folder.iterdir())
@@ -60,10 +61,10 @@ def test_what_was_made_is_not_made_again_and_what_is_missing_is(voc) -> None:
 
 @pytest.mark.processes
 def test_processes_make_the_same(voc) -> None:
-    alone = {path.name: path.read_bytes() for path in prepare_pascal(voc, workers=1).folder.iterdir()}
+    alone = {path.name: path.read_bytes() for path in prepare_pascal(voc, workers=1)[0].folder.iterdir()}
     for name in alone:
         (voc / "VOCdevkit" / "VOC2012" / "SegmentationClassAug" / name).unlink()
-    together = {path.name: path.read_bytes() for path in prepare_pascal(voc, workers=2).folder.iterdir()}
+    together = {path.name: path.read_bytes() for path in prepare_pascal(voc, workers=2)[0].folder.iterdir()}
     assert together == alone
 
 
@@ -85,7 +86,7 @@ def test_a_map_that_cannot_be_written_leaves_nothing(voc, monkeypatch, failing) 
 
 def test_files_that_macos_adds_are_no_maps(voc) -> None:
     (voc / "benchmark_RELEASE" / "dataset" / "cls" / "._2008_05b.mat").write_bytes(b"x")
-    assert prepare_pascal(voc, workers=1).made == 100
+    assert prepare_pascal(voc, workers=1)[0].made == 100
 
 
 def test_bad_mat_files_are_named_and_skipped_on_demand(voc, capsys) -> None:

@@ -1,0 +1,145 @@
+"""FSS-1000 (Li et al., 2020): 1,000 classes of ten photographs each, split by class and not by fold.
+
+Expects below `root`, or below `root/fss1000`:
+
+    abacus/1.jpg, abacus/1.png, ...     photographs and their masks, one folder a class; grey from 128 on is the object
+    trn.txt, val.txt, test.txt          the names of the classes to train on (520), to validate on (240) and to test on
+                                        (240), one a line
+
+The lists do not come with the archive of the photographs, nor with this package: papers that report on FSS-1000 share
+those of their published programs. Put these three files beside the class folders.
+
+Two numbers are called mIoU on FSS-1000. HSNet and those after it add up intersection and union over all episodes of a
+class and average over the 240 classes; that is what `fss_lab.evaluation` reports. Li et al. average the foreground's
+IoU of the single episodes, which weighs every photograph alike. Do not compare one with the other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fss_lab.datasets.folds import SPLITS
+from fss_lab.datasets.labelled import read_list
+from fss_lab.datasets.protocols import benchmark
+from fss_lab.episode import IGNORE
+from fss_lab.errors import DataError, InputError
+from fss_lab.images import DECODING_ERRORS, load_image
+
+LISTS = ("trn", "val", "test")
+THRESHOLD = 128  # grey level from which a pixel of a mask is the object
+
+
+class Fss1000:
+    """The classes of one list as an `ImageSet`; every photograph counts for the one class of its folder.
+
+    classes: ids by the place in trn.txt, then val.txt, then test.txt, without the one whose label would be that of
+        ignored pixels. names: "class/number", class by class.
+    """
+
+    fold, class_uniform = 0, False
+
+    def __init__(
+        self,
+        root: str | Path,
+        fold: int = 0,
+        split: str = "novel",
+        *,
+        part: str | None = None,
+        protocol: str = "fssam",
+        skip_bad: bool = False,
+    ) -> None:
+        """fold: 0, there is one. split: "base" (to train and validate on) or "novel" (to test on).
+
+        part: of "base", "train" (trn.txt, the default) or "val" (val.txt). protocol: changes nothing here, for no
+        photograph has two classes. skip_bad: read all files now, and leave out the bad.
+        Raises InputError for another fold, split, part or protocol; DataError for missing lists, folders or files.
+        """
+        benchmark(protocol)
+        if fold != 0:
+            raise InputError(f"FSS-1000 has no folds, only 0, got {fold!r} (--fold 0, --folds 0)")
+        if split not in SPLITS:
+            raise InputError(f'split must be "base" or "novel", got {split!r}')
+        if part not in (None, "train", "val"):
+            raise InputError(f'part must be "train" or "val", got {part!r}')
+        self.root, self.split = home(root), split
+        lists = {name: read_list(self.root / f"{name}.txt") for name in LISTS}
+        chosen = "test" if split == "novel" else "val" if part == "val" else "trn"
+        everything = [name for names in lists.values() for name in names]
+        if len(set(everything)) < len(everything):
+            twice = min(name for name in everything if everything.count(name) > 1)
+            raise DataError(f"two of {self.root}'s lists name the class {twice}: training would see the test")
+        ids = [number for number in range(len(everything) + 1) if number + 1 != IGNORE]
+        self._class_names = dict(zip(ids, everything, strict=False))
+        self.classes = tuple(c for c, name in self._class_names.items() if name in set(lists[chosen]))
+        names = ((name, class_id) for class_id in self.classes for name in self._names(self.class_name(class_id)))
+        self._counts = {name: (class_id,) for name, class_id in names}
+        self.skipped = tuple(name for name in self._counts if not self._readable(name)) if skip_bad else ()
+        for name in self.skipped:
+            del self._counts[name]
+        left_out = f" ({len(self.skipped)} bad file(s) left out)" if self.skipped else ""
+        self.name = f"FSS-1000 {chosen}, {len(self.classes)} classes, {len(self._counts)} images{left_out}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the photographs, class by class."""
+        return tuple(self._counts)
+
+    def __len__(self) -> int:
+        """Number of photographs."""
+        return len(self._counts)
+
+    def counts_for(self, name: str) -> tuple[int, ...]:
+        """The one class of a photograph."""
+        return self._counts[name]
+
+    def class_name(self, class_id: int) -> str:
+        """The name of a class, that of its folder."""
+        return self._class_names[class_id]
+
+    def image(self, name: str) -> Tensor:
+        """RGB, (3, H, W) uint8. Raises ImageError or FileNotFoundError that name a bad photograph."""
+        return load_image(self.root / f"{name}.jpg")
+
+    def label(self, name: str) -> Tensor:
+        """(H, W) int16: 0 = background, class id + 1. Raises DataError for a bad mask or one of another size."""
+        path = self.root / f"{name}.png"
+        try:
+            with Image.open(path) as image, Image.open(path.with_suffix(".jpg")) as photo:
+                size, grey = photo.size, np.array(image.convert("L"))
+        except DECODING_ERRORS as error:
+            raise DataError(f"{path} or its photograph cannot be used ({error}); unpack it again") from error
+        if grey.shape[::-1] != size:
+            raise DataError(f"{path} is {grey.shape[1]} x {grey.shape[0]} pixels, its photograph {size[0]} x {size[1]}")
+        (class_id,) = self.counts_for(name)
+        return torch.from_numpy((grey >= THRESHOLD).astype(np.int16) * (class_id + 1))
+
+    def _names(self, class_name: str) -> list[str]:
+        """The photographs of a class in the order of their numbers."""
+        folder = self.root / class_name
+        stems = [path.stem for path in folder.glob("*.jpg") if not path.name.startswith(".")]
+        if not stems:
+            raise DataError(f"{folder} holds no photograph, but a list names this class; unpack FSS-1000 again")
+        return [f"{class_name}/{stem}" for stem in sorted(stems, key=lambda stem: (len(stem), stem))]
+
+    def _readable(self, name: str) -> bool:
+        try:
+            self.image(name), self.label(name)
+        except (OSError, ValueError):
+            return False
+        return True
+
+
+def home(root: str | Path) -> Path:
+    """The folder of the classes: `root` itself or `root/fss1000`. Raises DataError where there is none."""
+    for path in (Path(root), Path(root) / "fss1000"):
+        if (path / "test.txt").is_file() or (path / "abacus").is_dir():
+            return path
+    raise DataError(
+        f"{root} holds no FSS-1000: expected folders such as abacus with 1.jpg and 1.png, and beside them trn.txt, "
+        "val.txt and test.txt, in it or in fss1000"
+    )
