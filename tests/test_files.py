@@ -66,7 +66,7 @@ def test_two_preparations_make_every_map_once(tmp_path) -> None:
     (tmp_path / "downloads").mkdir()
     (tmp_path / "train_noval.txt").rename(tmp_path / "downloads" / "train_noval.txt")
     done = twice(lambda: prepare_pascal(tmp_path, workers=1))
-    assert sorted((each.made, each.there) for each in done) == [(0, 100), (100, 0)]
+    assert sorted((maps.made, maps.there) for (maps,) in done) == [(0, 100), (100, 0)]
 
 
 def test_two_preparations_do_not_mix_two_rules(tmp_path) -> None:

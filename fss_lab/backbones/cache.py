@@ -104,8 +104,8 @@ class FeatureCache:
         context = json.dumps([settings, environment(device), *map(self._fingerprint, networks)], sort_keys=True)
         keys = [hash_tensors(context, {"image": image}) for image in images]
         known = {key: self._get(key) for key in dict.fromkeys(keys)}
-        found = {key: features for key, features in known.items() if features is not None}
-        missing = {key: image for key, image in zip(keys, images, strict=True) if key not in found}
+        features_of = {key: features for key, features in known.items() if features is not None}
+        missing = {key: image for key, image in zip(keys, images, strict=True) if key not in features_of}
         self.misses += len(missing)
         self.hits += len(images) - len(missing)
         if missing:
@@ -113,9 +113,9 @@ class FeatureCache:
             with torch.inference_mode(False), torch.no_grad():
                 fresh = encode(list(missing.values()))
             for number, key in enumerate(missing):
-                found[key] = {name: tensor[number : number + 1] for name, tensor in fresh.items()}
-                self._put(key, found[key])
-        rows = [found[key] for key in keys]
+                features_of[key] = {name: tensor[number : number + 1] for name, tensor in fresh.items()}
+                self._put(key, features_of[key])
+        rows = [features_of[key] for key in keys]
         return {name: torch.cat([row[name].to(device) for row in rows]) for name in rows[0]}
 
     def _get(self, key: str) -> Features | None:
@@ -133,11 +133,11 @@ class FeatureCache:
 
     def _hold(self, key: str, features: Features) -> None:
         # a copy, for a part of a batch would keep the whole batch in memory
-        own = {name: tensor.to(self.device, copy=True) for name, tensor in features.items()}
-        if _nbytes(own) > self.capacity_bytes:
+        copies = {name: tensor.to(self.device, copy=True) for name, tensor in features.items()}
+        if _nbytes(copies) > self.capacity_bytes:
             return
-        self._entries[key] = own
-        self.nbytes += _nbytes(own)
+        self._entries[key] = copies
+        self.nbytes += _nbytes(copies)
         while self.nbytes > self.capacity_bytes:
             self.nbytes -= _nbytes(self._entries.popitem(last=False)[1])
 
@@ -167,10 +167,10 @@ class FeatureCache:
     def _write(self, key: str, features: Features) -> None:
         if self.directory is None or self._unwritable:
             return
-        own = {name: tensor.cpu() for name, tensor in features.items()}
-        checksum = torch.tensor(list(bytes.fromhex(hash_tensors(key, own))), dtype=torch.uint8)
+        copies = {name: tensor.cpu() for name, tensor in features.items()}
+        checksum = torch.tensor(list(bytes.fromhex(hash_tensors(key, copies))), dtype=torch.uint8)
         try:
-            save_safetensors(self._path(key), {**own, CHECKSUM: checksum})
+            save_safetensors(self._path(key), {**copies, CHECKSUM: checksum})
         except FileError as error:
             # Windows refuses while another process reads the same entry; that one is as good. Else nothing is lost
             # but time, so the work goes on.

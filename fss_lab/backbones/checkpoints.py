@@ -44,7 +44,7 @@ def save_safetensors(
 def save_run(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write a checkpoint of a run: tensors, numbers, strings, and lists, tuples and dicts of them.
 
-    Raises FileError as `write_atomically`.
+    Raises FileError where the file cannot be written.
     """
     buffer = io.BytesIO()
     torch.save({"format": RUN_FORMAT, **content}, buffer)
@@ -75,7 +75,7 @@ def load_run_file(
 def load_tensors(target: Mapping[str, Tensor], state: Mapping[str, Tensor], *, source: str | os.PathLike[str]) -> None:
     """Copy tensors of the same names and shapes into `target`'s, in place; all must be there, and nothing else.
 
-    Raises CheckpointError as `load_into`; `target` is then unchanged.
+    Raises CheckpointError that lists missing, unexpected and differently shaped entries; `target` is then as it was.
     """
     _check_fit(target, state, source, "the tensors of this run")
     with torch.no_grad():
@@ -118,7 +118,7 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """What a file says about itself: the metadata of a .safetensors file; of a run's checkpoint (last.pt, best.pt) its
     configuration and fold, as the run's weights.safetensors has them; of other files nothing.
 
-    Raises CheckpointError as `load_state`.
+    Raises CheckpointError for a file that is missing, damaged or cut short.
     """
     path = _existing(path)
     if path.suffix != ".safetensors":
@@ -156,10 +156,10 @@ def _check_fit(
             if name in state and state[name].shape != tensor.shape
         ],
     }
-    found = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems.items() if names]
-    if found:
+    lines = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems.items() if names]
+    if lines:
         raise CheckpointError(
-            f"{source} does not fit {what}. " + "; ".join(found) + ". "
+            f"{source} does not fit {what}. " + "; ".join(lines) + ". "
             "Use the configuration (size, version) that these weights were made for, or other weights"
         )
 

@@ -31,20 +31,20 @@ def module_settings(network: nn.Module) -> str:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """What changes the last bits of a result on a device without being an argument of anything."""
-    found: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "torch": torch.__version__,
         "device": device.type,
         "matmul": torch.get_float32_matmul_precision(),
     }
     if device.type == "cpu":
-        found["capability"] = torch.backends.cpu.get_cpu_capability()
-        found["threads"] = torch.get_num_threads()
+        settings["capability"] = torch.backends.cpu.get_cpu_capability()
+        settings["threads"] = torch.get_num_threads()
     if device.type == "cuda":
-        found["card"] = torch.cuda.get_device_name(device)
-        found["tf32"] = [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
+        settings["card"] = torch.cuda.get_device_name(device)
+        settings["tf32"] = [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
-        found["autocast"] = str(torch.get_autocast_dtype(device.type))
-    return found
+        settings["autocast"] = str(torch.get_autocast_dtype(device.type))
+    return settings
 
 
 def hash_tensors(context: str, tensors: dict[str, Tensor]) -> str:

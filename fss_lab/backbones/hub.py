@@ -18,7 +18,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
     """Where the weights `name` lie on this machine; downloaded first if need be, once, with a progress bar.
 
     name: a key of `PUBLISHED`. revision: branch, tag or commit on the hub instead of the table's.
-    Without a revision, `Published.own` in `weights_folder()` comes first; then huggingface_hub's cache, whatever the
+    Without a revision, `Published.local` in `weights_folder()` comes first; then huggingface_hub's cache, whatever the
     hub holds by now; then the hub (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE and its other variables hold). With a branch
     as revision the hub is always asked for its latest commit.
     Returns a file (SAM 2's .pt, DINOv2's own .pth) or a directory with config.json and model.safetensors.
@@ -28,9 +28,9 @@ def fetch(name: str, revision: str | None = None) -> Path:
     if name not in PUBLISHED:
         raise InputError(f"there are no published weights {name!r}; expected one of {', '.join(PUBLISHED)}")
     published = PUBLISHED[name]
-    own = weights_folder() / published.own
-    if revision is None and own.exists():
-        return own
+    local = weights_folder() / published.local
+    if revision is None and local.exists():
+        return local
     download, asked = _downloader(), revision or published.revision
     try:
         if revision is None and (kept := _kept(published)):
@@ -41,12 +41,12 @@ def fetch(name: str, revision: str | None = None) -> Path:
     except Exception as error:  # its errors have no common base, and they differ from version to version
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         given = "sam2_checkpoint" if name.startswith("sam") else "features_checkpoint"
-        source = "from Meta's download page " if own.suffix in (".pt", ".pth") else "(a folder with these files) "
+        source = "from Meta's download page " if local.suffix in (".pt", ".pth") else "(a folder with these files) "
         raise CheckpointError(
             f"the weights {name} are not on this machine and could not be fetched: {reason}. "
             f"Expected {' and '.join(published.files)} of {published.repo}, revision {asked}, on the Hugging Face "
-            f"hub. Without a network (or with HF_HUB_OFFLINE=1) get {published.own} {source}on "
-            f"another machine and put it at {own}, or say where it lies ({given}=..., as an option "
+            f"hub. Without a network (or with HF_HUB_OFFLINE=1) get {published.local} {source}on "
+            f"another machine and put it at {local}, or say where it lies ({given}=..., as an option "
             f"--{given.replace('_', '-')}). For trials, `fss-lab train --weights random` or "
             'load_model(..., weights="random") needs none'
         ) from error
@@ -57,9 +57,9 @@ def _kept(published: Published) -> Path | None:
     """Where the weights lie that were fetched before, if all files are there; the hub is not asked."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(published.repo, file, revision=published.revision) for file in published.files]
-    paths = [Path(path) for path in found if isinstance(path, str)]
-    return _where(published, paths[0]) if len(paths) == len(found) else None
+    cached = [try_to_load_from_cache(published.repo, file, revision=published.revision) for file in published.files]
+    paths = [Path(path) for path in cached if isinstance(path, str)]
+    return _where(published, paths[0]) if len(paths) == len(cached) else None
 
 
 def _where(published: Published, first: Path) -> Path:
@@ -76,10 +76,10 @@ def commit_of(path: str | os.PathLike[str]) -> str:
 
     Raises InputError for any other path, such as a file from Meta's download page.
     """
-    found = re.search(r"/models--[^/]+/snapshots/([^/]+)", Path(path).as_posix())
-    if found is None:
+    match = re.search(r"/models--[^/]+/snapshots/([^/]+)", Path(path).as_posix())
+    if match is None:
         raise InputError(f"{path} does not lie in huggingface_hub's cache, so nothing says which commit it is")
-    return found[1]
+    return match[1]
 
 
 def _downloader() -> Any:

@@ -53,8 +53,8 @@ class PatchTokens(Normalised):
     def build(cls, size: str = "base", weights: str | os.PathLike[str] | None = None) -> PatchTokens:
         """One of the published `sizes`, random or with `weights` as in `load`.
 
-        Raises InputError for another size, CheckpointError as `load` and for weights of another size,
-        MissingPackageError without transformers.
+        Raises InputError for another size, MissingPackageError without transformers, CheckpointError for weights that
+        are missing, damaged, of another size, or do not fit.
         """
         if size not in cls.sizes:
             raise InputError(f"unknown {cls.title} size {size!r}; expected one of {', '.join(cls.sizes)}")
@@ -84,7 +84,8 @@ class PatchTokens(Normalised):
     def pretrained(cls, source: str | os.PathLike[str], name: str | None, **options: Any) -> Any:
         """The network of transformers in float32, in which every parameter comes from the source.
 
-        source: for messages. name, options: as `from_pretrained` takes them. Raises CheckpointError as `load`.
+        source: for messages. name, options: as `from_pretrained` takes them.
+        Raises MissingPackageError without transformers, CheckpointError for weights that do not fit.
         """
         model_class = getattr(import_transformers(), f"{cls.prefix}Model")
         try:

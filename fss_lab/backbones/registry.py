@@ -18,7 +18,7 @@ _AS_SAVED = ("config.json", "model.safetensors")  # by transformers
 class Published:
     """One set of published weights.
 
-    repo: on the hub. files: what is fetched of it. own: what a person may put into `hub.weights_folder()` instead:
+    repo: on the hub. files: what is fetched of it. local: what a person may put into `hub.weights_folder()` instead:
         the file in Meta's own format, from Meta's download page, or a folder with `files`.
     revision: branch, tag or commit of the repo. "main" is whatever the repo holds on the day of the first download, and
         stays that on this machine; a commit hash pins the weights on every machine. `hub.commit_of` tells the one that
@@ -27,7 +27,7 @@ class Published:
 
     repo: str
     files: tuple[str, ...]
-    own: str
+    local: str
     revision: str = "main"
 
 
@@ -40,7 +40,10 @@ class DenseFeatures:
     published: Published
 
     def build(self, weights: str | os.PathLike[str] | None = None) -> Any:
-        """The frozen network in evaluation mode, random or with weights. Raises what its own `build` raises."""
+        """The frozen network in evaluation mode, random or with weights.
+
+        Raises MissingPackageError without the package it needs, CheckpointError for weights that do not fit.
+        """
         return resolve_name(self.network).build(self.size, weights)
 
 
@@ -50,8 +53,8 @@ def _sam2(version: str, size: str, revision: str = "main") -> Published:
 
 
 def _dinov2(size: str, revision: str = "main") -> DenseFeatures:
-    own = f"dinov2_vit{size[0]}14_pretrain.pth"
-    published = Published(f"facebook/dinov2-{size}", _AS_SAVED, own, revision)
+    file = f"dinov2_vit{size[0]}14_pretrain.pth"
+    published = Published(f"facebook/dinov2-{size}", _AS_SAVED, file, revision)
     return DenseFeatures("fss_lab.backbones.dinov2:Dinov2Features", size, published)
 
 

@@ -211,7 +211,7 @@ class Sam2Backbone(Normalised):
     def remember_without_pointer(self, features: ImageFeatures, mask: Tensor) -> Tensor:
         """The memory of `remember`, (B, D, h, w), where nobody needs its pointer: spares a pass of the mask decoder.
 
-        Raises InputError as `remember`.
+        Raises InputError on another shape.
         """
         self._check_mask(features, mask)
         mask = mask.float()

@@ -27,7 +27,7 @@ CONFIGS = {
 def stock_model(config: str | Path, image_size: int | None = None) -> SAM2Base:
     """SAM 2 with random weights; config, image_size: as in `fss_lab.backbones.sam2.Sam2Backbone.build`.
 
-    Raises FileNotFoundError as `read_config`, InputError as it and for another size.
+    Raises FileNotFoundError for an unknown name, InputError for another size or a file that is no SAM 2 configuration.
     """
     settings = read_config(config)
     size = settings.image_size if image_size is None else image_size

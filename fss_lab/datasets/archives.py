@@ -43,7 +43,7 @@ def unpack(archive: Path, folder: str, into: Path, progress: bool = False) -> Pa
         with _opened(archive, folder) as (wanted, open_member):
             if not wanted:
                 raise DataError(f"{archive} holds no {folder}; it is another archive than expected")
-            check_space(into, sum(each.size for each in wanted), f"to unpack {archive.name}")
+            check_space(into, sum(member.size for member in wanted), f"to unpack {archive.name}")
             bar = tqdm(wanted, f"unpacking {archive.name}", unit="file", disable=None if progress else True)
             for member in bar:
                 path = aside / member.name
@@ -77,12 +77,12 @@ def _opened(archive: Path, folder: str) -> Iterator[tuple[list[Member], Any]]:
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as zipped:
             kinds: list[tuple[str, int, str, Any]] = [
-                (each.filename, each.file_size, _zip_kind(each), each) for each in zipped.infolist()
+                (info.filename, info.file_size, _zip_kind(info), info) for info in zipped.infolist()
             ]
             yield _checked(archive, folder, kinds), lambda member: zipped.open(member.handle)
     else:
         with tarfile.open(archive) as tarred:
-            kinds = [(each.name, each.size, _tar_kind(each), each) for each in tarred]
+            kinds = [(info.name, info.size, _tar_kind(info), info) for info in tarred]
             yield _checked(archive, folder, kinds), lambda member: _tar_file(tarred, member)
 
 

@@ -62,7 +62,10 @@ class DataSet:
         return resolve_name(self.photos)
 
     def prepare(self, root: str | Path, **options: Any) -> Any:
-        """Make the label maps, see the maker. Raises as it does, InputError for a data set without one."""
+        """Make the label maps, see the maker.
+
+        Raises DataError for missing or bad sources, InputError for a data set without a maker.
+        """
         if self.maker is None:
             raise InputError(f"{self.title} needs no label maps made")
         return resolve_name(self.maker)(root, **options)
@@ -115,7 +118,7 @@ def open_photos(
 ) -> ImageSet:
     """A fold of a data set by name; root: None for `data_folder()`.
 
-    Raises InputError for an unknown name, InputError and DataError as `LabelledPhotos`.
+    Raises InputError for an unknown name, fold, split, part or protocol, DataError for missing or bad files.
     """
     if dataset not in DATASETS:
         raise InputError(f"there is no data set {dataset!r}; there is pictograms, {', '.join(DATASETS)}")

@@ -66,18 +66,18 @@ def read_manifest(path: str | Path) -> dict[str, list[Download]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise InputError(f"format {content['format']}, expected {FORMAT}")
-        found = {
-            source: [Download(**{**each, "urls": tuple(each["urls"])}) for each in downloads]
+        manifest = {
+            source: [Download(**{**entry, "urls": tuple(entry["urls"])}) for entry in downloads]
             for source, downloads in content["sources"].items()
         }
-        for each in (each for downloads in found.values() for each in downloads):
-            if Path(each.name).name != each.name or not each.urls:
-                raise InputError(f"{each.name!r} must be a file name and have urls")
-            if not all(url.startswith(("http://", "https://")) for url in each.urls):
-                raise InputError(f"the urls of {each.name} must begin with http:// or https://")
+        for download in (download for downloads in manifest.values() for download in downloads):
+            if Path(download.name).name != download.name or not download.urls:
+                raise InputError(f"{download.name!r} must be a file name and have urls")
+            if not all(url.startswith(("http://", "https://")) for url in download.urls):
+                raise InputError(f"the urls of {download.name} must begin with http:// or https://")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no manifest of downloads ({type(error).__name__}: {error})") from error
-    return found
+    return manifest
 
 
 def get(
@@ -94,11 +94,11 @@ def get(
     remove_archives: delete each archive once it is unpacked.
     Raises DataError that explains what could not be downloaded, checked or unpacked.
     """
-    root, found = Path(root), []
+    root, places = Path(root), []
     for download in downloads:
         with alone(root, download.name):
-            found.append(_get_one(download, root, patience or Patience(), remove_archives, progress))
-    return found
+            places.append(_get_one(download, root, patience or Patience(), remove_archives, progress))
+    return places
 
 
 def _get_one(download: Download, root: Path, patience: Patience, remove_archives: bool, progress: bool) -> Path:
@@ -139,8 +139,8 @@ def _mismatch(path: Path, download: Download, progress: bool) -> str:
             for digest in digests.values():
                 digest.update(block)
             bar.update(len(block))
-    found = {kind: digest.hexdigest() for kind, digest in digests.items()}
-    return "; ".join(f"its {k} is {found[k]}, expected {wanted[k]}" for k in wanted if found[k] != wanted[k])
+    actual = {kind: digest.hexdigest() for kind, digest in digests.items()}
+    return "; ".join(f"its {k} is {actual[k]}, expected {wanted[k]}" for k in wanted if actual[k] != wanted[k])
 
 
 def fetch(download: Download, folder: Path, patience: Patience, progress: bool = False) -> Path:

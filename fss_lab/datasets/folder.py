@@ -58,11 +58,11 @@ class Folder:
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root} is no folder (looked from {Path.cwd()}); expected one folder a class")
         self.name = f"photos in {self.root.name}"
-        found, problems = _look(self.root)
-        self._take(found)
+        photos, problems = _look(self.root)
+        self._take(photos)
         if skip_bad:
             bad = self._bad()
-            self._take([photo for photo in found if photo not in bad])
+            self._take([photo for photo in photos if photo not in bad])
             problems += bad.values()
         elif problems:
             problems += self._bad().values()  # all in one go, now that the files must be looked at anyway
@@ -159,9 +159,10 @@ def _look(root: Path) -> tuple[list[Photo], list[str]]:
                 problems.append(f"{path} is of a format that cannot be read: save it as JPEG")
             if path.suffix.lower() not in (*PHOTOGRAPHS, ".png") or path.name.lower() in masks:
                 continue
-            own = [name for name in (f"{path.stem}_mask.png".lower(), f"{path.stem}.png".lower()) if name in unused]
-            if own:
-                photos.append(Photo(folder.name, path, unused.pop(own[0])))
+            names = [f"{path.stem}{end}".lower() for end in ("_mask.png", ".png")]
+            matching = [name for name in names if name in unused]
+            if matching:
+                photos.append(Photo(folder.name, path, unused.pop(matching[0])))
             else:
                 wanted = f"{path.stem}_mask.png" if path.suffix.lower() == ".png" else f"{path.stem}.png"
                 problems.append(f"{path} has no mask: put {wanted} beside it (fss_lab.MaskPainter draws one)")

@@ -89,9 +89,9 @@ def scan(
         threads = workers or min(8, os.cpu_count() or 1)
         pool = ThreadPoolExecutor(threads)
         results = pool.map(lambda name: _look(folder / f"{name}{suffix}", look), fresh)
-        shown = tqdm(results, folder.name, len(fresh), unit="file", disable=None if progress else True)
+        with_bar = tqdm(results, folder.name, len(fresh), unit="file", disable=None if progress else True)
         try:
-            for name, entry in zip(fresh, shown, strict=True):
+            for name, entry in zip(fresh, with_bar, strict=True):
                 kept[name] = [stamps[name], entry]
         finally:  # after a Ctrl-C too
             pool.shutdown(cancel_futures=True)
@@ -184,10 +184,10 @@ def _reason(path: Path, error: BaseException) -> str:
 def _stamp(path: Path) -> list[int] | None:
     """Size and time of change; None for a missing file."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except FileNotFoundError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _read_index(path: Path) -> dict[str, list[Any]]:

@@ -21,7 +21,10 @@ polygons, or run lengths."""
 
 
 def voc_map(source: Path) -> np.ndarray | bytes:
-    """VOC's map (.png) as it is, or the labels of SBD's class map (.mat). Raises whatever a bad file gives."""
+    """VOC's map (.png) as it is, or the labels of SBD's class map (.mat).
+
+    Raises what scipy, Pillow and NumPy raise for a bad file.
+    """
     if source.suffix == ".png":
         with Image.open(source) as image:
             image.load()

@@ -52,7 +52,7 @@ class Pascal5i(LabelledPhotos):
 
     @staticmethod
     def files(home: Path, part: str) -> Files:
-        """The files of "train" or "val". Raises DataError as `image_lists`."""
+        """The files of "train" or "val". Raises DataError for lists that are missing, empty or overlap."""
         return Files(home / "JPEGImages", home / "SegmentationClassAug", image_lists(home)[part])
 
 

@@ -238,7 +238,7 @@ def load_or_draw(
 ) -> EpisodeList:
     """The list saved at `path`, or one drawn now and saved there.
 
-    Raises InputError for a damaged or changed list, one of another kind than asked for, and as `draw_episodes`;
+    Raises InputError for a damaged or changed list, one of another kind than asked for, or too few images of a class;
     FileError where it cannot be saved.
     """
     path = Path(path)

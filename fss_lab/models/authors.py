@@ -107,7 +107,8 @@ def load_authors_checkpoint(
     image_size: side of the square input, in pixels. options: see `fss_lab.method.Options`; the defaults are the
         method as described, and calibration="as_published" is what the program computes with several shots.
     Returns the model, on the CPU in evaluation mode, and the report; print it.
-    Raises CheckpointError for a file that is missing, damaged, or holds something else, and as `load_model`.
+    Raises CheckpointError for a file that is missing, damaged, or holds something else, and for weights that cannot be
+    fetched; InputError for an unknown option.
     """
     whole = load_state(path)
     state = _part(whole, "sam2.")

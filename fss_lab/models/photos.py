@@ -20,7 +20,7 @@ def segment_photos(
     or tensors, each of any size.
     Returns one `Prediction` for each query, at its own size, in their order. A prediction of a photo of 12 megapixels
     takes about 110 MB; for many of those call `model.remember` once and `model.segment` in a loop of your own.
-    Raises what `remember` and `segment` raise; a file that is bad is named.
+    Raises ImageError or FileNotFoundError that name a bad file, InputError for photos and masks that do not fit.
     """
     support = model.remember(photo, mask)
     several = queries if isinstance(queries, list | tuple) else [queries]

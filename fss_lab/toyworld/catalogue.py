@@ -24,11 +24,14 @@ class ToyWorld:
     fixed: str | None = None
 
     def episodes(self, fold: int, shots: int, seed: int, number: int) -> Episodes:
-        """Novel-class episodes, each with scenes of its own. Raises InputError as `Pictograms`."""
+        """Novel-class episodes with scenes of their own. Raises InputError for another fold or fewer than one shot."""
         return resolve_name(self.fresh)(fold, shots=shots, seed=seed, episodes=number)
 
     def images(self, fold: int, number: int) -> ImageSet:
-        """A fixed set of images with novel classes. Raises InputError as `PictogramImages`, and where there is none."""
+        """A fixed set of images with novel classes.
+
+        Raises InputError for another fold, fewer than one image, or a world without a fixed set.
+        """
         if self.fixed is None:
             raise InputError(f"{self.name} are fresh scenes; a protocol needs a fixed set of images")
         return resolve_name(self.fixed)(fold, "novel", number)

@@ -23,7 +23,7 @@ class SharedTraits(Pictograms):
     The queries are the same for all, and so are background, pose and company in the supports. One object of the class
     in every scene.
 
-    Raises InputError for another word, and as `Pictograms`.
+    Raises InputError for another word, another fold, or fewer than one shot.
     """
 
     def __init__(self, fold: int, shared: str, shots: int = 1, seed: int = 0, *, episodes: int = 1000) -> None:
@@ -39,14 +39,14 @@ class SharedTraits(Pictograms):
         supports = []
         for shot, scene in enumerate(others, start=1):
             other = _individual(scene, class_id)
-            shown = {
+            individual = {
                 "everything": mine,
                 "colours": replace(mine, parts=other.parts),
                 "shape": replace(other, parts=mine.parts),
                 "nothing": other,
             }[self.shared]
             key = [self.seed, self.fold, SPLITS.index(self.split), index, shot]
-            supports.append(self._scene(np.random.default_rng(key), class_id, shown)[0])
+            supports.append(self._scene(np.random.default_rng(key), class_id, individual)[0])
         return class_id, [query, *supports]
 
 

@@ -17,7 +17,7 @@ class LookAlikes(Pictograms):
     Every scene shows two objects of the target class. Each of its 1 to 3 distractors has the colours and the texture of
     one of them, and carries a third of that one's parts at half their size, at a corner of its own drawing.
 
-    Args and errors: as `Pictograms`.
+    fold, shots, seed, episodes: see `Pictograms`. Raises InputError for another fold, or fewer than one shot.
     """
 
     def __init__(self, fold: int, shots: int = 1, seed: int = 0, *, episodes: int = 1000) -> None:

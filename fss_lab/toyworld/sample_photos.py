@@ -51,7 +51,7 @@ def write_sample_pascal(root: str | Path, fold: int = 0, seed: int = 0, count: i
     "val", and one of base classes in each training list.
 
     The label maps hold Pictograms' class ids, under which VOC has other names. Returns `root`.
-    Raises InputError as `Pictograms`; OSError where files cannot be written.
+    Raises InputError for another fold; OSError where files cannot be written.
     """
     root = Path(root)
     lists = root / "ImageSets" / "Segmentation"
@@ -61,11 +61,11 @@ def write_sample_pascal(root: str | Path, fold: int = 0, seed: int = 0, count: i
         world = Pictograms(fold, split, seed=seed, episodes=number)
         world.shots = 0  # only the queries are rendered
         names = [f"{name}_{index:06d}" for index in range(number)]
-        for index, each in enumerate(names):
+        for index, stem in enumerate(names):
             scene = world.scenes(index)[1][0]
-            Image.fromarray(scene.image).save(root / "JPEGImages" / f"{each}.jpg", quality=95)
-            Image.fromarray(world.labels(scene)).save(root / "SegmentationClassAug" / f"{each}.png")
-        (lists / f"{name}.txt").write_text("".join(f"{each}\n" for each in names), encoding="utf-8")
+            Image.fromarray(scene.image).save(root / "JPEGImages" / f"{stem}.jpg", quality=95)
+            Image.fromarray(world.labels(scene)).save(root / "SegmentationClassAug" / f"{stem}.png")
+        (lists / f"{name}.txt").write_text("".join(f"{stem}\n" for stem in names), encoding="utf-8")
     return root
 
 
