@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 import sys
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -61,6 +63,35 @@ def _replace(aside: Path, path: Path) -> None:
         except PermissionError:
             time.sleep(pause)
     os.replace(aside, path)
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """The content of a YAML file, as plain numbers, strings, lists and dicts.
+
+    Aliases and interpolations such as ${oc.env:HOME} are refused: they can fill the memory or read the environment.
+    Raises ValueError for them, OSError for a file that cannot be read, and whatever PyYAML and OmegaConf raise.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+
+    text = Path(path).read_text(encoding="utf-8")
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise ValueError("it contains a YAML alias (*name), which is not allowed; write the value out")
+    content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    if "${" in json.dumps(content, default=str):
+        raise ValueError("it contains an interpolation (${...}), which is not allowed; write the value out")
+    return content
+
+
+def impostor(path: Path) -> str:
+    """What a file is that was saved in place of an image or of weights, and what to do; else ""."""
+    with open(path, "rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, a few lines in place of the file: run `git lfs pull` in its repository"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "it is a web page, such as an error or a login page of the server that was to send the file"
+    return ""
 
 
 def remove_leftovers(directory: Path) -> None:

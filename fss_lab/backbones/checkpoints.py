@@ -5,21 +5,30 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from fss_lab.errors import CheckpointError
-from fss_lab.files import write_atomically
+from fss_lab.files import impostor, write_atomically
 
 _ADVICE = "download it again and compare its checksum, or save the state dict alone from the program that made it"
 _PICKLED = (".pt", ".pth", ".bin")
 RUN_FORMAT = "fss_lab training run 1"
+_FORMATS = {  # by the beginnings of names that only these have
+    ("vision_encoder.", "shared_image_embedding."): "weights of SAM 2 in the format of the transformers library",
+    ("vision_model.", "text_model."): "weights of a vision transformer in the format of the transformers library",
+    ("encoder.layer.", "embeddings."): "weights of DINOv2 in the format of the transformers library",
+    ("blocks.", "cls_token", "patch_embed."): "weights of a vision transformer such as DINOv2, in its authors' format",
+    ("image_encoder.trunk.", "memory_attention."): "weights of SAM 2 in Meta's format",
+}
+_SINCE_SAM21 = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.")
 
 
 def save_safetensors(
@@ -75,9 +84,11 @@ def load_run_file(
 def load_tensors(target: Mapping[str, Tensor], state: Mapping[str, Tensor], *, source: str | os.PathLike[str]) -> None:
     """Copy tensors of the same names and shapes into `target`'s, in place; all must be there, and nothing else.
 
-    Raises CheckpointError that lists missing, unexpected and differently shaped entries; `target` is then as it was.
+    Raises CheckpointError that lists missing, unexpected and differently shaped entries, and for numbers that are not
+    finite; `target` is then as it was.
     """
     _check_fit(target, state, source, "the tensors of this run")
+    _check_finite(state, source)
     with torch.no_grad():
         for name, tensor in target.items():
             tensor.copy_(state[name])
@@ -88,7 +99,8 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     {'model': …} and {'state_dict': …} are unwrapped, the prefix 'module.' of DataParallel is dropped, half
     precision is converted to float32. Pickles are read with weights_only=True, so no code in them runs.
-    Raises CheckpointError for a file that is missing, damaged, cut short, or holds something else.
+    Raises CheckpointError for a file that is missing, damaged, cut short, or holds something else, also weights that
+    are not finite.
     """
     path = _existing(path)
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
@@ -110,6 +122,7 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     state = dict(content)
     if all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    _check_finite(state, path)
     half = (torch.float16, torch.bfloat16)
     return {name: tensor.float() if tensor.dtype in half else tensor for name, tensor in state.items()}
 
@@ -156,11 +169,35 @@ def _check_fit(
             if name in state and state[name].shape != tensor.shape
         ],
     }
-    lines = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems.items() if names]
-    if lines:
+    differences = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems.items() if names]
+    if differences:
         raise CheckpointError(
-            f"{source} does not fit {what}. " + "; ".join(lines) + ". "
+            f"{source} does not fit {what}. {_format(expected, state) or '; '.join(differences)}. "
             "Use the configuration (size, version) that these weights were made for, or other weights"
+        )
+
+
+def _format(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """In one sentence, what weights these are if they are of another kind or version altogether; "" if not."""
+    other = {name for name in state if name not in expected}
+    missing = {name for name in expected if name not in state}
+    for holders, version, wanted in ((other, "2.1", "2"), (missing, "2", "2.1")):
+        if holders and all(name.startswith(_SINCE_SAM21) for name in holders) and not (other and missing):
+            return (
+                f"It holds weights of SAM {version}, and the model is a SAM {wanted}: choose a sam{version}-... model"
+            )
+    for beginnings, kind in _FORMATS.items():
+        if any(name.startswith(beginnings) for name in other) and not any(n.startswith(beginnings) for n in expected):
+            return f"It holds {kind}, which this model does not read; its names start like {_listed(list(state), 3)}"
+    return ""
+
+
+def _check_finite(state: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
+    damaged = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if damaged:
+        raise CheckpointError(
+            f"{source} holds NaN or infinite numbers in {_listed(damaged, 5)}; every mask would be empty. The training "
+            "that wrote it has diverged, or the file is damaged: use an earlier checkpoint"
         )
 
 
@@ -184,15 +221,31 @@ def _read_safetensors(path: Path) -> object:
 
 def _read_pickle(path: Path, advice: str = _ADVICE) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no checkpoint make the unpickler raise almost anything
         raise _damaged(path, error, advice) from error
+
+
+def _numpy_scalars() -> list[Any]:
+    """What the pickle of a numpy number calls, e.g. of an accuracy beside the weights; none of it runs other code."""
+    make: Any = np.float64(0).__reduce__()[0]
+
+    def scalar_of(module: str) -> Callable[..., Any]:
+        def scalar(*arguments: Any) -> Any:
+            return make(*arguments)
+
+        scalar.__module__, scalar.__qualname__ = module, "scalar"
+        return scalar
+
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")  # before and from numpy 2 on
+    return [*map(scalar_of, modules), np.dtype, *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"}]
 
 
 def _damaged(path: Path, error: Exception, advice: str = _ADVICE) -> CheckpointError:
     # torch wraps the reason into advice to load with weights_only=False, which is the last thing to do here
     text = str(error).split("WeightsUnpickler error: ")[-1].strip() or type(error).__name__
-    reason = text.splitlines()[0].split(". ")[0].rstrip(".")
+    reason = impostor(path) or text.splitlines()[0].split(". ")[0].rstrip(".")
     return CheckpointError(
         f"{path} ({path.stat().st_size} bytes) is no readable checkpoint: {reason}. It may be cut short, "
         f"damaged, of another format, or hold pickled code, which is never run: {advice}"

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
+from torch import nn
 
 from fss_lab.errors import InputError
+from fss_lab.files import read_yaml
 
 STRIDE = 16  # pixels per cell of the memory grid
 
@@ -54,28 +55,24 @@ def read_config(config: str | Path) -> DictConfig:
         )
     try:
         # PyYAML's and OmegaConf's errors have no common base below Exception; the cause is kept.
-        settings = OmegaConf.load(path)
+        settings = OmegaConf.create(read_yaml(path))
     except Exception as error:
         raise InputError(f"{path} is not a readable YAML file: {error}") from error
     if not isinstance(settings, DictConfig) or "model" not in settings or "image_size" not in settings.model:
         raise InputError(f"{path} is not a SAM 2 configuration: it has no `model` section with an `image_size`")
-    OmegaConf.resolve(settings)
     for section in _sections(settings.model):
-        if "_target_" in section and not _of_sam2(section["_target_"]):
+        if "_target_" in section and not _is_network(str(section["_target_"])):
             raise InputError(f"{path} asks for {section['_target_']!r}; only classes of the sam2 package are allowed")
     return settings.model
 
 
-def _of_sam2(target: Any) -> bool:
-    """Whether this is the name of a class that SAM 2 defines: a configuration says what is called, and a module of SAM
-    2's also reaches all that it imports."""
-    if not str(target).startswith("sam2."):
-        return False
+def _is_network(target: str) -> bool:
+    """Whether this is the name of a network of SAM 2's own; a name can start with sam2 and lead to what sam2 imports."""
     try:
-        named = resolve_name(str(target))
-    except (ImportError, AttributeError, ValueError):
+        network = get_class(target) if target.startswith("sam2.modeling.") else None
+    except Exception:  # hydra raises many kinds for names that lead nowhere or to something else than a class
         return False
-    return isinstance(named, type) and named.__module__.startswith("sam2.")
+    return network is not None and issubclass(network, nn.Module) and network.__module__.startswith("sam2.modeling.")
 
 
 def _sections(node: Any) -> Iterator[DictConfig]:

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from tqdm.auto import tqdm
@@ -73,6 +73,9 @@ def read_manifest(path: str | Path) -> dict[str, list[Download]]:
         for download in (download for downloads in manifest.values() for download in downloads):
             if Path(download.name).name != download.name or not download.urls:
                 raise InputError(f"{download.name!r} must be a file name and have urls")
+            for below in map(PurePosixPath, (download.into, download.folder or "")):
+                if below.is_absolute() or ".." in below.parts or "\\" in str(below) or ":" in str(below):
+                    raise InputError(f"{str(below)!r} leads out of the data folder; `into` and `folder` lie below it")
             if not all(url.startswith(("http://", "https://")) for url in download.urls):
                 raise InputError(f"the urls of {download.name} must begin with http:// or https://")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fss_lab.errors import RunError
+from fss_lab.files import read_yaml
 from fss_lab.models.provenance import Facts, Frozen, check_same_networks, network_origin, without_commits
 from fss_lab.training.config import TrainConfig
 
@@ -42,11 +43,9 @@ def read_facts(path: str | Path) -> Facts:
     Raises:
         RunError: the file is missing or holds something else.
     """
-    from omegaconf import OmegaConf
-
     # PyYAML's and OmegaConf's errors have no common base below Exception; the cause is kept.
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        content = read_yaml(path)
     except Exception as error:
         raise RunError(f"{path} cannot be read as the run.yaml of a run: {error}") from error
     if not isinstance(content, dict):

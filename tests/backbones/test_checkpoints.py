@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 import pickle
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -240,6 +242,47 @@ def test_files_without_a_state_dict(tmp_path: Path, value: Any, message: str) ->
         load_state(path)
 
 
+@pytest.mark.parametrize("kind", ["?", "b", "B", "h", "i", "q", "Q", "e", "f", "d"])
+@pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+def test_numpy_numbers_beside_the_weights_are_no_obstacle(tmp_path: Path, kind: str, module: bytes) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"model": model().state_dict(), "accuracy": np.dtype(kind).type(1)}, path, pickle_protocol=2)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content.replace(b"cnumpy._core.multiarray\n", b"c" + module + b"\n"))
+    assert same(load_state(path), model().state_dict())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    state = {"a": torch.zeros(3), "b.weight": torch.tensor([1.0, value]), "steps": torch.tensor(7)}
+    torch.save(state, tmp_path / "a.pth")
+    save_safetensors(tmp_path / "a.safetensors", state)
+    with pytest.raises(CheckpointError, match=rf"{name} holds NaN or infinite numbers in b\.weight; .* earlier check"):
+        load_state(tmp_path / name)
+    target = {key: torch.zeros_like(tensor) for key, tensor in state.items()}
+    with pytest.raises(CheckpointError, match="NaN or infinite"):
+        load_tensors(target, state, source="last.pt")
+    assert not target["b.weight"].any()
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a Git LFS pointer.*git lfs pull"),
+        (b"\n<!DOCTYPE html><html>Sign in</html>", "a web page"),
+    ],
+)
+def test_what_was_saved_in_place_of_weights_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{name} .*: it is {message}"):
+        load_state(tmp_path / name)
+
+
 def test_load_into(weights: Path) -> None:
     target = model(seed=1)
     load_into(target, load_state(weights), source=weights)
@@ -257,6 +300,27 @@ def test_a_state_that_does_not_fit_is_listed_and_changes_nothing() -> None:
     assert message.startswith("some.pth does not fit Sequential. 2 missing: 0.bias, 1.running_mean; ")
     assert "1 unexpected: head.weight; 1 of another shape: 0.weight (5, 2) instead of (3, 2)." in message
     assert same(target.state_dict(), model().state_dict())
+
+
+SAM2, SAM21 = ["image_encoder.trunk.a", "maskmem_tpos_enc"], ["no_obj_embed_spatial", "obj_ptr_tpos_proj.weight"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "given", "message"),
+    [
+        (SAM2, SAM2 + SAM21, r"holds weights of SAM 2\.1, and the model is a SAM 2: choose a sam2\.1-"),
+        (SAM2 + SAM21, SAM2, r"holds weights of SAM 2, and the model is a SAM 2\.1: choose a sam2-"),
+        (SAM2, ["vision_encoder.backbone.a", "memory_attention.a"], "SAM 2 in the format of the transformers library"),
+        (SAM2, ["embeddings.cls_token", "encoder.layer.0.norm1.weight"], "DINOv2 in the format of the transformers"),
+        (["encoder.layer.0.norm1.weight"], ["cls_token", "blocks.0.norm1.weight"], "DINOv2, in its authors' format"),
+        (["encoder.layer.0.norm1.weight"], SAM2, "SAM 2 in Meta's format"),
+    ],
+)
+def test_weights_of_another_format_or_version_are_named(expected: list, given: list, message: str) -> None:
+    target = {name: torch.zeros(1) for name in expected}
+    with pytest.raises(CheckpointError, match=message) as refusal:
+        load_tensors(target, {name: torch.ones(1) for name in given}, source="a.pt")
+    assert "missing" not in str(refusal.value)
 
 
 def test_a_very_long_list_is_cut() -> None:

@@ -191,6 +191,9 @@ def test_wrong_configurations(tmp_path: Path) -> None:
         ("model: {image_size: 128, _target_: sam2.build_sam.build_sam2}", "only classes of the sam2 package"),
         ("model: {image_size: 128, parts: [{_target_: os.system}]}", "only classes of the sam2 package"),
         ("model: {image_size: 128, parts: [[{_target_: sam2.nowhere}]]}", "only classes of the sam2 package"),
+        ("model: {image_size: 128, a: &a [1], b: *a}", "YAML alias"),
+        ("model: {image_size: 128, a: '${oc.env:HOME}'}", "interpolation"),
+        ('model: {image_size: 128, a: "\\x24{oc.env:HOME}"}', "interpolation"),
     ):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -200,6 +203,31 @@ def test_wrong_configurations(tmp_path: Path) -> None:
     OmegaConf.save(settings, file)
     with pytest.raises(ValueError, match="use_high_res_features_in_sam"):
         Sam2Backbone.build(file)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.mkdir",
+        "sam2.modeling.sam2_base.torch.hub.load",  # what a module of sam2 imports
+        "sam2.modeling.sam2_base.torch.nn.Linear",
+        "sam2.modeling.sam2_utils.copy.deepcopy",
+        "sam2.build_sam.build_sam2",
+        "sam2.build_sam.os.mkdir",
+        "sam2.modeling.sam2_base.NO_OBJ_SCORE",
+        "sam2.modeling.gone.Network",
+    ],
+)
+@pytest.mark.parametrize("place", ["{call}", "[{call}]", "[[{{a: {call}}}]]"])
+def test_a_configuration_reaches_only_networks_of_sam2(tmp_path: Path, target: str, place: str) -> None:
+    made = tmp_path / "made"
+    call = place.format(call=f"{{_target_: {target}, _args_: [{made}]}}")
+    settings = OmegaConf.to_container(OmegaConf.load(CONFIG))
+    settings["model"]["image_encoder"]["extra"] = OmegaConf.to_container(OmegaConf.create(f"a: {call}"))["a"]
+    OmegaConf.save(settings, tmp_path / "config.yaml")
+    with pytest.raises(ValueError, match=f"asks for '{target}'; only classes of the sam2 package"):
+        Sam2Backbone.build(tmp_path / "config.yaml")
+    assert not made.exists()
 
 
 def test_checkpoints(tmp_path: Path, backbone: Sam2Backbone) -> None:

@@ -332,6 +332,11 @@ def test_the_manifest_says_what_the_data_sets_need() -> None:
         (lambda m: m["sources"]["voc"][0].update(urls=["file:///etc/passwd"]), "must begin with http"),
         (lambda m: m["sources"]["voc"][0].pop("md5"), "md5"),
         (lambda m: m.pop("sources"), "sources"),
+        (lambda m: m["sources"]["voc"][0].update(into="../escape"), "'../escape' leads out of the data folder"),
+        (lambda m: m["sources"]["voc"][0].update(into="/tmp"), "leads out of the data folder"),
+        (lambda m: m["sources"]["voc"][0].update(into="a\\..\\.."), "leads out of the data folder"),
+        (lambda m: m["sources"]["voc"][0].update(into="C:"), "leads out of the data folder"),
+        (lambda m: m["sources"]["voc"][0].update(folder="a/../../b"), "leads out of the data folder"),
     ],
 )
 def test_a_manifest_of_another_kind_is_refused(tmp_path, change, reason) -> None:

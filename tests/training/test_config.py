@@ -90,6 +90,9 @@ def test_run_yaml_repeats_the_run(config, tmp_path) -> None:
     assert read_config(path) == config
 
 
+NAMES = "abcdefghijklmnopqrstuvwxyz"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -97,6 +100,12 @@ def test_run_yaml_repeats_the_run(config, tmp_path) -> None:
         ("fold: 9\n", "fold must be one of"),
         ("- 1\n", "no run.yaml: expected lines such as `fold: 0`"),
         ("fold: [1\n", "cannot be read"),
+        ("data_root: ${oc.env:HOME}\n", "interpolation .* is not allowed"),
+        ('data_root: "\\x24{fold}"\n', "interpolation .* is not allowed"),
+        (
+            "a: &a [1]\n" + "".join(f"{y}: &{y} [*{x}, *{x}, *{x}]\n" for x, y in zip(NAMES, NAMES[1:], strict=False)),
+            "alias",
+        ),
     ],
 )
 def test_other_files_are_refused(text, message, tmp_path) -> None:
