@@ -1,8 +1,13 @@
 """Your own photos: `photos/<class>/<name>.jpg`, each with its mask beside it, of any size.
 
     photos/
-        mug/   IMG_1.jpg   IMG_1.png        the mask of a photo has its name and the suffix .png,
-        shoe/  a.png       a_mask.png       or its name and _mask.png
+        mug/   IMG_1.jpg   IMG_1.png        the mask of a photo has its name and the suffix .png (.gif, .npy),
+        shoe/  a.png       a_mask.png       or its name and _mask.png;
+        cup/   b.jpg       b.json           or it is of LabelMe, Supervisely (.json) or YOLO (.txt)
+
+Also `images/<class>/` with the photos and `masks/<class>/` or `annotations/<class>/` with masks of the same names; or
+one COCO file, `photos/instances.json`, with the photos beside it or in folders: then its categories are the classes,
+and a photo counts once for each of its categories.
 
 A mask is as `fss_lab.images.load_mask` reads it: 0 and 1, or black and white. `fss_lab.MaskPainter` draws one.
 """
@@ -10,9 +15,10 @@ A mask is as `fss_lab.images.load_mask` reads it: 0 and 1, or black and white. `
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from PIL import Image
@@ -21,10 +27,13 @@ from torch import Tensor
 from fss_lab.datasets.protocols import ListedEpisodes, benchmark, draw_episodes
 from fss_lab.episode import IGNORE
 from fss_lab.errors import ImageError, InputError
-from fss_lab.images import load_image, load_mask, upright_size
+from fss_lab.images import load_image, load_mask, orientation_doubt, upright_size
+from fss_lab.images.annotations import annotated_classes, read_annotations
+from fss_lab.images.sources import ANNOTATIONS
 
-PHOTOGRAPHS = (".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-UNREADABLE = (".heic", ".heif", ".avif")  # what telephones write and Pillow alone does not read
+PHOTOGRAPHS = (".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
+UNREADABLE = (".heic", ".heif", ".avif", ".dng", ".cr2", ".nef", ".arw")  # by Pillow alone, or in its older versions
+MASKS = (".png", ".gif", ".npy", ".json", ".txt")
 
 
 @dataclass(frozen=True)
@@ -46,10 +55,19 @@ class Folder:
 
     fold, split, class_uniform = 0, "novel", False
 
-    def __init__(self, root: str | os.PathLike[str], *, skip_bad: bool = False) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        skip_bad: bool = False,
+        foreground: int | str | None = None,
+        threshold: float | None = None,
+    ) -> None:
         """Look for photos and masks under `root`; they are read when needed (`check` reads them all).
 
         skip_bad: read everything now, leave out what is bad and list it in `skipped`.
+        foreground, threshold: of all masks, as in `load_mask`. In files of annotation tools the class of the photo's
+        folder is the foreground, unless given or not among several.
         Raises FileNotFoundError without a folder `root`, InputError that lists photos without mask, masks without
         photo, files of other formats and classes without photos; with skip_bad only if no class is left. The
         list tells of unreadable files and wrong values too; alone, these are no error before `check` or use.
@@ -58,6 +76,7 @@ class Folder:
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root} is no folder (looked from {Path.cwd()}); expected one folder a class")
         self.name = f"photos in {self.root.name}"
+        self._reading = foreground, threshold
         photos, problems = _look(self.root)
         self._take(photos)
         if skip_bad:
@@ -111,19 +130,21 @@ class Folder:
         Raises ImageError that names the file for a mask without foreground, of another size than its photo, or as
         `load_mask`.
         """
-        mask, label = _read_mask(self._by_name[name]), self.counts_for(name)[0] + 1
+        mask, label = _read_mask(self._by_name[name], *self._reading), self.counts_for(name)[0] + 1
         return mask.to(torch.uint8 if label < IGNORE else torch.int16).masked_fill(mask == 1, label)
 
     def check(self) -> list[str]:
-        """Read every photo and mask; what is wrong with them, in words."""
-        return list(self._bad().values())
+        """Read every photo and mask; what is wrong with them and what may be, in words (see `orientation_doubt`)."""
+        bad = self._bad()
+        doubts = [orientation_doubt(p.image, p.mask) for p in self._by_name.values() if p not in bad]
+        return [*bad.values(), *filter(None, doubts)]
 
     def _bad(self) -> dict[Photo, str]:
         bad = {}
         for photo in self._by_name.values():
             try:
                 load_image(photo.image)
-                _read_mask(photo)
+                _read_mask(photo, *self._reading)
             except (ImageError, OSError) as error:
                 bad[photo] = str(error)
         return bad
@@ -141,47 +162,122 @@ class Folder:
 
 def _look(root: Path) -> tuple[list[Photo], list[str]]:
     """All photos that have a mask, and what is wrong with the others, in words."""
-    photos: list[Photo] = []
-    problems: list[str] = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-        before = len(photos)
-        photographs = {path.stem.lower() for path in files if path.suffix.lower() in PHOTOGRAPHS}
-        masks = {
-            path.name.lower(): path
-            for path in files
-            if path.suffix.lower() == ".png"
-            and (path.stem.lower().endswith("_mask") or path.stem.lower() in photographs)
-        }
-        unused = dict(masks)
-        for path in files:
-            if path.suffix.lower() in UNREADABLE:
-                problems.append(f"{path} is of a format that cannot be read: save it as JPEG")
-            if path.suffix.lower() not in (*PHOTOGRAPHS, ".png") or path.name.lower() in masks:
-                continue
-            names = [f"{path.stem}{end}".lower() for end in ("_mask.png", ".png")]
-            matching = [name for name in names if name in unused]
-            if matching:
-                photos.append(Photo(folder.name, path, unused.pop(matching[0])))
-            else:
-                wanted = f"{path.stem}_mask.png" if path.suffix.lower() == ".png" else f"{path.stem}.png"
-                problems.append(f"{path} has no mask: put {wanted} beside it (fss_lab.MaskPainter draws one)")
-        for path in unused.values():
-            photo = path.stem.removesuffix("_mask") + ".jpg"
-            problems.append(f"{path} is a mask without a photo: add {photo} or remove it")
-        if len(photos) == before:
-            problems.append(f"{folder} has no photo with a mask: add some or remove this class")
+    folders = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
+    photos, problems = _coco(root)
+    if not photos and not problems:
+        images = folders.get("images")
+        masks = next((folders[name] for name in ("masks", "annotations") if images and name in folders), None)
+        for folder in [path for path in _visible(images) if path.is_dir()] if images and masks else folders.values():
+            beside = [path for path in _visible(masks / folder.name) if path.is_file()] if masks else None
+            pairs, wrong = _pair(folder, beside)
+            photos, problems = photos + pairs, problems + wrong
+    names = [f"{photo.class_name}/{photo.image.name}" for photo in photos]
+    doubles = sorted(name for name, count in Counter(names).items() if count > 1)
+    problems += [f"{root} has several photos called {name}: rename them" for name in doubles]
     return photos, problems
 
 
-def _read_mask(photo: Photo) -> Tensor:
-    mask = load_mask(photo.mask)
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+
+
+def _coco(root: Path) -> tuple[list[Photo], list[str]]:
+    """The photos of the one COCO file in `root`, once for each of their classes; nothing if there is none."""
+    files, problems = [], []
+    for path in root.glob("*.json"):
+        try:
+            if "" not in (photos := read_annotations(path)[0]):
+                files.append((path, photos))
+        except ImageError:  # a JSON for something else
+            continue
+    if len(files) > 1:
+        problems.append(f"{root} has several COCO files, {', '.join(path.name for path, _ in files)}: keep one")
+        return [], problems
+    pairs = []
+    for path, annotated in ((path, photo) for path, photos in files for photo in photos.values()):
+        name = PurePosixPath(annotated.name.replace("\\", "/"))
+        places = [folder / name for folder in [root, *(p for p in _visible(root) if p.is_dir())]]
+        image = next((place for place in places if place.is_file()), None)
+        if (
+            name.is_absolute()
+            or ".." in name.parts
+            or (image and not image.resolve().is_relative_to(_top(image, name)))
+        ):
+            problems.append(f"{path} describes {annotated.name}, which leads out of its folder: put the photo there")
+        elif image is None:
+            problems.append(f"{path} describes {annotated.name}, which is not in {root}: add it, or remove it there")
+        else:
+            pairs += [Photo(label, image, path) for label in sorted({names[0] for names, _ in annotated.objects})]
+    return sorted(pairs, key=lambda photo: (photo.class_name, photo.image)), problems
+
+
+def _top(image: Path, name: PurePosixPath) -> Path:
+    """The folder in which `name` was looked for; it may itself be a link."""
+    return image.parents[len(name.parts) - 1].resolve()
+
+
+def _pair(folder: Path, beside: list[Path] | None) -> tuple[list[Photo], list[str]]:
+    """The photos of one class with their masks, from the same folder or from the files `beside`."""
+    photos: list[Photo] = []
+    problems: list[str] = []
+    files = [path for path in _visible(folder) if path.is_file()]
+    photographs = {path.stem.lower() for path in files if _is_photograph(path)}
+    stems = photographs | {path.stem.lower() for path in files if path.suffix.lower() == ".png"}
+    masks = {path.name.lower(): path for path in files if _is_mask(path, photographs, stems)} if beside is None else {}
+    unused = dict(masks) if beside is None else {path.name.lower(): path for path in beside}
+    for path in files:
+        if path.suffix.lower() in UNREADABLE and not _is_photograph(path):
+            problems.append(f"{path} is of a format that cannot be read: save it as JPEG")
+        if not (_is_photograph(path) or path.suffix.lower() == ".png") or path.name.lower() in masks:
+            continue
+        wanted = [f"{path.stem}{ending}{suffix}" for ending in ("_mask", "") for suffix in (*MASKS, *PHOTOGRAPHS)]
+        names = [name.lower() for name in (*wanted, f"{path.name}.json") if name.lower() in unused]
+        if names:
+            photos.append(Photo(folder.name, path, unused.pop(names[0])))
+        else:
+            ending = "_mask.png" if path.suffix.lower() == ".png" and beside is None else ".png"
+            place = "beside it" if beside is None else "into the folder of masks"
+            problems.append(f"{path} has no mask: put {path.stem}{ending} {place} (fss_lab.MaskPainter draws one)")
+    taken = {photo.image.stem.lower() for photo in photos}
+    for path in unused.values():
+        if path.suffix.lower() == ".png" or path.stem.lower().removesuffix("_mask") not in taken:
+            photo = path.stem.removesuffix("_mask") + ".jpg"
+            problems.append(f"{path} is a mask without a photo: add {photo} or remove it")
+    if not photos:
+        problems.append(f"{folder} has no photo with a mask: add some or remove this class")
+    return photos, problems
+
+
+def _is_photograph(path: Path) -> bool:
+    return path.suffix.lower() in PHOTOGRAPHS and path.suffix.lower() in Image.registered_extensions()
+
+
+def _is_mask(path: Path, photographs: set[str], stems: set[str]) -> bool:
+    """By its name, among files of which some are photos with these stems."""
+    stem, suffix = path.stem.lower(), path.suffix.lower()
+    if suffix == ".png":
+        return stem.endswith("_mask") or stem in photographs
+    if stem.endswith("_mask") and stem.removesuffix("_mask") in stems:
+        return _is_photograph(path) or suffix in MASKS
+    return suffix in MASKS and (stem in stems or Path(stem).stem in stems)
+
+
+def _read_mask(photo: Photo, foreground: int | str | None, threshold: float | None) -> Tensor:
+    if photo.mask.suffix.lower() in ANNOTATIONS and foreground is None:
+        classes = annotated_classes(photo.mask, photo.image)
+        foreground = photo.class_name if photo.class_name in classes else None
+    mask = load_mask(photo.mask, foreground=foreground, threshold=threshold, photo=photo.image)
     with Image.open(photo.image) as image:
-        size = upright_size(image)
+        size, stored = upright_size(image), image.size[::-1]
     if tuple(mask.shape) != size:
+        turned = (
+            " when EXIF has turned it; the mask is for the stored, unturned photo"
+            if tuple(mask.shape) == stored
+            else ""
+        )
         raise ImageError(
             f"{photo.mask} has {mask.shape[1]} x {mask.shape[0]} pixels but its photo {photo.image.name} has "
-            f"{size[1]} x {size[0]}; draw it again on this photo, at its full size"
+            f"{size[1]} x {size[0]}{turned}; draw it again on this photo, at its full size"
         )
     if not (mask == 1).any():
         raise ImageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +190,153 @@ def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
     mask(photo(tmp_path / "mug" / "a.jpg").with_name("a.png"), white=0)
     with pytest.raises(ValueError, match=r"(?s)has no photo with a mask.*a\.png marks no pixel"):
         Folder(tmp_path, skip_bad=True)
+
+
+def coco(path: Path, *objects: tuple[str, str], width: int = 40, height: int = 30) -> Path:
+    """A COCO file whose objects are (photo, class), each a triangle."""
+    photos, classes = (list(dict.fromkeys(column)) for column in zip(*objects, strict=True))
+    path.write_text(json.dumps({
+        "images": [{"id": i, "file_name": name, "height": height, "width": width} for i, name in enumerate(photos)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(classes)],
+        "annotations": [
+            {"id": i, "image_id": photos.index(name), "category_id": classes.index(label), "iscrowd": 0,
+             "segmentation": [[5 + i, 5, 20, 5, 20, 20]]}
+            for i, (name, label) in enumerate(objects)
+        ],
+    }))  # fmt: skip
+    return path
+
+
+def labelme(path: Path, *labels: str) -> Path:
+    shapes = [{"label": label, "points": [[5, 5], [20, 5], [20, 20]], "shape_type": "polygon"} for label in labels]
+    path.write_text(json.dumps({"shapes": shapes, "imageHeight": 30, "imageWidth": 40, "imagePath": "../../x"}))
+    return path
+
+
+@pytest.mark.parametrize("masks", ["masks", "Annotations"])
+def test_photos_and_masks_in_two_trees(tmp_path: Path, masks: str) -> None:
+    for name in ("mug/00.jpg", "mug/01.png", "shoe/00.jpg"):
+        target = (tmp_path / masks / name).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        photo(tmp_path / "Images" / name)
+        mask(target)
+    folder = Folder(tmp_path)
+    assert folder.names == ("mug/00.jpg", "mug/01.png", "shoe/00.jpg") and folder.check() == []
+    assert folder.label("shoe/00.jpg").unique().tolist() == [0, 2]
+    photo(tmp_path / "Images" / "mug" / "02.jpg")
+    mask(tmp_path / masks / "mug" / "03.png")
+    with pytest.raises(
+        ValueError, match=r"(?s)02\.jpg has no mask: put 02\.png into the folder.*03\.png is a mask with"
+    ):
+        Folder(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["", "images"])
+def test_one_coco_file_beside_a_folder(tmp_path: Path, place: str) -> None:
+    for name in "abc":
+        photo(tmp_path / place / f"{name}.jpg")
+    coco(
+        tmp_path / "instances.json",
+        ("a.jpg", "dog"),
+        ("a.jpg", "cat"),
+        ("b.jpg", "dog"),
+        ("c.jpg", "cat"),
+        ("c.jpg", "cat"),
+    )
+    folder = Folder(tmp_path)
+    assert folder.names == ("cat/a.jpg", "cat/c.jpg", "dog/a.jpg", "dog/b.jpg") and folder.check() == []
+    cat, dog = folder.label("cat/a.jpg"), folder.label("dog/a.jpg")
+    assert (cat == 1).sum() > 50 and (dog == 2).sum() > 50 and not torch.equal(cat.bool(), dog.bool())
+    assert {episode.class_name for episode in folder.episodes(size=32)} == {"cat", "dog"}
+
+
+def test_a_coco_file_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+    root, secret = tmp_path / "photos", photo(tmp_path / "secret.jpg")
+    for name in "ab":
+        photo(root / f"{name}.jpg")
+    (root / "link.jpg").symlink_to(secret)
+    inside = ("a.jpg", "dog"), ("b.jpg", "dog")
+    for name in ("../secret.jpg", str(secret), "link.jpg", "..\\secret.jpg", "sub/../../secret.jpg"):
+        coco(root / "instances.json", *inside, (name, "dog"))
+        with pytest.raises(ValueError, match="leads out of its folder"):
+            Folder(root)
+        assert Folder(root, skip_bad=True).names == ("dog/a.jpg", "dog/b.jpg")
+    coco(root / "instances.json", *inside, ("gone.jpg", "dog"))
+    with pytest.raises(ValueError, match=r"describes gone\.jpg, which is not in"):
+        Folder(root)
+    coco(root / "more.json", *inside)
+    with pytest.raises(ValueError, match=r"several COCO files, .*: keep one"):
+        Folder(root)
+
+
+def test_a_linked_folder_of_photos_is_followed(tmp_path: Path) -> None:
+    for name in "ab":
+        photo(tmp_path / "disk" / f"{name}.jpg")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "val2017").symlink_to(tmp_path / "disk")
+    coco(tmp_path / "set" / "instances.json", ("a.jpg", "dog"), ("b.jpg", "dog"))
+    assert Folder(tmp_path / "set").check() == []
+
+
+def test_masks_of_annotation_tools_beside_the_photos(tmp_path: Path) -> None:
+    labelme(photo(tmp_path / "mug" / "a.jpg").with_name("a.json"), "mug", "table")
+    labelme(photo(tmp_path / "mug" / "b.jpg").with_name("b.jpg.json"), "thing")
+    photo(tmp_path / "mug" / "c.jpg").with_name("c.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    np.save(photo(tmp_path / "mug" / "d.jpg").with_name("d.npy"), np.eye(30, 40, dtype=bool))
+    (tmp_path / "mug" / "notes.txt").write_text("not a mask")
+    folder = Folder(tmp_path)
+    assert len(folder) == 4 and folder.check() == []
+    assert (folder.label("mug/a.jpg") == 1).sum() == (folder.label("mug/b.jpg") == 1).sum() > 50
+    problems = Folder(tmp_path, foreground="mug", skip_bad=True).skipped
+    for message in ("b.jpg.json has no class 'mug'; it has thing", "c.txt has no class", "d.npy is a mask of pixels"):
+        assert any(message in problem for problem in problems)
+
+
+def test_masks_are_read_as_one_says(tmp_path: Path) -> None:
+    for name, white in (("a.jpg", 7), ("b.jpg", 7)):
+        mask(photo(tmp_path / "mug" / name).with_suffix(".png"), white=white)
+    assert len(Folder(tmp_path).check()) == 2
+    assert Folder(tmp_path, foreground=7).check() == [] and Folder(tmp_path, threshold=6).check() == []
+    assert (
+        Folder(tmp_path, threshold=6).label("mug/a.jpg").sum()
+        == Folder(tmp_path, foreground=7).label("mug/b.jpg").sum()
+    )
+
+
+def test_a_mask_saved_as_jpeg_is_recognised_by_its_name(tmp_path: Path) -> None:
+    for name in "ab":
+        mask(photo(tmp_path / "mug" / f"{name}.jpg").with_name(f"{name}_mask.jpg"))
+    photo(tmp_path / "mug" / "gas_mask.jpg")  # a photo of one
+    mask(tmp_path / "mug" / "gas_mask.png")
+    folder = Folder(tmp_path)
+    assert folder.names == ("mug/a.jpg", "mug/b.jpg", "mug/gas_mask.jpg")
+    assert all("threshold=127" in problem for problem in folder.check()) and len(folder.check()) <= 2
+    assert Folder(tmp_path, threshold=127).check() == []
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".avif"])
+def test_photos_of_further_formats(tmp_path: Path, suffix: str) -> None:
+    if suffix not in Image.registered_extensions():
+        pytest.skip("this Pillow cannot read it")
+    path = photo(tmp_path / "mug" / f"a{suffix}")
+    mask(path.with_name("a.png"))
+    assert Folder(tmp_path).names == (f"mug/a{suffix}",)
+
+
+def test_a_turned_photo_with_a_mask_that_may_not_be_is_pointed_out(tmp_path: Path) -> None:
+    upside_down, sideways = Image.Exif(), Image.Exif()
+    upside_down[0x0112], sideways[0x0112] = 3, 6
+    for name, tags in (("a", upside_down), ("b", sideways)):
+        mask(photo(tmp_path / "mug" / f"{name}.jpg", exif=tags).with_name(f"{name}.png"))
+    wrong, doubt = Folder(tmp_path).check()
+    assert "b.png has 40 x 30 pixels but its photo b.jpg has 30 x 40 when EXIF has turned it" in wrong
+    assert "a.jpg is stored turned (EXIF orientation 3)" in doubt and "a.png has no orientation" in doubt
+    assert Folder(tmp_path, skip_bad=True).names == ("mug/a.jpg",)  # a doubt is no error
+
+
+def test_two_photos_of_one_name_are_refused(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        photo(tmp_path / part / "a.jpg")
+    coco(tmp_path / "instances.json", ("train/a.jpg", "dog"), ("val/a.jpg", "dog"))
+    with pytest.raises(ValueError, match=r"several photos called dog/a\.jpg: rename them"):
+        Folder(tmp_path)

@@ -90,7 +90,7 @@ def test_run_yaml_repeats_the_run(config, tmp_path) -> None:
     assert read_config(path) == config
 
 
-NAMES = "abcdefghijklmnopqrstuvwxyz"
+BOMB = "a: &a [1]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,7 @@ NAMES = "abcdefghijklmnopqrstuvwxyz"
         ("fold: [1\n", "cannot be read"),
         ("data_root: ${oc.env:HOME}\n", "interpolation .* is not allowed"),
         ('data_root: "\\x24{fold}"\n', "interpolation .* is not allowed"),
-        (
-            "a: &a [1]\n" + "".join(f"{y}: &{y} [*{x}, *{x}, *{x}]\n" for x, y in zip(NAMES, NAMES[1:], strict=False)),
-            "alias",
-        ),
+        (BOMB, "YAML alias"),
     ],
 )
 def test_other_files_are_refused(text, message, tmp_path) -> None:
