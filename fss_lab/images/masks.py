@@ -37,9 +37,8 @@ def load_mask(
     if foreground is not None and threshold is not None:
         raise InputError(f"give foreground ({foreground}) or threshold ({threshold}), not both")
     if isinstance(source, str | os.PathLike) and Path(source).suffix.lower() in ANNOTATIONS:
-        return torch.from_numpy(
-            annotated_mask(source, foreground, photo if isinstance(photo, str | os.PathLike) else None)
-        )
+        named = Path(photo) if isinstance(photo, str | os.PathLike) else None
+        return torch.from_numpy(annotated_mask(source, foreground, named))
     name, content = open_source(source)
     if isinstance(foreground, str):
         raise ImageError(f"{name} is a mask of pixels, whose foreground is a number, not {foreground!r}")

@@ -188,7 +188,7 @@ def test_outlines_that_cross_themselves_or_the_border(photo: Path, name: str) ->
     assert not load([[45, 5], [60, 5], [60, 20]])[:, :38].any()
     with pytest.raises(ImageError, match=r"far outside of 40 x 30 pixels|coordinates beyond 0\.\.1"):
         load([[10, 5], [4000, 5], [10, 3000]])
-    with pytest.raises(ImageError, match="outline has 2 points|is no `class|is a box"):
+    with pytest.raises(ImageError, match="outline has 2 points|is a box"):
         load([[10, 5], [20, 5]])
 
 
@@ -221,33 +221,29 @@ def test_ten_thousand_polygons(photo: Path) -> None:
     ("name", "text", "message"),
     [
         ("a.json", "{", "cannot be read as annotations .*expected COCO, LabelMe"),
-        ("a.json", '{"a": 1}', r"it has the keys a"),
+        ("a.json", '{"a": 1}', "KeyError: 'size'"),
         ("a.json", "[1]", "cannot be read as annotations"),
         ("a.json", "[" * 100_000, "cannot be read as annotations"),
         (
             "a.json",
             labelme({"points": SQUARE, "shape_type": "linestrip"}),
-            "class 'dog' is a linestrip and has no area",
+            "class 'dog' has no usable area: it is a linestrip",
         ),
         ("a.json", labelme({"points": [[1, float("nan")], [2, 2], [3, 1]]}), "far outside"),
         ("a.json", labelme({"points": SQUARE}, size=(10**6, 10**6)), "1000000 x 1000000 pixels, more than"),
-        (
-            "a.json",
-            labelme({"points": [[1, 1]], "shape_type": "mask", "mask": "AAAA"}),
-            "cannot be read|cannot be painted",
-        ),
+        ("a.json", labelme({"points": [[1, 1]], "shape_type": "mask", "mask": "AAAA"}), "cannot be read"),
         ("a.json", coco({"segmentation": [], "bbox": [1, 2, 3, 4]}), "has a box at most and no outline"),
-        ("a.json", coco({"segmentation": {"size": [3, 4], "counts": [12]}}), r"run lengths are for \[3, 4\]"),
-        ("a.json", coco({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [5]}}), "sum up to 5"),
+        ("a.json", coco({"segmentation": {"size": [3, 4], "counts": [12]}}), "not those of 40 x 30 pixels"),
+        ("a.json", coco({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [5]}}), "not those of 40 x 30 pixels"),
         ("a.json", coco({"segmentation": [FLAT], "category_id": 5}), "KeyError: 5"),
         ("a.json", coco(names=("a.jpg", "a.jpg")), "several photos named a.jpg"),
-        ("a.txt", "0 0.1 0.2 0.3 0.4\n", "class '0' is a box and no outline"),
+        ("a.txt", "0 0.1 0.2 0.3 0.4\n", "class '0' has no usable area: it is a box"),
         ("a.txt", "0 10 20 30 40 50 60\n", "beyond 0..1, as if they were pixels"),
         ("a.txt", "notes\n", "line 1 is no `class x y"),
         ("a.xml", "<a", "cannot be read as annotations .ParseError"),
         ("a.xml", "<html/>", "its root is <html>"),
         ("a.xml", cvat(more='<track label="dog"/>'), "tracks of a video"),
-        ("a.xml", cvat('<polyline label="dog" points="1,2;3,4"/>'), "is a polyline and has no area"),
+        ("a.xml", cvat('<polyline label="dog" points="1,2;3,4"/>'), "is a polyline, without area"),
         ("a.xml", cvat('<mask label="dog" rle="3, 4" left="1" top="1" width="5" height="5"/>'), "sum up to 7 pixels"),
         ("a.xml", '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotations>&x;</annotations>', "entities"),
         ("a.xml", '<!DOCTYPE a [<!ENTITY x "aaaa"><!ENTITY y "&x;&x;">]><annotations>&y;</annotations>', "entities"),
@@ -261,22 +257,22 @@ def test_files_that_cannot_be_understood(photo: Path, name: str, text: str, mess
 def test_entities_in_another_encoding_are_refused_too(photo: Path) -> None:
     text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY x "y">]><annotations/>'
     (photo.parent / "a.xml").write_bytes(text.encode("utf-16"))
-    with pytest.raises(ImageError, match="no UTF-8"):
+    with pytest.raises(ImageError, match="cannot be read as annotations"):
         load_mask(photo.parent / "a.xml")
 
 
 def test_the_photo_is_chosen_by_its_name(photo: Path) -> None:
     path = written(photo.parent, "a.json", coco({"segmentation": [FLAT]}, names=("sub/a.jpg", "b.jpg", "other/a.jpg")))
-    with pytest.raises(ImageError, match="describes 3 photos; say which: load_mask.*photo='sub/a.jpg'"):
+    with pytest.raises(ImageError, match="describes 3 photos; say which, e.g. photo='sub/a.jpg'"):
         load_mask(path)
-    with pytest.raises(ImageError, match="describes no photos named a.jpg"):
+    with pytest.raises(ImageError, match="describes 2 photos named a.jpg"):
         load_mask(path, photo=photo)  # neither in sub nor in other
     for folder, there in (("sub", True), ("other", False)):
         (photo.parent / folder).mkdir()
         copy = photo.parent / folder / "a.jpg"
         copy.write_bytes(photo.read_bytes())
         assert load_mask(path, photo=copy).any() == there
-    with pytest.raises(ImageError, match="describes no photos named c.jpg; it has sub/a.jpg, b.jpg"):
+    with pytest.raises(ImageError, match="describes 0 photos named c.jpg; it has sub/a.jpg, b.jpg"):
         load_mask(path, photo=photo.with_name("c.jpg"))
 
 
