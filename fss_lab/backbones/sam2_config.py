@@ -67,7 +67,7 @@ def read_config(config: str | Path) -> DictConfig:
 
 
 def _is_network(target: str) -> bool:
-    """Whether this is the name of a network of SAM 2's own; a name can start with sam2 and lead to what sam2 imports."""
+    """Whether this names a network of SAM 2's own; a name can start with sam2 and lead to what sam2 imports."""
     try:
         network = get_class(target) if target.startswith("sam2.modeling.") else None
     except Exception:  # hydra raises many kinds for names that lead nowhere or to something else than a class

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -171,9 +172,8 @@ def _look(root: Path) -> tuple[list[Photo], list[str]]:
             beside = [path for path in _visible(masks / folder.name) if path.is_file()] if masks else None
             pairs, wrong = _pair(folder, beside)
             photos, problems = photos + pairs, problems + wrong
-    names = [f"{photo.class_name}/{photo.image.name}" for photo in photos]
-    doubles = sorted(name for name, count in Counter(names).items() if count > 1)
-    problems += [f"{root} has several photos called {name}: rename them" for name in doubles]
+    names = Counter(f"{photo.class_name}/{photo.image.name}" for photo in photos)
+    problems += [f"{root} has several photos called {name}: rename them" for name, n in names.items() if n > 1]
     return photos, problems
 
 
@@ -183,37 +183,26 @@ def _visible(folder: Path) -> list[Path]:
 
 def _coco(root: Path) -> tuple[list[Photo], list[str]]:
     """The photos of the one COCO file in `root`, once for each of their classes; nothing if there is none."""
-    files, problems = [], []
+    files = {}
     for path in root.glob("*.json"):
-        try:
-            if "" not in (photos := read_annotations(path)[0]):
-                files.append((path, photos))
-        except ImageError:  # a JSON for something else
-            continue
+        with suppress(ImageError):  # a JSON for something else
+            if "" not in (annotated := read_annotations(path)[0]):
+                files[path] = annotated
     if len(files) > 1:
-        problems.append(f"{root} has several COCO files, {', '.join(path.name for path, _ in files)}: keep one")
-        return [], problems
-    pairs = []
-    for path, annotated in ((path, photo) for path, photos in files for photo in photos.values()):
-        name = PurePosixPath(annotated.name.replace("\\", "/"))
-        places = [folder / name for folder in [root, *(p for p in _visible(root) if p.is_dir())]]
-        image = next((place for place in places if place.is_file()), None)
-        if (
-            name.is_absolute()
-            or ".." in name.parts
-            or (image and not image.resolve().is_relative_to(_top(image, name)))
-        ):
-            problems.append(f"{path} describes {annotated.name}, which leads out of its folder: put the photo there")
-        elif image is None:
-            problems.append(f"{path} describes {annotated.name}, which is not in {root}: add it, or remove it there")
+        return [], [f"{root} has several COCO files, {', '.join(path.name for path in files)}: keep one"]
+    photos, problems = [], []
+    folders = [root, *(path for path in _visible(root) if path.is_dir())]
+    for path, photo in ((path, photo) for path, annotated in files.items() for photo in annotated.values()):
+        name = PurePosixPath(photo.name.replace("\\", "/"))
+        folder = next((folder for folder in folders if (folder / name).is_file()), None)
+        outside = folder is not None and not (folder / name).resolve().is_relative_to(folder.resolve())
+        if outside or name.is_absolute() or ".." in name.parts:
+            problems.append(f"{path} describes {photo.name}, which leads out of its folder: put the photo there")
+        elif folder is None:
+            problems.append(f"{path} describes {photo.name}, which is not in {root}: add it, or remove it there")
         else:
-            pairs += [Photo(label, image, path) for label in sorted({names[0] for names, _ in annotated.objects})]
-    return sorted(pairs, key=lambda photo: (photo.class_name, photo.image)), problems
-
-
-def _top(image: Path, name: PurePosixPath) -> Path:
-    """The folder in which `name` was looked for; it may itself be a link."""
-    return image.parents[len(name.parts) - 1].resolve()
+            photos += [Photo(label, folder / name, path) for label in {names[0] for names, _ in photo.objects}]
+    return sorted(photos, key=lambda photo: (photo.class_name, photo.image)), problems
 
 
 def _pair(folder: Path, beside: list[Path] | None) -> tuple[list[Photo], list[str]]:
@@ -270,11 +259,7 @@ def _read_mask(photo: Photo, foreground: int | str | None, threshold: float | No
     with Image.open(photo.image) as image:
         size, stored = upright_size(image), image.size[::-1]
     if tuple(mask.shape) != size:
-        turned = (
-            " when EXIF has turned it; the mask is for the stored, unturned photo"
-            if tuple(mask.shape) == stored
-            else ""
-        )
+        turned = " once EXIF has turned it; the mask is not turned" if tuple(mask.shape) == stored else ""
         raise ImageError(
             f"{photo.mask} has {mask.shape[1]} x {mask.shape[0]} pixels but its photo {photo.image.name} has "
             f"{size[1]} x {size[0]}{turned}; draw it again on this photo, at its full size"

@@ -91,7 +91,7 @@ def _one_channel(content: Image.Image | np.ndarray, name: str) -> np.ndarray:
         array = np.array(content)
         if content.mode == "PA":
             return array[..., 0]
-        if content.info.get(TRUNCATED) and array.max() < 255:
+        if content.info.get(TRUNCATED):
             raise ImageError(
                 f"{name} is a mask of 16 bits a colour, of which Pillow reads the upper 8; save it as 8-bit grey PNG"
             )
@@ -136,18 +136,12 @@ def voc_colours() -> np.ndarray:
 
 
 def _voc_labels(colours: np.ndarray) -> np.ndarray | None:
-    """uint8 (..., 3) -> labels of VOC's colour map, or None if there are others than its colours."""
+    """(..., 3) -> labels of VOC's colour map, or None if there are others than its colours."""
     if colours.dtype != np.uint8:
         return None
-    palette = voc_colours()
-    table = np.full(2**24, -1, np.int16)
-    table[_packed(palette)] = np.arange(256)
-    labels = table[_packed(colours)]
-    return None if (labels < 0).any() else labels.astype(np.uint8)
-
-
-def _packed(colours: np.ndarray) -> np.ndarray:
-    return colours.astype(np.int32) @ np.array([2**16, 2**8, 1])
+    bits = [(colours[..., c].astype(int) >> (7 - bit) & 1) << (3 * bit + c) for bit in range(3) for c in range(3)]
+    labels = np.sum(bits, axis=0)
+    return labels if (voc_colours()[labels % 256] == colours).all() else None
 
 
 def _palette_values(

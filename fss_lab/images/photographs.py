@@ -77,56 +77,40 @@ def _from_array(array: np.ndarray, name: str, bounds: tuple[float, float] | None
             f"{name} is no image; expected an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (H, W), "
             "(3, H, W) or (4, H, W). Give one image at a time; channels come last in arrays, first in tensors"
         )
-    pixels = _eight_bit(array, name) if bounds is None else _ranged(array, name, bounds)
-    if pixels.shape[-1] == 4:
-        return _on_white(pixels)
-    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    pixels = _eight_bit(array, name, bounds)
+    return _on_white(pixels) if pixels.shape[-1] == 4 else np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
-def _eight_bit(array: np.ndarray, name: str) -> np.ndarray:
+def _eight_bit(array: np.ndarray, name: str, bounds: tuple[float, float] | None) -> np.ndarray:
+    """bounds: the numbers that are black and white, also of a fourth channel."""
+    if array.dtype.kind not in "biuf":
+        raise ImageError(f"{name} holds {array.dtype}; expected uint8, uint16, bool, or numbers in 0..255")
+    if bounds is not None:
+        if not np.isfinite(array).all():
+            raise ImageError(f"{name} holds NaN or infinite numbers; replace them first")
+        return _scaled(array, bounds)
     if array.dtype == np.uint8:
         return array
     if array.dtype == bool:
         return array.astype(np.uint8) * np.uint8(255)
-    _check_numbers(array, name)
     low, high = array.min(), array.max()
     remedy = "say which of its numbers are black and white, e.g. load_image(..., range=(0, {}))"
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         if 0 < high < 2**15:  # 12-bit cameras, reflectances, copies of 8-bit data: black, if read as 0..65535
             full = next((top for top in (255, 1023, 4095, 10_000, 16_383) if high <= top), high)
-            raise ImageError(
-                f"{name} holds 16-bit numbers up to {high}, less than half of 65535; " + remedy.format(full)
-            )
+            raise ImageError(f"{name} holds 16-bit numbers up to {high}, not half of 65535; {remedy.format(full)}")
         return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if not (low >= 0 and high <= 255):  # written so that NaN fails too
-        raise ImageError(
-            f"{name} must lie in 0..255, got values from {low:g} to {high:g}; rescale it, or "
-            + remedy.format(f"{high:g}")
-        )
-    if array.dtype.kind == "f" and high > 0 and _perhaps_of_unit_range(array, float(high)):
+        remedy = remedy.format(f"{high:g}")
+        raise ImageError(f"{name} must lie in 0..255, got values from {low:g} to {high:g}; rescale it, or {remedy}")
+    # 0..1, perhaps a little or, as in HDR, far above it; whole numbers above 1 are not of this kind
+    fractions = array.dtype.kind == "f" and bool((array != np.rint(array)).any())
+    if array.dtype.kind == "f" and (0 < high <= 1 or fractions and (high <= 16 or np.quantile(array, 0.99) <= 1)):
         raise ImageError(
             f"{name} must lie in 0..255, but its largest value is {high:g}, as of an image in 0..1: multiply by 255 if "
-            "it is one, or " + remedy.format(1)
+            f"it is one, or {remedy.format(1)}"
         )
     return np.rint(array).astype(np.uint8)
-
-
-def _perhaps_of_unit_range(array: np.ndarray, high: float) -> bool:
-    """Floats in 0..1, some of them a little or, as in HDR, far above it? Whole numbers above 1 are not of this kind."""
-    return high <= 1 or (bool((array != np.rint(array)).any()) and (high <= 16 or np.quantile(array, 0.99) <= 1))
-
-
-def _ranged(array: np.ndarray, name: str, bounds: tuple[float, float]) -> np.ndarray:
-    """With black and white given. A fourth channel, opacity, has the same range."""
-    _check_numbers(array, name)
-    if not np.isfinite(array).all():
-        raise ImageError(f"{name} holds NaN or infinite numbers; replace them first")
-    return _scaled(array, bounds)
-
-
-def _check_numbers(array: np.ndarray, name: str) -> None:
-    if array.dtype.kind not in "biuf":
-        raise ImageError(f"{name} holds {array.dtype}; expected uint8, uint16, bool, or numbers in 0..255")
 
 
 def _scaled(array: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:

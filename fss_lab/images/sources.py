@@ -6,6 +6,7 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,8 @@ Source = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 # what Pillow's decoders raise on files that are cut short, damaged or no images
 DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
+    OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: values for which width and height change places
 ANNOTATIONS = (".json", ".xml", ".txt")  # suffixes of files that `fss_lab.images.annotations` reads
 TRUNCATED = "fss_lab truncated"  # marks images whose 16 bits Pillow has cut to 8, in `Image.info`
@@ -57,35 +49,32 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return image.size if image.getexif().get(ORIENTATION) in SIDEWAYS else image.size[::-1]
 
 
-def orientation_doubt(photo: Source | Image.Image, mask: Source | Image.Image) -> str:
+def orientation_doubt(photo: Source, mask: Source) -> str:
     """A warning where a mask of the right size may still lie wrongly on its photo, else "".
 
     That is so for a photo that EXIF turns without changing its size, and a mask that says nothing of a turn: it may
     have been drawn on the photo as it is stored or as it is shown. Arrays and tensors give no doubt.
     """
     turn, (height, width) = _orientation(photo)
-    if turn == 1 or (turn in SIDEWAYS and height != width) or isinstance(mask, np.ndarray | Tensor):
+    matters = turn != 1 and (turn not in SIDEWAYS or height == width)
+    if not matters or isinstance(mask, np.ndarray | Tensor) or _orientation(mask)[0] != 1:
         return ""
-    if _orientation(mask)[0] != 1:
-        return ""
-    name = mask if isinstance(mask, str | os.PathLike) else "the mask"
+    names = [it if isinstance(it, str | os.PathLike) else kind for it, kind in ((photo, "a photo"), (mask, "its mask"))]
     return (
-        f"{photo if isinstance(photo, str | os.PathLike) else 'the photo'} is stored turned (EXIF orientation {turn}) "
-        f"and read upright, but {name} has no orientation: if it was drawn on the stored pixels, it lies wrongly. Look "
-        "at both; saving the photo upright from an image editor, without the EXIF orientation, removes the doubt"
+        f"{names[0]} is stored turned (EXIF orientation {turn}) and read upright, but {names[1]} has no orientation: "
+        "if it was drawn on the stored pixels, it lies wrongly. Look at both; to remove the doubt, save the photo "
+        "upright and without EXIF orientation from an image editor"
     )
 
 
-def _orientation(source: Source | Image.Image) -> tuple[int, tuple[int, int]]:
+def _orientation(source: Source) -> tuple[int, tuple[int, int]]:
     """EXIF orientation, 1 without one, and upright size; of an image, or of a file that may be one."""
-    try:
+    with suppress(*DECODING_ERRORS):
         if isinstance(source, Image.Image):
             return source.getexif().get(ORIENTATION, 1), upright_size(source)
         if isinstance(source, str | os.PathLike):
             with Image.open(source) as image:
-                return image.getexif().get(ORIENTATION, 1), upright_size(image)
-    except DECODING_ERRORS:
-        pass
+                return _orientation(image)
     return 1, (0, 0)
 
 

@@ -329,7 +329,7 @@ def test_a_turned_photo_with_a_mask_that_may_not_be_is_pointed_out(tmp_path: Pat
     for name, tags in (("a", upside_down), ("b", sideways)):
         mask(photo(tmp_path / "mug" / f"{name}.jpg", exif=tags).with_name(f"{name}.png"))
     wrong, doubt = Folder(tmp_path).check()
-    assert "b.png has 40 x 30 pixels but its photo b.jpg has 30 x 40 when EXIF has turned it" in wrong
+    assert "b.png has 40 x 30 pixels but its photo b.jpg has 30 x 40 once EXIF has turned it" in wrong
     assert "a.jpg is stored turned (EXIF orientation 3)" in doubt and "a.png has no orientation" in doubt
     assert Folder(tmp_path, skip_bad=True).names == ("mug/a.jpg",)  # a doubt is no error
 
