@@ -39,7 +39,9 @@ MASKS = (".png", ".gif", ".npy", ".json", ".txt")
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo and its mask, by their paths: `model.segment(query, (photo.image, photo.mask))`."""
+    """A photo and its mask, by their paths: `model.segment(query, (photo.image, photo.mask))`.
+
+    mask: a picture, or the file of an annotation tool, which may describe many photos (`load_mask(..., photo=)`)."""
 
     class_name: str
     image: Path
@@ -227,9 +229,9 @@ def _pair(folder: Path, beside: list[Path] | None) -> tuple[list[Photo], list[st
             ending = "_mask.png" if path.suffix.lower() == ".png" and beside is None else ".png"
             place = "beside it" if beside is None else "into the folder of masks"
             problems.append(f"{path} has no mask: put {path.stem}{ending} {place} (fss_lab.MaskPainter draws one)")
-    taken = {photo.image.stem.lower() for photo in photos}
+    stems = {photo.image.stem.lower() for photo in photos}
     for path in unused.values():
-        if path.suffix.lower() == ".png" or path.stem.lower().removesuffix("_mask") not in taken:
+        if path.suffix.lower() == ".png" or path.stem.lower().removesuffix("_mask") not in stems:
             photo = path.stem.removesuffix("_mask") + ".jpg"
             problems.append(f"{path} is a mask without a photo: add {photo} or remove it")
     if not photos:

@@ -1,11 +1,11 @@
-"""Masks from the files of annotation tools: which tool it is, the file's content says.
+"""Masks from the files of annotation tools. Suffix and content decide which tool wrote a file.
 
 - COCO JSON: polygons and run lengths, read by pycocotools, whose pixels are the benchmark's. Crowd regions count too.
 - LabelMe JSON: polygon, rectangle, circle, mask. Supervisely JSON: polygon (with holes), rectangle, bitmap.
 - CVAT XML for images: polygon, box, ellipse, mask. YOLO text: polygons in 0..1.
 
-The last four are small formats, for which no maintained reader comes without OpenCV or a whole tool; their outlines are
-painted by Pillow, as LabelMe does. Objects may overlap: each counts whole. An outline that crosses itself has a hole
+The last four are small formats whose maintained readers come with OpenCV or a whole tool, so they are read here; Pillow
+paints the outlines, as LabelMe does. Objects may overlap: each counts whole. An outline that crosses itself has a hole
 where it surrounds a point twice; what reaches beyond the photo is cut off. A file without objects gives an empty mask.
 Points and lines have no area and are refused. Nothing that a file names is opened; entities in XML are refused.
 """
@@ -253,10 +253,10 @@ def _coco_region(region: Any) -> Paint | str:
 
 def _labelme(shape: dict[str, Any]) -> Paint | str:
     kind, points = shape.get("shape_type", "polygon"), shape["points"]
-    if kind == "polygon":
+    if kind in ("polygon", "rotation"):
         return _polygon(points)
-    if kind == "rectangle":
-        return _box(*points[0], *points[1])
+    if kind == "rectangle":  # two corners, or all four
+        return _box(*np.min(points, axis=0), *np.max(points, axis=0))
     if kind == "circle":
         return _ellipse(*points[0], *[float(np.hypot(*np.subtract(*points)))] * 2)
     return (

@@ -29,16 +29,16 @@ def load_mask(
         In the file of an annotation tool: the name or number of a class.
     threshold: grey values above it are foreground, all others background; for soft masks and masks saved as JPEG.
     photo: path of the photo that the mask belongs to. Needed where the file of an annotation tool describes several
-        photos, or none of the photo's name lies beside a YOLO file; annotations for another size are refused.
+        photos, or where a YOLO file has no photo of its name beside it. Annotations for another size are refused.
 
-    Raises as `load_image`, ImageError for values that do not say which of them is foreground, InputError for
+    Raises FileNotFoundError, IsADirectoryError and TypeError as `load_image`, ImageError also for values that do not say which of them is foreground, InputError for
     `foreground` and `threshold` at once, MissingPackageError for COCO's annotations without pycocotools.
     """
     if foreground is not None and threshold is not None:
         raise InputError(f"give foreground ({foreground}) or threshold ({threshold}), not both")
     if isinstance(source, str | os.PathLike) and Path(source).suffix.lower() in ANNOTATIONS:
-        named = Path(photo) if isinstance(photo, str | os.PathLike) else None
-        return torch.from_numpy(annotated_mask(source, foreground, named))
+        photo_path = Path(photo) if isinstance(photo, str | os.PathLike) else None
+        return torch.from_numpy(annotated_mask(source, foreground, photo_path))
     name, content = open_source(source)
     if isinstance(foreground, str):
         raise ImageError(f"{name} is a mask of pixels, whose foreground is a number, not {foreground!r}")

@@ -88,6 +88,9 @@ STAMP = FULL[5:20, 10:30]
     [
         ("a.json", labelme({"points": SQUARE})),
         ("a.json", labelme({"points": [SQUARE[0], SQUARE[2]], "shape_type": "rectangle"})),
+        ("a.json", labelme({"points": [SQUARE[2], SQUARE[0]], "shape_type": "rectangle"})),
+        ("a.json", labelme({"points": SQUARE, "shape_type": "rectangle"})),
+        ("a.json", labelme({"points": SQUARE, "shape_type": "rotation"})),
         (
             "a.json",
             labelme(
