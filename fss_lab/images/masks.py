@@ -31,8 +31,9 @@ def load_mask(
     photo: path of the photo that the mask belongs to. Needed where the file of an annotation tool describes several
         photos, or where a YOLO file has no photo of its name beside it. Annotations for another size are refused.
 
-    Raises FileNotFoundError, IsADirectoryError and TypeError as `load_image`, ImageError also for values that do not say which of them is foreground, InputError for
-    `foreground` and `threshold` at once, MissingPackageError for COCO's annotations without pycocotools.
+    Raises FileNotFoundError, IsADirectoryError or TypeError for such sources; ImageError for one that cannot be read or
+    does not say which of its values is foreground; InputError for `foreground` and `threshold` at once;
+    MissingPackageError for COCO's annotations without pycocotools.
     """
     if foreground is not None and threshold is not None:
         raise InputError(f"give foreground ({foreground}) or threshold ({threshold}), not both")
