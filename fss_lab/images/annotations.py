@@ -82,7 +82,7 @@ def annotated_mask(source: str | os.PathLike[str], foreground: int | str | None,
 
 
 def annotated_classes(path: Path, photo: Path) -> set[str]:
-    """The classes of the objects on a photo, by name and number. Raises ImageError if the file tells of no such photo."""
+    """The classes of the objects on a photo, by name and number. Raises ImageError for a photo that the file lacks."""
     return {name for names, _ in _choose(path, photo).objects for name in names}
 
 
