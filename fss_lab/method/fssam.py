@@ -8,6 +8,7 @@ Every ablation is the same class with other `Options`; `FSSAM.variant` makes one
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,7 @@ from fss_lab.backbones.cache import FeatureCache
 from fss_lab.backbones.sam2 import Memory, Sam2Backbone
 from fss_lab.episode import Episode, EpisodeBatch
 from fss_lab.errors import InputError
-from fss_lab.images import Source, as_list, load_image, load_mask
+from fss_lab.images import Source, as_list, load_image, load_mask, orientation_doubt, reduced
 from fss_lab.method.calibration import CalibratedCrossAttention
 from fss_lab.method.encoding import FrozenEncoders
 from fss_lab.method.options import Options
@@ -166,14 +167,22 @@ class FSSAM(Trainable, FrozenEncoders):
 
     @torch.no_grad()
     def remember(
-        self, images: Source | Sequence[Source], masks: Source | Sequence[Source], *, cache: FeatureCache | None = None
+        self,
+        images: Source | Sequence[Source],
+        masks: Source | Sequence[Source],
+        *,
+        foreground: int | str | None = None,
+        cache: FeatureCache | None = None,
     ) -> Support:
         """Look at K labelled supports once, for any number of queries.
 
         images, masks: one each, or K of them: paths, PIL images, arrays or tensors (`fss_lab.images`; there a
         mask of only 0 and 255 means 255 = foreground, next to 1 it means ignore). Each mask has its image's
-        size; sizes may differ between shots. The model must be in evaluation mode for the result to be
-        reproducible (it is, unless `train()` was called). cache: as in `encode`.
+        size; sizes may differ between shots. Very large photos are averaged down first (`fss_lab.images.reduced`).
+        foreground: which value or class of the masks is meant, see `load_mask`. The model must be in evaluation mode
+        for the result to be reproducible (it is, unless `train()` was called). cache: as in `encode`.
+
+        Warns where a mask may have been drawn on a photo as stored, which EXIF turns.
 
         Raises InputError for no support, unequal numbers, unequal sizes, or a mask without any foreground;
         and whatever `load_image` and `load_mask` raise.
@@ -184,9 +193,11 @@ class FSSAM(Trainable, FrozenEncoders):
                 f"expected as many support masks as images, at least one, got {len(image_list)} images and "
                 f"{len(mask_list)} masks"
             )
-        return self._remember(
-            [load_image(image) for image in image_list], [load_mask(mask) for mask in mask_list], cache
-        )
+        for doubt in filter(None, map(orientation_doubt, image_list, mask_list)):
+            warnings.warn(doubt, stacklevel=2)
+        pairs = list(zip(image_list, mask_list, strict=True))
+        labels = [load_mask(mask, foreground=foreground, photo=image) for image, mask in pairs]
+        return self._remember([load_image(image) for image in image_list], labels, cache, reduce=True)
 
     @torch.no_grad()
     def segment(
@@ -210,8 +221,10 @@ class FSSAM(Trainable, FrozenEncoders):
         if isinstance(query, Episode):
             support = query if support is None else support
             image, truth, name = query.query_image, query.query_mask, query.class_name
+            seen = image  # the numbers of a benchmark's images stay what they are, however large
         else:
             image = load_image(query)
+            seen = reduced(image, self.sam2.image_size)
         if isinstance(support, Episode):
             name = support.class_name
             support = self._remember(list(support.support_images), list(support.support_masks), cache)
@@ -224,7 +237,7 @@ class FSSAM(Trainable, FrozenEncoders):
             )
         if support.sam2 is not self.sam2:
             raise InputError("this Support was remembered by another model; call remember() of the model that segments")
-        features, dense = self.encode_images([image], cache)
+        features, dense = self.encode_images([seen], cache)
         priors = None
         if dense is not None and support.features is not None:
             priors = generate_priors(dense, support.features.unsqueeze(0), support.masks.unsqueeze(0))
@@ -241,8 +254,10 @@ class FSSAM(Trainable, FrozenEncoders):
         probability = logits.sigmoid()
         return Prediction(probability > 0.5, probability, logits, traced)
 
-    def _remember(self, images: list[Tensor], masks: list[Tensor], cache: FeatureCache | None) -> Support:
-        """images: K of (3, H, W); masks: K of (H, W) with 0, 1, 255."""
+    def _remember(
+        self, images: list[Tensor], masks: list[Tensor], cache: FeatureCache | None, reduce: bool = False
+    ) -> Support:
+        """images: K of (3, H, W); masks: K of (H, W) with 0, 1, 255. reduce: average very large images down."""
         fitted = []
         for shot, (image, mask) in enumerate(zip(images, masks, strict=True)):
             if image.shape[-2:] != mask.shape:
@@ -261,6 +276,7 @@ class FSSAM(Trainable, FrozenEncoders):
                     f"support {shot}: the object is so small that it vanishes when the image is resized to "
                     f"{self.sam2.image_size} pixels; crop the support closer to the object"
                 )
-        features, dense = self.encode_images(images, cache)
+        seen = [reduced(image, self.sam2.image_size) for image in images] if reduce else images
+        features, dense = self.encode_images(seen, cache)
         memory = self.sam2.remember(features, torch.stack(fitted))
         return Support(memory, torch.cat(fitted), dense, images, self.sam2)

@@ -19,6 +19,8 @@ from fss_lab.backbones.sam2 import Sam2Backbone, merge_heads
 from fss_lab.episode import Episode, EpisodeBatch
 from fss_lab.method import FSSAM, Trace
 from fss_lab.method.options import CALIBRATIONS
+from fss_lab.models import load_model
+from fss_lab.toyworld.pictograms import Pictograms
 from fss_lab.training.losses import dice_loss
 
 Maker = Callable[..., EpisodeBatch]
@@ -414,3 +416,38 @@ def test_options_do_what_they_say_and_nothing_else(model: FSSAM, make_batch: Mak
     assert len(results) == 20
     for one, other in itertools.combinations(results.values(), 2):
         assert (one - other).abs().max() > 1e-4
+
+
+def test_a_large_photo_is_averaged_before_the_methods_own_resize(tmp_path) -> None:
+    model, episode = load_model("toy"), Pictograms(0)[0]
+    noise = np.random.default_rng(0).normal(0, 40, (2048, 2048, 3))
+
+    def noisy(image) -> np.ndarray:
+        large = np.kron(image.permute(1, 2, 0).numpy(), np.ones((8, 8, 1)))
+        return (large + noise).clip(0, 255).astype(np.uint8)
+
+    support = model.remember(list(episode.support_images), list(episode.support_masks))
+    clean = model.segment(episode.query_image, support).probability
+    large = model.segment(noisy(episode.query_image), support).probability
+    assert large.shape == (2048, 2048)
+    small = torch.nn.functional.interpolate(large[None, None], (256, 256), mode="area")[0, 0]
+    assert (small - clean).abs().mean() < 0.03
+
+
+def test_a_mask_that_may_lie_turned_on_its_photo_is_a_warning(tmp_path) -> None:
+    model, episode = load_model("toy"), Pictograms(0)[0]
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down: the size stays
+    photo, mask = tmp_path / "photo.jpg", tmp_path / "mask.png"
+    Image.fromarray(episode.support_images[0].permute(1, 2, 0).numpy()).save(photo, exif=exif)
+    Image.fromarray(255 * (episode.support_masks[0] == 1).numpy().astype(np.uint8)).save(mask)
+    with pytest.warns(UserWarning, match="stored turned"):
+        model.remember(photo, mask)
+
+
+def test_the_foreground_of_a_label_map_is_named() -> None:
+    model, episode = load_model("toy"), Pictograms(0)[0]
+    binary = episode.support_masks[0] == 1
+    labels = torch.where(binary, 7, 3).to(torch.uint8)
+    named = model.remember(episode.support_images[0], labels, foreground=7)
+    assert torch.equal(named.memory.memory, model.remember(episode.support_images[0], binary).memory.memory)
