@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fss_lab.backbones.cache import FeatureCache
 from fss_lab.episode import Episode, collate
-from fss_lab.evaluation.ablation import soft_iou
+from fss_lab.evaluation.measurement import soft_iou
 from fss_lab.figures.prediction import iou
 from fss_lab.method import FSSAM
 from fss_lab.method.prompts import min_max, resize

@@ -10,52 +10,68 @@ fold0_baseline to fold3_baseline. They are scored beside the shipped weights, on
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean, stdev
 
+from fss_lab.episode import Episodes
 from fss_lab.evaluation.jobs import Settings, grid_jobs, run
-from fss_lab.evaluation.report import about, by_shots
-from fss_lab.evaluation.scoring import FULL, STEPS, Scores, load_weights, table, toy_episodes, toy_variants
-from fss_lab.method import FSSAM
+from fss_lab.evaluation.report import about, by_shots, spread
+from fss_lab.evaluation.scoring import Scores
+from fss_lab.evaluation.tables import grid, percent, table
+from fss_lab.evaluation.variants import FULL, STEPS, Models
+from fss_lab.evaluation.worlds import ToyWorld
 from fss_lab.metrics import paired_bootstrap
 
 SHIPPED = "321"  # the seed of the shipped weights
 
 
-def models(runs: Mapping[str, str], sets: Mapping[str, str], fold: int) -> dict[str, FSSAM]:
-    """The steps to FSSAM for every training seed, then FSSAM with every other trainable set."""
-    found = {f"{SHIPPED}: {name}": model for name, model in toy_variants(fold).items() if name in STEPS}
-    for seed, folder in runs.items():
-        files = {
-            "fssam": f"{folder}/fold{fold}/weights.safetensors",
-            "baseline": f"{folder}/fold{fold}_baseline/weights.safetensors",
+@dataclass(frozen=True)
+class TrainingSeeds:
+    """The toy world with the steps to FSSAM for every training seed, then FSSAM with every other trainable set.
+
+    runs, sets: pairs of a name and a folder of runs. number: of episodes.
+    """
+
+    runs: tuple[tuple[str, str], ...]
+    sets: tuple[tuple[str, str], ...]
+    number: int
+
+    def models(self, fold: int) -> Models:
+        worlds = {SHIPPED: ToyWorld()}
+        for seed, folder in self.runs:
+            files = {"fssam": "", "baseline": "_baseline"}
+            worlds[seed] = ToyWorld(
+                weights={kind: f"{folder}/fold{{fold}}{end}/weights.safetensors" for kind, end in files.items()}
+            )
+        steps = {
+            f"{seed}: {name}": model
+            for seed, world in worlds.items()
+            for name, model in world.models(fold).items()
+            if name in STEPS
         }
-        found |= {f"{seed}: {name}": model for name, model in toy_variants(fold, files).items() if name in STEPS}
-    return found | {
-        name: load_weights(f"{folder}/fold{fold}/weights.safetensors", fold) for name, folder in sets.items()
-    }
+        path = "{}/fold{{fold}}/weights.safetensors"
+        return steps | {name: worlds[SHIPPED].load(path.format(folder), fold) for name, folder in self.sets}
+
+    def episodes(self, fold: int, shots: int, seed: int) -> Episodes:
+        return ToyWorld(number=self.number).episodes(fold, shots, seed)
 
 
 def print_seeds(scores: Scores, seeds: list[str]) -> None:
     print("\nmIoU by training seed, and mean ± standard deviation over them:\n")
-    print(f"| variant | {' | '.join(seeds)} | all |\n|---|{'---|' * (len(seeds) + 1)}")
-    for name in STEPS:
-        values = [100 * scores[f"{seed}: {name}"].miou for seed in seeds]
-        spread = f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else ""
-        print(f"| {name} | {' | '.join(f'{value:.1f}' for value in values)} | {spread} |")
+    values = {name: [100 * scores[f"{seed}: {name}"].miou for seed in seeds] for name in STEPS}
+    rows = {name: [*(f"{value:.1f}" for value in line), spread(line)] for name, line in values.items()}
+    print("\n".join(grid(["variant", *seeds, "all"], rows)))
     print("\nWhat each step adds, in points of mIoU on the same episodes:\n")
-    print(f"| step | {' | '.join(seeds)} |\n|---|{'---|' * len(seeds)}")
-    for worse, better in pairwise(STEPS):
-        cells = [difference(scores, f"{seed}: {better}", f"{seed}: {worse}") for seed in seeds]
-        print(f"| {better} over {worse} | {' | '.join(cells)} |")
+    rows = {
+        f"{better} over {worse}": [difference(scores, f"{seed}: {better}", f"{seed}: {worse}") for seed in seeds]
+        for worse, better in pairwise(STEPS)
+    }
+    print("\n".join(grid(["step", *seeds], rows)))
 
 
 def difference(scores: Scores, better: str, worse: str) -> str:
-    estimate, low, high = (100 * value for value in paired_bootstrap(scores[better], scores[worse]))
-    return f"{estimate:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return percent(paired_bootstrap(scores[better], scores[worse]), "+.1f")
 
 
 def main() -> None:
@@ -73,10 +89,8 @@ def main() -> None:
     runs, sets = (dict(word.split("=", 1) for word in words) for words in (arguments.runs, arguments.sets))
     if SHIPPED in runs:
         parser.error(f"{SHIPPED} is the seed of the shipped weights, which are always there")
-    jobs = grid_jobs(
-        range(4), arguments.shots, [arguments.seed], partial(models, runs, sets),
-        partial(toy_episodes, number=arguments.episodes),
-    )  # fmt: skip
+    world = TrainingSeeds(tuple(runs.items()), tuple(sets.items()), arguments.episodes)
+    jobs = grid_jobs(range(4), arguments.shots, [arguments.seed], world)
     results = run(jobs, arguments.output, Settings(), workers=arguments.workers, progress=True)
     print(about(results))
     for shots, scores in by_shots(results).items():

@@ -1,14 +1,16 @@
 """Scores of few-shot segmentation: mIoU over the classes of a fold, FB-IoU, and bootstrap intervals of both.
 
 Everything follows from five integers per episode: the class, and intersection and union of foreground and of
-background, counted over the pixels whose target is not 255. They are kept, so that shards add up exactly and
-intervals can be computed afterwards. All scores are fractions in 0..1.
+background, counted over the pixels whose target is not 255. They are kept, so that parts add up exactly and
+intervals can be computed afterwards. All scores are fractions in 0..1. `METRICS` lists what tables, files and figures
+show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +19,31 @@ from torch import Tensor
 from fss_lab.errors import InputError
 
 COUNTS = ("class_id", "inter_fg", "union_fg", "inter_bg", "union_bg")
-Metric = Literal["miou", "fb_iou"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score computed from sums of counts.
+
+    label: its name in tables and figures. compute: (..., classes, 4), `COUNTS` without the class, summed over the
+    episodes of each class -> (...) in 0..1.
+    """
+
+    label: str
+    compute: Callable[[np.ndarray], np.ndarray]
+
+
+def _miou(sums: np.ndarray) -> np.ndarray:
+    return _ratio(sums[..., 0], sums[..., 1]).mean(axis=-1)
+
+
+def _fb_iou(sums: np.ndarray) -> np.ndarray:
+    total = sums.sum(axis=-2)
+    return (_ratio(total[..., 0], total[..., 1]) + _ratio(total[..., 2], total[..., 3])) / 2
+
+
+METRICS = {"miou": Metric("mIoU", _miou), "fb_iou": Metric("FB-IoU", _fb_iou)}
+"""By name, in the order of the columns."""
 
 
 class Interval(NamedTuple):
@@ -39,7 +65,8 @@ class SegmentationScore:
     def __init__(self, class_ids: Sequence[int], counts: np.ndarray | None = None) -> None:
         """class_ids: the classes of the fold. counts: (N, 5) integers as in `counts`, to continue from.
 
-        Raises InputError for no classes, repeated classes, and counts of another shape or of other classes.
+        Raises:
+            InputError: no classes, repeated classes, or counts of another shape or of other classes.
         """
         self.class_ids = tuple(int(class_id) for class_id in class_ids)
         if len(self.class_ids) == 0 or len(set(self.class_ids)) < len(self.class_ids):
@@ -53,7 +80,10 @@ class SegmentationScore:
         """Add one episode.
 
         prediction: (H, W) bool. target: (H, W) of 0, 1 and 255 (left out). class_id: one of `class_ids`.
-        Raises TypeError for a prediction that is not bool, InputError for other shapes, values or classes.
+
+        Raises:
+            TypeError: a prediction that is not bool.
+            InputError: other shapes, values or classes.
         """
         if prediction.dtype != torch.bool:
             raise TypeError(f"prediction must be bool, got {prediction.dtype}; threshold it, e.g. logits > 0")
@@ -97,14 +127,26 @@ class SegmentationScore:
         return tuple(class_id for class_id in self.class_ids if class_id not in asked)
 
     def of_tested(self) -> SegmentationScore:
-        """The score of the classes that some episode asked for, alone. Raises InputError where there are none."""
+        """The score of the classes that some episode asked for, alone.
+
+        Raises:
+            InputError: no episode asked for any.
+        """
         untested = self.untested
         return SegmentationScore([c for c in self.class_ids if c not in untested], self.counts)
+
+    def value(self, metric: str) -> float:
+        """One of `METRICS`.
+
+        Raises:
+            InputError: an unknown metric.
+        """
+        return float(_metric(metric).compute(_class_sums(self.counts, self.class_ids)))
 
     @property
     def miou(self) -> float:
         """The mean of `iou_per_class`."""
-        return float(_score(_class_sums(self.counts, self.class_ids), "miou"))
+        return self.value("miou")
 
     @property
     def iou_background(self) -> float:
@@ -119,7 +161,7 @@ class SegmentationScore:
     @property
     def fb_iou(self) -> float:
         """The mean of `iou_foreground` and `iou_background`."""
-        return float(_score(_class_sums(self.counts, self.class_ids), "fb_iou"))
+        return self.value("fb_iou")
 
     def _iou_all(self, column: int) -> float:
         sums = self.counts[:, 1:].sum(axis=0)
@@ -130,7 +172,9 @@ def merge_scores(scores: Iterable[SegmentationScore]) -> SegmentationScore:
     """The score of all episodes together, e.g. of several folds or seeds, in order.
 
     Its classes are those of any of the scores; where all have as many, its mIoU is the mean of theirs.
-    Raises InputError for no scores.
+
+    Raises:
+        InputError: no scores.
     """
     parts = list(scores)
     class_ids = dict.fromkeys(class_id for score in parts for class_id in score.class_ids)
@@ -138,14 +182,16 @@ def merge_scores(scores: Iterable[SegmentationScore]) -> SegmentationScore:
 
 
 def bootstrap_interval(
-    score: SegmentationScore, metric: Metric = "miou", *, replicates: int = 2000, level: float = 0.95, seed: int = 0
+    score: SegmentationScore, metric: str = "miou", *, replicates: int = 2000, level: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Percentile bootstrap interval of `score.miou` or `score.fb_iou` over the episodes.
+    """Percentile bootstrap interval of one of `METRICS` over the episodes.
 
     Episodes are drawn with replacement within each class, so every replicate tests every class as often as
     the run did; drawing over all of them would leave classes out by chance and score them 0. The same seed
-    gives the same interval. Raises InputError for a score without episodes, an unknown metric, or a level
-    outside (0, 1).
+    gives the same interval.
+
+    Raises:
+        InputError: a score without episodes, an unknown metric, or a level outside (0, 1).
     """
     return _bootstrap([score], metric, replicates, level, seed)
 
@@ -153,7 +199,7 @@ def bootstrap_interval(
 def paired_bootstrap(
     score: SegmentationScore,
     baseline: SegmentationScore,
-    metric: Metric = "miou",
+    metric: str = "miou",
     *,
     replicates: int = 2000,
     level: float = 0.95,
@@ -162,8 +208,11 @@ def paired_bootstrap(
     """Interval of the difference `score` - `baseline` of two variants on the same episodes in the same order.
 
     Both are resampled with the same draws, which removes what the episodes have in common: the interval is
-    far narrower than those of the two scores suggest. Raises InputError as `bootstrap_interval`, and if the
-    episodes are not the same (other classes, order, or number of counted pixels).
+    far narrower than those of the two scores suggest.
+
+    Raises:
+        InputError: a score without episodes, an unknown metric, a level outside (0, 1), or episodes that are not the
+            same (other classes, order, or number of counted pixels).
     """
     if score.class_ids != baseline.class_ids:
         raise InputError(
@@ -192,7 +241,9 @@ def mean_interval(
 
     values: (N,). baseline: the same measure of another variant on the same episodes, (N,); then the interval is of
     the difference of the means, or with relative=True of mean(values) / mean(baseline) - 1, with paired draws.
-    Raises InputError for other shapes, no episodes, values that are not finite, or relative=True without a baseline.
+
+    Raises:
+        InputError: other shapes, no episodes, values that are not finite, or relative=True without a baseline.
     """
     table = np.stack([values] if baseline is None else [values, baseline]).astype(np.float64)
     if table.ndim != 2 or table.shape[1] == 0 or not np.isfinite(table).all():
@@ -209,10 +260,9 @@ def mean_interval(
     return Interval(float(result[0]), float(low), float(high))
 
 
-def _bootstrap(scores: list[SegmentationScore], metric: Metric, replicates: int, level: float, seed: int) -> Interval:
+def _bootstrap(scores: list[SegmentationScore], metric: str, replicates: int, level: float, seed: int) -> Interval:
     """Interval of the first score, or of the first minus the second."""
-    if metric not in ("miou", "fb_iou"):
-        raise InputError(f"metric must be 'miou' or 'fb_iou', got {metric!r}")
+    compute = _metric(metric).compute
     if not 0 < level < 1 or replicates < 1:
         raise InputError(f"expected 0 < level < 1 and replicates >= 1, got {level} and {replicates}")
     if len(scores[0]) == 0:
@@ -228,8 +278,8 @@ def _bootstrap(scores: list[SegmentationScore], metric: Metric, replicates: int,
             # how often each episode is drawn; sums of pixel counts stay exact in float64
             drawn = rng.multinomial(n, np.full(n, 1 / n), size=replicates).astype(np.float64)
             sums[:, :, index] = drawn @ rows
-    replicated = _score(sums, metric)  # S, replicates
-    observed = _score(np.stack([_class_sums(table, class_ids) for table in tables]), metric)  # S
+    replicated = compute(sums)  # S, replicates
+    observed = compute(np.stack([_class_sums(table, class_ids) for table in tables]))  # S
     if len(scores) == 2:
         replicated, observed = replicated[0] - replicated[1], observed[0] - observed[1]
     low, high = np.quantile(replicated, [(1 - level) / 2, (1 + level) / 2])
@@ -241,12 +291,10 @@ def _class_sums(counts: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
     return np.stack([counts[counts[:, 0] == class_id, 1:].sum(axis=0) for class_id in class_ids])
 
 
-def _score(sums: np.ndarray, metric: Metric) -> np.ndarray:
-    """Sums (..., classes, 4) to scores (...)."""
-    if metric == "miou":
-        return _ratio(sums[..., 0], sums[..., 1]).mean(axis=-1)
-    total = sums.sum(axis=-2)
-    return (_ratio(total[..., 0], total[..., 1]) + _ratio(total[..., 2], total[..., 3])) / 2
+def _metric(name: str) -> Metric:
+    if name not in METRICS:
+        raise InputError(f"metric must be one of {', '.join(METRICS)}, got {name!r}")
+    return METRICS[name]
 
 
 def _ratio(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:

@@ -1,20 +1,71 @@
-"""Kinds of arguments that several commands take."""
+"""Arguments that several commands take, and options made from the fields of a record."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Collection
+from dataclasses import MISSING, fields
+from typing import Any
 
 
 def positive(text: str) -> int:
     """An argument that must be a whole number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
+    return _at_least(int, 1)(text)
 
 
 def seed(text: str) -> int:
     """What NumPy takes: a whole number of at least 0."""
-    if int(text) < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
-    return int(text)
+    return _at_least(int, 0)(text)
+
+
+def add_options(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, record: type, several: Collection[str] = ()
+) -> None:
+    """An option for each field of a dataclass that has metadata; one that is not given leaves no trace.
+
+    metadata: help, type (of one value), and possibly choices, least (smallest number), flags (instead of the name),
+    several (takes a list), metavar. A field without a default is required. A field that an earlier record brought is
+    passed over. several: names of more fields that take a list of words.
+    """
+    present = {action.dest for action in parser._actions}
+    for option in fields(record):
+        rules = option.metadata
+        if option.name in present or not rules:
+            continue
+        flags = rules.get("flags", (f"--{option.name.replace('_', '-')}",))
+        common: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS}
+        common["help"] = (rules["help"] + _default(option.default)).replace("%", "%%")
+        common["required"] = option.default is MISSING and option.default_factory is MISSING
+        if rules["type"] is bool:
+            parser.add_argument(*flags, action=argparse.BooleanOptionalAction, **common)
+        elif option.name in several:
+            parser.add_argument(*flags, nargs="+", **common)
+        else:
+            kind = rules["type"] if rules.get("least") is None else _at_least(rules["type"], rules["least"])
+            common |= {"nargs": "+" if rules.get("several") else None, "metavar": rules.get("metavar")}
+            parser.add_argument(*flags, type=kind, choices=rules.get("choices"), **common)
+
+
+def given(arguments: argparse.Namespace, record: type) -> dict[str, Any]:
+    """Those options of a record that stand on the command line, by field."""
+    names = {option.name for option in fields(record) if option.metadata}
+    values = {name: value for name, value in vars(arguments).items() if name in names}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _default(value: Any) -> str:
+    """The end of the help."""
+    if value is None or value is MISSING:
+        return ""
+    return f" (default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
+
+
+def _at_least(kind: Callable[[str], Any], least: float) -> Callable[[str], Any]:
+    def number(text: str) -> Any:
+        value = kind(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {text}")
+        return value
+
+    number.__name__ = kind.__name__  # argparse names it where the text is no number
+    return number

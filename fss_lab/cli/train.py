@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from fss_lab.cli.arguments import add_options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from dataclasses import fields
-
     from fss_lab.training.config import PROFILES, TrainConfig
 
     parser.add_argument(
@@ -18,16 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--profile", choices=PROFILES, help="which defaults (default: toy)")
     source.add_argument("--config", type=Path, help="repeat the run of this run.yaml; other options change it")
-    for each in fields(TrainConfig):
-        flag, rules = f"--{each.name.replace('_', '-')}", each.metadata
-        default = "" if each.default is None else f" (default: {each.default})"
-        common = {"default": argparse.SUPPRESS, "help": (rules["help"] + default).replace("%", "%%")}
-        if rules["type"] is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
-        elif each.name == "trainable":
-            parser.add_argument(flag, nargs="+", **common)
-        else:
-            parser.add_argument(flag, type=rules["type"], choices=rules["choices"], **common)
+    add_options(parser, TrainConfig, several=("trainable",))
     changes = ", ".join(f"{name} {value}" for name, value in PROFILES["paper"].items())
     parser.epilog = (
         f"The paper's profile changes: {changes}; the steps follow from its epochs. The defaults above are those of "

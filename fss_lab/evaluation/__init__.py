@@ -8,7 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_PUBLIC = {"FULL": "scoring", "evaluate": "scoring", "table": "scoring", "vote": "scoring", "toy_variants": "scoring"}
+_PUBLIC = {
+    "FULL": "variants", "Photographs": "worlds", "ToyWorld": "worlds", "evaluate": "scoring", "table": "tables",
+    "vote": "scoring",
+}  # fmt: skip
 __all__ = list(_PUBLIC)
 
 

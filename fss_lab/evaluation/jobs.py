@@ -1,116 +1,109 @@
-"""Evaluations that take long: spread over processes or machines of one kind, interrupted and resumed, with one result.
+"""Evaluations that take long: spread over processes, interrupted and resumed, with one result.
 
 The unit is a batch of episodes, the same ones in whatever process solves it, with a fixed number of threads, because
-sums in another order could round a pixel to the other side. Batch b belongs to shard b mod n. Every process writes the
-integer counts of its batches into a file of its own in the run's directory, counts/JOB.shard1of2.json, together with
-what was evaluated how, which is compared before anything is added. To that belongs the kind of machine (version of
-PyTorch, instructions of the processor or name of the graphics card), for another one rounds in its own way.
+sums in another order could round a pixel to the other side. The integer counts of a job's batches are kept in the run's
+directory, counts/JOB.json, together with what was evaluated how, which is compared before anything is added. To that
+belongs the kind of machine (version of PyTorch, instructions of the processor or name of the graphics card), for
+another one rounds in its own way.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+import os
+import signal
+import threading
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from fss_lab import __version__
 from fss_lab.backbones.cache import FeatureCache
-from fss_lab.backbones.fingerprint import environment, hash_tensors
-from fss_lab.datasets.protocols import benchmark
+from fss_lab.datasets.folds import FOLDS
 from fss_lab.episode import Episodes
 from fss_lab.errors import InputError, RunError, out_of_memory
-from fss_lab.evaluation.scoring import (
-    Scores,
-    check_shared_encoders,
-    identity_episodes,
-    identity_models,
-    score_batch,
-    weights_digest,
-)
+from fss_lab.evaluation.facts import Facts, facts_of, read_checked
+from fss_lab.evaluation.options import ComputeOptions
+from fss_lab.evaluation.scoring import Scores, score_batch
+from fss_lab.evaluation.worlds import Identity
 from fss_lab.files import write_atomically
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
-from fss_lab.models.provenance import origins
 
-Facts = dict[str, Any]
-Batches = dict[int, dict[str, list[list[int]]]]  # by batch and model: the rows of SegmentationScore.counts
+Counts = dict[str, list[list[int]]]  # by model: the rows of SegmentationScore.counts
+Task = tuple[str, int]  # a job's name and a batch of it
+
+
+class Source(Hashable, Protocol):
+    """What a job needs of a world, see `fss_lab.evaluation.worlds`: plain values that can be pickled and hashed."""
+
+    def models(self, fold: int) -> dict[str, FSSAM]:
+        """They share their frozen encoders."""
+
+    def episodes(self, fold: int, shots: int, seed: int) -> Episodes: ...
 
 
 @dataclass(frozen=True)
 class Job:
-    """One list of episodes and the models that solve it, both made anew in every process.
-
-    name: a file name. episodes, models: functions without arguments that can be pickled, such as a
-    `functools.partial` of a function of a module. The models share their frozen encoders.
-    """
+    """One list of episodes and the models that solve it, as plain values. name: a file name."""
 
     name: str
-    episodes: Callable[[], Episodes]
-    models: Callable[[], Mapping[str, FSSAM]]
+    world: Source
+    fold: int
+    shots: int = 1
+    seed: int = 0
+
+    def models(self) -> dict[str, FSSAM]:
+        """Loaded once a process for all jobs of the fold, so they must not be changed."""
+        return _models(self.world, self.fold)
+
+    def episodes(self) -> Episodes:
+        """Made or opened anew."""
+        return self.world.episodes(self.fold, self.shots, self.seed)
 
 
-def grid_jobs(
-    folds: Sequence[int],
-    shots: Sequence[int],
-    seeds: Sequence[int],
-    models: Callable[[int], Mapping[str, FSSAM]],
-    episodes: Callable[[int, int, int], Episodes],
-) -> list[Job]:
-    """A job for each fold, number of shots and seed. models: of a fold; episodes: of a fold, shots and a seed; both
-    are functions of a module (or a `functools.partial` of one)."""
-    return [
-        Job(f"fold{fold}_{k}shot_seed{seed}", partial(episodes, fold, k, seed), partial(models, fold))
-        for fold in folds
-        for k in shots
-        for seed in seeds
-    ]
+@lru_cache(maxsize=FOLDS)
+def _models(world: Source, fold: int) -> dict[str, FSSAM]:
+    return world.models(fold)
+
+
+def grid_jobs(folds: Sequence[int], shots: Sequence[int], seeds: Sequence[int], world: Source) -> list[Job]:
+    """A job for each fold, number of shots and seed."""
+    return [Job(f"fold{f}_{k}shot_seed{s}", world, f, k, s) for f in folds for k in shots for s in seeds]
 
 
 def identity_jobs(folds: Sequence[int], seeds: Sequence[int], episodes: int) -> list[Job]:
-    """The paper's motivation on Pictograms: `fss_lab.evaluation.scoring.identity_models` on `identity_episodes`."""
-    return [
-        Job(
-            f"{identity}_fold{fold}_seed{seed}",
-            partial(identity_episodes, identity, fold, seed, episodes),
-            partial(identity_models, identity),
-        )
-        for fold in folds
-        for seed in seeds
-        for identity in ("same", "other")
-    ]
+    """The paper's motivation on Pictograms, see `Identity`."""
+    worlds = {identity: Identity(identity, episodes) for identity in ("same", "other")}
+    return [Job(f"{i}_fold{f}_seed{s}", world, f, 1, s) for f in folds for s in seeds for i, world in worlds.items()]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How a run computes. batch_size and threads (per process) can change the rounding and are part of the result.
+@dataclass(frozen=True, kw_only=True)
+class Settings(ComputeOptions):
+    """How a run computes.
 
-    device: of the models. save_every: batches between two writes. cache_bytes: memory of each process for frozen
-    features of images seen before, 0 for none; cache_directory: where the processes share them on disk. precision: of
-    the frozen encoders, see `FSSAM`; None: as the models have it.
-    Raises InputError for numbers below 1 (cache_bytes: below 0), and for a device that torch does not know or lacks.
+    device: of the models. save_every: batches between two writes. cache_megabytes: of each process, for frozen features
+    of images seen before, 0 for none; cache_directory: where the processes share them on disk. precision: of the frozen
+    encoders, see `FSSAM`; None: as the models have it.
+
+    Raises:
+        InputError: numbers below 1 (cache_megabytes: below 0), or a device that torch does not know or lacks.
     """
 
-    batch_size: int = 8
-    threads: int = 1
-    device: str = "cpu"
     save_every: int = 5
-    cache_bytes: int = 0
-    cache_directory: Path | None = None
-    precision: str | None = None
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.threads, self.save_every) < 1 or self.cache_bytes < 0:
-            raise InputError(f"batch_size, threads and save_every must be at least 1, cache_bytes 0, got {self}")
+        if min(self.batch_size, self.threads, self.save_every) < 1 or self.cache_megabytes < 0:
+            raise InputError(f"batch_size, threads and save_every must be at least 1, cache_megabytes 0, got {self}")
         try:
             kind = torch.device(self.device).type
         except RuntimeError as error:
@@ -128,21 +121,17 @@ class Settings:
             model.precision = self.precision
         return model
 
-    @property
-    def cached(self) -> bool:
-        """Whether there is a cache."""
-        return bool(self.cache_bytes or self.cache_directory)
-
     def cache(self) -> FeatureCache | None:
         """A new cache of this size, or None."""
-        if self.cached:
-            return FeatureCache(self.cache_bytes, self.cache_directory)
-        return None
+        return FeatureCache(self.cache_megabytes * 10**6, self.cache_directory) if self.cached else None
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """With `threads` threads, and afterwards with as many as before. Full memory ends it as a RunError that says
-        what to do."""
+        """With `threads` threads, and afterwards with as many as before.
+
+        Raises:
+            RunError: memory is full; it says what to do.
+        """
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -174,242 +163,130 @@ def run(
     settings: Settings | None = None,
     *,
     workers: int = 1,
-    shard: tuple[int, int] | None = None,
     progress: bool = False,
 ) -> list[Result]:
     """Do the jobs, or what is left of them, and return all results in order.
 
-    directory: of the run, to go on there after an interruption; None: a temporary one. workers: processes; more than
-    one are spawned, so a script that asks for them needs its `if __name__ == "__main__":`. shard: (i, n) does only part
-    i of n, 1 <= i <= n, e.g. on one of n machines that share the directory; the list returned is empty while other
-    parts are missing, and whoever finishes last gets it.
+    directory: of the run, to go on there after an interruption; None: nothing is kept. Runs of other jobs may share it
+    at the same time. workers: processes; more than one are spawned, so a script that asks for them needs its
+    `if __name__ == "__main__":`.
     However the work is spread, the counts are the same. (With a cache a graphics card encodes image by image, which
     rounds in another way; so there counts made with one are not added to counts made without.)
 
-    Raises InputError for a directory that holds counts of another evaluation (other weights, options, episodes, ...),
-    a shard outside 1..n, without a directory or with workers, or jobs of the same name; RunError if a worker
-    process dies or memory is full.
+    Raises:
+        InputError: a directory that holds counts of another evaluation (other weights, options, episodes, ...), or jobs
+            of the same name.
+        RunError: a worker process has died, or memory is full.
     """
     settings = settings or Settings()
     if len({job.name for job in jobs}) < len(jobs):
         raise InputError(f"every job needs a name of its own, got {[job.name for job in jobs]}")
-    if shard is not None and (workers > 1 or not 1 <= shard[0] <= shard[1]):
-        raise InputError(f"shard must be (i, n) with 1 <= i <= n and without workers, got {shard}, {workers} workers")
-    if shard is not None and directory is None:
-        raise InputError("a shard needs the directory that all shards share, got directory=None")
-    with ExitStack() as stack:
-        where = Path(directory if directory is not None else stack.enter_context(tempfile.TemporaryDirectory()))
-        known = {job.name: facts(job, settings) for job in jobs}
-        # also refuses counts of another evaluation before any work is done
-        done = {job.name: set(_read(where, job, known[job.name])) for job in jobs}
-        plan = _Plan(jobs, where, settings, known, done)
-        if workers == 1:
-            _work(plan, *(shard or (1, 1)), progress)
-        else:
-            _spawn(plan, workers, progress)
-        results = []
-        for job in jobs:
-            own = known[job.name]
-            batches = _read(where, job, own)
-            if len(batches) < _batches(own["episodes"], settings):
-                return []
-            results.append(Result(job.name, own, _scores(batches, own["models"], own["classes"])))
-        return results
-
-
-def facts(job: Job, settings: Settings) -> Facts:
-    """All that decides a job's numbers: episodes and their hash, models and their weights, settings and versions.
-
-    Raises InputError as `check_shared_encoders`.
-    """
-    episodes, models = job.episodes(), job.models()
-    check_shared_encoders(models)
-    listed = getattr(episodes, "list", None)
-    if listed is not None:
-        told = {key: value for key, value in asdict(listed).items() if key != "episodes"}
-        names = {str(c): episodes.images.class_name(c) for c in episodes.classes}  # type: ignore[attr-defined]
-        data = {**told, "protocol": str(benchmark(listed.protocol)), "list": listed.digest, "class_names": names}
-    else:  # a data set that makes its episodes: what it is made from
-        kinds = (str, int, float, tuple, type(None))
-        made = {key: value for key, value in vars(episodes).items() if isinstance(value, kinds)}
-        data = {**made, "protocol": "fresh scenes (each episode has images of its own; IoU at the label's own size; "
-                "several shots: fused by the model)", "images": type(episodes).__name__}  # fmt: skip
-    weights: dict[tuple[int, int], str] = {}  # variants share their networks
-    described = {}
-    for name, model in models.items():
-        key = (id(model.sam2), id(model.features))
-        if key not in weights:
-            weights[key] = weights_digest(model)
-        described[name] = {"weights": weights[key], **asdict(model.options)}
-    first = settings.prepared(next(iter(models.values())))
-    kind = torch.device(settings.device).type
-    precision = str(first.sam2.mean.dtype).removeprefix("torch.")
-    if first.precision != precision:
-        precision += f", encoders {first.precision}"
-    told_elsewhere = {"torch", "device", "threads"}
-    machine = {k: v for k, v in environment(torch.device(settings.device)).items() if k not in told_elsewhere}
-    found = {
-        **data,
-        "classes": episodes.classes,
-        "episodes": len(episodes),
-        "pixels": _pixels(episodes),
-        "models": described,
-        "networks": origins(first),
-        "batch_size": settings.batch_size,
-        "threads": settings.threads,
-        "device": kind,  # the card's name is in "machine"
-        "precision": precision,
-        "chunk": first.chunk or (1 if settings.cached or kind == "cpu" else "batch"),  # as `FSSAM` encodes
-        "machine": machine,
-        "fss_lab": __version__,
-        "torch": torch.__version__,
-    }
-    return json.loads(json.dumps(found))  # as it will be read back: lists, no tuples
-
-
-def _pixels(episodes: Episodes, number: int = 2) -> str:
-    """Twelve digits of a hash of the first episodes' images and masks: it changes when the same names show others."""
-    found: dict[str, torch.Tensor] = {}
-    for index in range(min(number, len(episodes))):
-        found |= {f"{index} {k}": v for k, v in vars(episodes[index]).items() if isinstance(v, torch.Tensor)}
-    return hash_tensors("", found)[:12]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What is to be done, and by job what it is (facts) and which batches were done before."""
-
-    jobs: Sequence[Job]
-    directory: Path
-    settings: Settings
-    facts: Mapping[str, Facts]
-    done: Mapping[str, set[int]]
-
-
-def _work(plan: _Plan, part: int, parts: int, progress: bool = False) -> None:
-    """Do part `part` of `parts` of every job, but for the batches that were done before."""
-    settings = plan.settings
-    cache = settings.cache()
-    with settings.computing():
-        for job in plan.jobs:
-            own = plan.facts[job.name]
-            mine = range(part - 1, _batches(own["episodes"], settings), parts)
-            todo = [batch for batch in mine if batch not in plan.done[job.name]]
-            if todo:
-                path = plan.directory / "counts" / f"{job.name}.shard{part}of{parts}.json"
-                _work_on(job, path, settings, own, todo, cache, progress)
-
-
-def _work_on(
-    job: Job,
-    path: Path,
-    settings: Settings,
-    own: Facts,
-    todo: Sequence[int],
-    cache: FeatureCache | None,
-    progress: bool,
-) -> None:
-    episodes = job.episodes()
-    models = {name: settings.prepared(model).to(settings.device) for name, model in job.models().items()}
-    new = _read_file(path)["batches"] if path.exists() else {}
-    with tqdm(total=len(todo), desc=job.name, unit="batch", disable=None if progress else True) as bar:
-        for batch in todo:
-            _leave_with_parent()
-            first = batch * settings.batch_size
-            scores = {name: SegmentationScore(episodes.classes) for name in models}
-            indices = range(first, min(first + settings.batch_size, len(episodes)))
-            score_batch(models, episodes, indices, scores, cache)
-            new[str(batch)] = {name: score.counts.tolist() for name, score in scores.items()}
-            if len(new) % settings.save_every == 0 or batch == todo[-1]:
-                write_atomically(path, json.dumps({"facts": own, "batches": new}).encode())
+    facts = {job.name: facts_of(job.episodes(), job.models(), settings) for job in jobs}
+    files = {name: None if directory is None else Path(directory) / "counts" / f"{name}.json" for name in facts}
+    # also refuses counts of another evaluation before any work is done
+    done = {name: _read(path, facts[name]) for name, path in files.items()}
+    numbers = {name: -(-about["episodes"] // settings.batch_size) for name, about in facts.items()}
+    tasks = [(name, batch) for name in facts for batch in range(numbers[name]) if batch not in done[name]]
+    solved = _solve_here(jobs, settings, tasks) if workers == 1 else _spawn(jobs, settings, tasks, workers)
+    with closing(solved), tqdm(total=len(tasks), unit="batch", disable=None if progress else True) as bar:
+        for (name, batch), counts in solved:
+            done[name][batch] = counts
+            complete, path = len(done[name]) == numbers[name], files[name]
+            if path is not None and (complete or len(done[name]) % settings.save_every == 0):
+                write_atomically(path, json.dumps({"facts": facts[name], "batches": done[name]}).encode())
+            bar.set_description(name)
             bar.update()
+    return [Result(name, about, _scores(done[name], about)) for name, about in facts.items()]
+
+
+class _Solver:
+    """Solves batches of the jobs; the episodes and models of the last job are kept ready."""
+
+    def __init__(self, jobs: Sequence[Job], settings: Settings) -> None:
+        self.jobs = {job.name: job for job in jobs}
+        self.settings, self.cache = settings, settings.cache()
+        self.ready: tuple[str, Episodes, dict[str, FSSAM]] | None = None
+
+    def __call__(self, task: Task) -> Counts:
+        name, batch = task
+        if self.ready is None or self.ready[0] != name:
+            job, settings = self.jobs[name], self.settings
+            models = {key: settings.prepared(model).to(settings.device) for key, model in job.models().items()}
+            self.ready = name, job.episodes(), models
+        _, episodes, models = self.ready
+        first = batch * self.settings.batch_size
+        scores = {key: SegmentationScore(episodes.classes) for key in models}
+        indices = range(first, min(first + self.settings.batch_size, len(episodes)))
+        score_batch(models, episodes, indices, scores, self.cache)
+        return {key: score.counts.tolist() for key, score in scores.items()}
+
+
+def _solve_here(
+    jobs: Sequence[Job], settings: Settings, tasks: Iterable[Task]
+) -> Generator[tuple[Task, Counts], None, None]:
+    solver = _Solver(jobs, settings)
+    with settings.computing():
+        for task in tasks:
+            yield task, solver(task)
+
+
+def _spawn(
+    jobs: Sequence[Job], settings: Settings, tasks: Sequence[Task], workers: int
+) -> Generator[tuple[Task, Counts], None, None]:
+    """The same in `workers` processes, which start anew on every platform ("spawn"), as the batches are done."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(tasks) or 1), context, _begin_worker, (jobs, settings))
+    try:
+        futures = {pool.submit(_solve_in_worker, task): task for task in tasks}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            f"one of {workers} worker processes has died; if there is no message above, there was probably too little "
+            "memory: use fewer workers. What was finished is kept if the run has a directory: start it again to go on"
+        ) from error
+    finally:  # after a Ctrl-C too, which the workers leave to this process
+        pool.shutdown(cancel_futures=True)
+
+
+_solver: _Solver | None = None  # of a worker process
+
+
+def _begin_worker(jobs: Sequence[Job], settings: Settings) -> None:
+    global _solver
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    _solver = _Solver(jobs, settings)
 
 
 def _leave_with_parent() -> None:
-    """End a worker whose run was killed: it would work on, and write beside the run that goes on."""
+    """End a worker whose run was killed: it would wait for more work for ever."""
     parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        raise SystemExit(1)
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
-def _spawn(plan: _Plan, workers: int, progress: bool) -> None:
-    """The same in `workers` processes, which start anew on every platform ("spawn")."""
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_work, args=(plan, part, workers, progress and part == 1))
-        for part in range(1, workers + 1)
-    ]
-    try:
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-    finally:  # after a Ctrl-C too
-        for process in processes:
-            if process.is_alive():
-                process.terminate()
-    failed = [f"{i} (exit code {p.exitcode})" for i, p in enumerate(processes, 1) if p.exitcode]
-    if failed:
-        raise RunError(
-            f"of {workers} worker processes these failed: {', '.join(failed)}; their message is above, a negative code "
-            "is the signal that ended them (-9: often too little memory, use fewer workers). What was finished is kept "
-            "if the run has a directory: start it again to go on"
-        )
+def _solve_in_worker(task: Task) -> Counts:
+    assert _solver is not None
+    with _solver.settings.computing():
+        return _solver(task)
 
 
-def _batches(episodes: int, settings: Settings) -> int:
-    return -(-episodes // settings.batch_size)
-
-
-def _read(directory: Path, job: Job, own: Facts) -> Batches:
-    """The batches that any process has finished. Raises InputError if they are of another evaluation."""
-    done: Batches = {}
-    for path in sorted((directory / "counts").glob(f"{job.name}.shard*of*.json")):
-        batches = read_checked(path, own, "batches")
-        done.update({int(batch): rows for batch, rows in batches.items()})
-    return done
-
-
-def read_checked(path: Path, own: Facts, key: str) -> dict[str, Any]:
-    """What a file of an earlier run holds under `key`. Raises InputError if it is damaged or of another evaluation."""
-    content = _read_file(path, key)
-    changes = _differences(content["facts"], own)
-    if changes:
+def _read(path: Path | None, facts: Facts) -> dict[int, Counts]:
+    """The batches that an earlier run has finished."""
+    if path is None:
+        return {}
+    if list(path.parent.glob(f"{path.stem}.shard*of*.json")):
         raise InputError(
-            f"{path} holds counts of another evaluation: {'; '.join(changes)}. Choose another directory, or remove "
-            "this one to start again"
+            f"{path.parent} holds counts of an earlier version, in shards; finish that run with it, or choose another "
+            "directory"
         )
-    return content[key]
+    if not path.exists():
+        return {}
+    return {int(batch): counts for batch, counts in read_checked(path, facts, "batches").items()}
 
 
-def _read_file(path: Path, key: str = "batches") -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content["facts"], dict) or not isinstance(content[key], dict):
-            raise InputError(f"facts and {key} expected")
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); remove it, its part is then done again") from error
-    return content
-
-
-def _differences(there: Facts, here: Facts) -> list[str]:
-    """What two evaluations differ in, in words."""
-    if "models" in there and set(there["models"]) != set(here["models"]):
-        return [f"models {list(there['models'])}, not {list(here['models'])}"]
-    found = [
-        f"{key} {there.get(key)!r}, not {value!r}"
-        for key, value in here.items()
-        if key not in ("models", "networks") and there.get(key) != value  # files may move: their digests count
-    ]
-    for name, model in here["models"].items():
-        other = there["models"][name]
-        found += [
-            f"{key} of {name!r} {other.get(key)!r}, not {value!r}" for key, value in model.items() if
-            other.get(key) != value
-        ]  # fmt: skip
-    return found
-
-
-def _scores(batches: Batches, models: Mapping[str, Any], classes: Sequence[int]) -> Scores:
-    rows = {name: [row for batch in sorted(batches) for row in batches[batch][name]] for name in models}
-    return {name: SegmentationScore(classes, np.array(counts)) for name, counts in rows.items()}
+def _scores(batches: Mapping[int, Counts], facts: Facts) -> Scores:
+    rows = {name: [row for batch in sorted(batches) for row in batches[batch][name]] for name in facts["models"]}
+    return {name: SegmentationScore(facts["classes"], np.array(counts)) for name, counts in rows.items()}

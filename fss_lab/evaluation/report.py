@@ -13,11 +13,13 @@ from statistics import mean, stdev
 from typing import Any
 
 from fss_lab.errors import InputError
-from fss_lab.evaluation.jobs import Facts, Result
-from fss_lab.evaluation.scoring import Scores, table
-from fss_lab.figures.results import scores_figure
+from fss_lab.evaluation.facts import Facts
+from fss_lab.evaluation.jobs import Result
+from fss_lab.evaluation.scoring import Scores
+from fss_lab.evaluation.tables import grid, percent, table
+from fss_lab.figures.results import results_figure
 from fss_lab.files import write_atomically
-from fss_lab.metrics import bootstrap_interval, merge_scores, paired_bootstrap
+from fss_lab.metrics import METRICS, bootstrap_interval, merge_scores, paired_bootstrap
 from fss_lab.toyworld.pictograms import CLASS_NAMES
 
 COLUMNS = (
@@ -45,7 +47,7 @@ def write_results(
         "results.json": (json.dumps([as_json(result) for result in results], indent=1) + "\n").encode(),
         "results.csv": as_csv(results).encode(),
         "results.md": (text + "\n").encode(),
-        "results.png": scores_figure(by_shots(results), f"{title}, {_brief(results)}").png(),
+        "results.png": results_figure(by_shots(results), title=f"{title}, {_brief(results)}").png(),
     }
     for name, content in contents.items():
         write_atomically(directory / name, content)
@@ -67,8 +69,10 @@ def markdown(
 
     steps: variants of which each adds something to the one before (those that were not evaluated are passed over);
     their differences, paired by episode, are listed. files: weights that were given instead of the shipped ones, by
-    name, as `toy_variants` takes them.
-    Raises InputError for no results, or results of different protocols or images, which must not stand in one table.
+    name.
+
+    Raises:
+        InputError: no results, or results of different protocols or images, which must not stand in one table.
     """
     if not results:
         raise InputError("there are no results to write")
@@ -78,24 +82,24 @@ def markdown(
             raise InputError(f"results of different {key} are not comparable: {values}")
     lines = [f"# {title}", "", about(results)]
     for shots, scores in by_shots(results).items():
-        own = [result for result in results if result.facts["shots"] == shots]
+        part = [result for result in results if result.facts["shots"] == shots]
         lines += ["", f"## {shots}-shot, {_brief(results)}", "", table(scores)]
-        folds, seeds = _values(own, "fold"), _values(own, "seed")
+        folds, seeds = _values(part, "fold"), _values(part, "seed")
         if len(folds) > 1:
-            heads = [f"fold {fold}" for fold in folds]
-            rows = {name: [_percent(value) for value in values] for name, values in _by(own, "fold", folds).items()}
-            lines += ["", "mIoU by fold:", "", *_grid(heads, rows)]
+            heads = ["variant", *(f"fold {fold}" for fold in folds)]
+            rows = {name: [_percent(value) for value in values] for name, values in _by(part, "fold", folds).items()}
+            lines += ["", "mIoU by fold:", "", *grid(heads, rows)]
         if len(seeds) > 1:
-            heads = [*(f"seed {seed}" for seed in seeds), "mean ± sd"]
-            rows = {name: [*map(_percent, values), _spread(values)] for name, values in _by(own, "seed", seeds).items()}
-            told = "the table above adds up the pixels of all seeds; a class that a seed never asks for counts as 0"
-            lines += ["", f"mIoU by episode seed ({told}):", "", *_grid(heads, rows)]
+            heads = ["variant", *(f"seed {seed}" for seed in seeds), "mean ± sd"]
+            rows = {name: [*map(_percent, values), spread(values)] for name, values in _by(part, "seed", seeds).items()}
+            note = "the table above adds up the pixels of all seeds; a class that a seed never asks for counts as 0"
+            lines += ["", f"mIoU by episode seed ({note}):", "", *grid(heads, rows)]
         added = list(pairwise(name for name in steps if name in scores))
         if added:
             lines += ["", "What each step adds, in points of mIoU on the same episodes:", ""]
         for worse, better in added:
-            estimate, low, high = (100 * value for value in paired_bootstrap(scores[better], scores[worse]))
-            lines.append(f"- {better} over {worse}: {estimate:+.1f} [{low:+.1f}, {high:+.1f}]")
+            difference = paired_bootstrap(scores[better], scores[worse])
+            lines.append(f"- {better} over {worse}: {percent(difference, '+.1f')}")
     return "\n".join([*lines, "", "## What was evaluated", "", *_provenance(results, files or {})])
 
 
@@ -115,23 +119,22 @@ def about(results: Sequence[Result]) -> str:
 
 def _gaps(results: Sequence[Result]) -> str:
     """A sentence about classes that no episode of any seed asked for, if there are some."""
-    found = []
+    gaps = []
     for fold, shots in dict.fromkeys((result.facts["fold"], result.facts["shots"]) for result in results):
-        own = [r for r in results if (r.facts["fold"], r.facts["shots"]) == (fold, shots)]
-        score = next(iter(_pooled(own).values()))
+        part = [r for r in results if (r.facts["fold"], r.facts["shots"]) == (fold, shots)]
+        score = next(iter(_pooled(part).values()))
         if score.untested:
-            found.append(f"{len(score.untested)} of {len(score.class_ids)} classes of fold {fold} ({shots}-shot)")
-    if not found:
+            gaps.append(f"{len(score.untested)} of {len(score.class_ids)} classes of fold {fold} ({shots}-shot)")
+    if not gaps:
         return ""
-    return f" **No episode asked for {', '.join(found)}: they count as 0 in mIoU. Draw more episodes.**"
+    return f" **No episode asked for {', '.join(gaps)}: they count as 0 in mIoU. Draw more episodes.**"
 
 
 def as_json(result: Result) -> dict[str, Any]:
     """A result's facts and scores (fractions in 0..1, intervals as estimate, low, high) as plain lists and dicts."""
     scores = {
         name: {
-            "miou": list(bootstrap_interval(score, "miou")),
-            "fb_iou": list(bootstrap_interval(score, "fb_iou")),
+            **{metric: list(bootstrap_interval(score, metric)) for metric in METRICS},
             "iou_per_class": {_class_name(result.facts, c): iou for c, iou in score.iou_per_class.items()},
         }
         for name, score in result.scores.items()
@@ -148,7 +151,7 @@ def as_csv(results: Sequence[Result]) -> str:
         for name, score in result.scores.items():
             options = dict(result.facts["models"][name])
             row = {**result.facts, "variant": name, "weights": options.pop("weights"), "options": json.dumps(options)}
-            for metric in ("miou", "fb_iou"):
+            for metric in METRICS:
                 value, low, high = bootstrap_interval(score, metric)
                 writer.writerow({**row, "metric": metric, "value": value, "low": low, "high": high})
             for class_id, iou in score.iou_per_class.items():
@@ -165,10 +168,10 @@ def _provenance(results: Sequence[Result], files: Mapping[str, str | Path]) -> l
         weights: dict[str, list[str]] = {}
         for name, model in result.facts["models"].items():
             weights.setdefault(model["weights"], []).append(name)
-        told = "; ".join(f"`{digest}` {', '.join(names)}" for digest, names in weights.items())
+        digests = "; ".join(f"`{digest}` {', '.join(names)}" for digest, names in weights.items())
         episodes = f"episode list `{result.facts['list'][:12]}`" if "list" in result.facts else "fresh episodes"
         which = f"fold {result.facts['fold']}, {result.facts['shots']}-shot, seed {result.facts['seed']}"
-        lines.append(f"- {which}: {episodes}; {told}")
+        lines.append(f"- {which}: {episodes}; {digests}")
     return lines
 
 
@@ -183,7 +186,7 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def _spread(values: Sequence[float | None]) -> str:
+def spread(values: Sequence[float | None]) -> str:
     """Mean and standard deviation of those that there are."""
     known = [value for value in values if value is not None]
     return f"{mean(known):.1f} ± {stdev(known):.1f}" if len(known) > 1 else "–"
@@ -192,11 +195,6 @@ def _spread(values: Sequence[float | None]) -> str:
 def _pooled(results: Sequence[Result]) -> Scores:
     names = dict.fromkeys(name for result in results for name in result.scores)
     return {name: merge_scores(r.scores[name] for r in results if name in r.scores) for name in names}
-
-
-def _grid(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
-    lines = [f"| variant | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
-    return lines + [f"| {name} | {' | '.join(values)} |" for name, values in rows.items()]
 
 
 def _values(results: Sequence[Result], key: str) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,125 +22,122 @@ from fss_lab.figures.style import (
     Picture,
     name_panel,
 )
-from fss_lab.metrics import Interval, SegmentationScore, bootstrap_interval
+from fss_lab.metrics import METRICS, Interval, SegmentationScore, bootstrap_interval
 
 MARKERS = "osD^v"
 MANY_ROWS = 12  # of a log; more are drawn as a line
 Row = Mapping[str, float]
 
 
-def scores_figure(scores: Mapping[int, Mapping[str, SegmentationScore]], title: str = "Scores") -> Picture:
-    """mIoU of every variant with its 95 % bootstrap interval, one panel for each number of shots.
+Scores = Mapping[str, SegmentationScore]
 
-    scores: by shots, then by variant. A variant's colour tells what it is: blue, support memory only; green, given the
-    truth; vermilion, all else. Raises InputError for no scores.
+
+def results_figure(
+    scores: Scores | Mapping[int, Scores],
+    colours: Sequence[str] | None = None,
+    title: str = "Scores",
+    metric: str = "miou",
+) -> Picture:
+    """One of `METRICS` of every variant with its 95 % bootstrap interval, best read beside `evaluation.table`.
+
+    scores: by variant; or by shots, then by variant, which makes a panel for each number of shots. colours: one for
+    each variant, in order; None: by what a variant's name says that it is given: blue, support memory only; green, the
+    truth; vermilion, all else.
+
+    Raises:
+        InputError: no scores, another number of colours, or an unknown metric.
     """
-    if not scores or not all(scores.values()):
+    panels: Mapping[Any, Any] = scores
+    if any(isinstance(value, SegmentationScore) for value in scores.values()):
+        panels = {None: scores}
+    names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
+    if not names:
         raise InputError("there are no scores to draw")
-    names = list(dict.fromkeys(name for own in scores.values() for name in own))
-    picture = Picture(max(9.5, 2.5 + 3.5 * len(scores)), 1.4 + 0.36 * len(names), title)
-    told = []
-    for axes, (shots, own) in zip(picture.subplots(1, len(scores), squeeze=False)[0], scores.items(), strict=True):
-        for row, name in enumerate(names):
-            if name not in own:
+    colours = [_colour(name) for name in names] if colours is None else colours
+    if len(colours) != len(names):
+        raise InputError(f"expected a colour for each of {len(names)} variants, got {len(colours)}")
+    picture = Picture(max(9.5, 2.5 + 3.5 * len(panels)), 1.4 + 0.4 * len(names), title)
+    numbers = []
+    for axes, (shots, panel) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        heading = "" if shots is None else f"{shots}-shot"
+        for row, (name, colour) in enumerate(zip(names, colours, strict=True)):
+            if name not in panel:
                 continue
-            estimate, low, high = (100 * value for value in bootstrap_interval(own[name], "miou"))
-            colour = SUPPORT if "support" in name else TRUTH if "truth" in name or "true" in name else PREDICTION
+            estimate, low, high = (100 * value for value in bootstrap_interval(panel[name], metric))
             axes.hlines(row, low, high, color=colour, linewidth=3.5, alpha=0.45)
             axes.plot(estimate, row, "o", color=colour, markersize=8)
             axes.text(102, row, f"{estimate:.1f}", va="center", fontsize=SMALL, color=INK)
-            told.append(f"{name} {shots}-shot {estimate:.0f}")
+            numbers.append(" ".join(filter(None, (name, heading, f"{estimate:.0f}"))))
         axes.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), names if axes.get_subplotspec().is_first_col() else [])
-        axes.set_title(f"{shots}-shot", fontsize=TEXT, color=INK, fontweight="bold")
-        axes.set_xlabel("mIoU in percent; line: 95 % interval", fontsize=SMALL, color=INK)
+        axes.set_title(heading, fontsize=TEXT, color=INK, fontweight="bold")
+        axes.set_xlabel(f"{METRICS[metric].label} in percent; line: 95 % interval", fontsize=SMALL, color=INK)
         _plain(axes, "x")
-    picture.alt = f"{title}; mIoU in percent: {', '.join(told)}."
+    picture.alt = f"{title}; {METRICS[metric].label} in percent: {', '.join(numbers)}."
     return picture
+
+
+def _colour(variant: str) -> str:
+    if "support" in variant:
+        return SUPPORT
+    return TRUTH if "truth" in variant or "true" in variant else PREDICTION
 
 
 def rounds_figure(soft_ious: Mapping[str, Sequence[Interval]], title: str) -> Picture:
     """The prior's soft IoU after each round of refinement, with its interval; one line for each variant of IMR.
 
-    soft_ious: by variant, for rounds 0, 1, ... in 0..1. Raises InputError for none.
+    soft_ious: by variant, for rounds 0, 1, ... in 0..1.
+
+    Raises:
+        InputError: there are none.
     """
     if not soft_ious:
         raise InputError("there is nothing to draw")
     picture = Picture(6.5, 3.9, title)
     axes = picture.subplots()
-    told = []
+    words = []
     for number, (name, values) in enumerate(soft_ious.items()):
         colour = (DEEP_PRIOR, PRIOR)[number % 2]
         estimates, lows, highs = np.array(values).T
         rounds = np.arange(len(values))
         axes.fill_between(rounds, lows, highs, color=colour, alpha=0.2, linewidth=0)
         axes.plot(rounds, estimates, f"-{MARKERS[number % len(MARKERS)]}", color=colour, label=name)
-        told.append(f"{name}: {', '.join(f'{value:.3f}' for value in estimates)}")
+        words.append(f"{name}: {', '.join(f'{value:.3f}' for value in estimates)}")
     axes.set_xticks(rounds)
     axes.set_xlabel("rounds of refinement", fontsize=TEXT, color=INK)
     axes.set_ylabel("soft IoU of the prior with the truth", fontsize=TEXT, color=INK)
     axes.legend(frameon=False, fontsize=SMALL)
     _plain(axes, "y")
-    picture.alt = f"{title}; soft IoU by round, from 0: {'; '.join(told)}. Bands: 95 % intervals."
+    picture.alt = f"{title}; soft IoU by round, from 0: {'; '.join(words)}. Bands: 95 % intervals."
     return picture
 
 
 def attention_figure(masses: Mapping[str, Sequence[Interval]], title: str) -> Picture:
     """The attention that the query's object gives to memory background, by layer, for each mode of SCMA.
 
-    masses: by mode, for the layers and last their mean, in 0..1. Raises InputError for none.
+    masses: by mode, for the layers and last their mean, in 0..1.
+
+    Raises:
+        InputError: there are none.
     """
     if not masses:
         raise InputError("there is nothing to draw")
     picture = Picture(7.5, 3.9, title)
     axes = picture.subplots()
-    width, told = 0.8 / len(masses), []
+    width, words = 0.8 / len(masses), []
     for number, (name, values) in enumerate(masses.items()):
         estimates, lows, highs = 100 * np.array(values).T
         places = np.arange(len(values)) + width * (number - (len(masses) - 1) / 2)
         errors = np.maximum([estimates - lows, highs - estimates], 0)
         colour = ("#F0B48F", PREDICTION, "#888888", PALE, INK)[number % 5]
         axes.bar(places, estimates, 0.92 * width, yerr=errors, color=colour, ecolor=INK, label=name)
-        told.append(f"{name}: {', '.join(f'{value:.1f}' for value in estimates)}")
+        words.append(f"{name}: {', '.join(f'{value:.1f}' for value in estimates)}")
     layers = len(values) - 1
     axes.set_xticks(range(layers + 1), [*(f"layer {layer + 1}" for layer in range(layers)), "mean"])
     axes.set_ylabel("attention on memory background\nin percent", fontsize=TEXT, color=INK)
     picture.legend(loc="outside lower center", ncols=len(masses), frameon=False, fontsize=SMALL, title="SCMA")
     _plain(axes, "y")
-    picture.alt = f"{title}; percent by layer and mean: {'; '.join(told)}. Bars: 95 % intervals."
-    return picture
-
-
-def results_figure(
-    scores: Mapping[str, SegmentationScore], colours: Sequence[str] | None = None, title: str = "Scores"
-) -> Picture:
-    """mIoU of each variant with its 95 % bootstrap interval, best read beside `evaluation.table`.
-
-    colours: one for each variant, in order. Raises ValueError for no scores or another number of colours.
-    """
-    if not scores:
-        raise ValueError("there are no scores to draw")
-    colours = [INK] * len(scores) if colours is None else colours
-    if len(colours) != len(scores):
-        raise ValueError(f"expected a colour for each of {len(scores)} variants, got {len(colours)}")
-    picture = Picture(9.5, 1.35 + 0.42 * len(scores), title)
-    axes = picture.subplots()
-    told = []
-    for row, (name, score) in enumerate(scores.items()):
-        estimate, low, high = (100 * value for value in bootstrap_interval(score, "miou"))
-        axes.hlines(row, low, high, color=colours[row], linewidth=3.5, alpha=0.45)
-        axes.plot(estimate, row, "o", color=colours[row], markersize=9)
-        axes.text(102, row, f"{estimate:.1f}", va="center", fontsize=TEXT, color=INK)
-        told.append(f"{name} {estimate:.0f}")
-    axes.set(xlim=(0, 100), ylim=(len(scores) - 0.5, -0.5))
-    axes.set_yticks(range(len(scores)), list(scores), fontsize=TEXT, color=INK)
-    axes.set_xticks(range(0, 101, 20), [str(tick) for tick in range(0, 101, 20)], fontsize=SMALL)
-    axes.set_xlabel("mIoU in percent; line: 95 % bootstrap interval over episodes", fontsize=TEXT, color=INK)
-    axes.grid(axis="x", color="#E6E6E6")
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    picture.alt = f"{title}, mIoU in percent: {', '.join(told)}."
+    picture.alt = f"{title}; percent by layer and mean: {'; '.join(words)}. Bars: 95 % intervals."
     return picture
 
 
@@ -148,10 +145,12 @@ def curves_figure(log: Sequence[Row], validation: Sequence[Row] = ()) -> Picture
     """A run's Dice loss, and beside it the mIoU on held-out base-class episodes, if it has some, the best one marked.
 
     log: rows with "step" and "loss" (means since the row before); validation: rows with "step" and "miou" in 0..1.
-    Raises ValueError for an empty log.
+
+    Raises:
+        InputError: an empty log.
     """
     if not log:
-        raise ValueError("a run needs at least one row in log.csv to be drawn")
+        raise InputError("a run needs at least one row in log.csv to be drawn")
     picture = Picture(9 if validation else 5, 3.7, "The curves of the run")
     panels = picture.subplots(1, 2 if validation else 1, squeeze=False)[0]
     left = panels[0]

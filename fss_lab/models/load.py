@@ -93,7 +93,7 @@ def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
     if weights not in (*TOY_WEIGHTS, None):
         raise InputError(
             f"weights of the toy model are {', '.join(TOY_WEIGHTS)} or random, got {weights!r}; files of "
-            "your own runs go to `fss-lab evaluate --weights` or fss_lab.evaluation.scoring.load_weights"
+            "your own runs go to `fss-lab evaluate --weights` or fss_lab.evaluation.ToyWorld.load"
         )
     sam2, features = build_toy_sam2(), ToyFeatures().eval()
     if weights is None:

@@ -62,6 +62,12 @@ def note_origin(network: nn.Module, name: str, source: str | os.PathLike[str] | 
         _ORIGINS[network] = str(source)
 
 
+def share_origin(copy: nn.Module, network: nn.Module) -> None:
+    """Remember of a copy what is known of the network."""
+    if network in _ORIGINS:
+        _ORIGINS[copy] = _ORIGINS[network]
+
+
 def origins(model: FSSAM) -> dict[str, str]:
     """Where the weights of "sam2" and "features" came from, as far as `note_origin` knows."""
     networks = {"sam2": model.sam2, "features": model.features}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ToyWorld:
+class ToyDataSet:
     """about: what it shows, for help. fresh: "module:class" of episodes with scenes of their own, called as
     `LookAlikes`; fixed: of its `ImageSet`, called as `PictogramImages`, so that protocols run on it; or None."""
 
@@ -40,11 +40,11 @@ class ToyWorld:
 TOY_WORLDS = {
     world.name: world
     for world in (
-        ToyWorld(
+        ToyDataSet(
             "pictograms", "the toy world",
             "fss_lab.toyworld.pictograms:Pictograms", "fss_lab.toyworld.pictogram_images:PictogramImages",
         ),
-        ToyWorld(
+        ToyDataSet(
             "look-alikes", "the toy world with misleading distractors", "fss_lab.toyworld.look_alikes:LookAlikes"
         ),
     )

@@ -12,18 +12,18 @@ from fss_lab.backbones.toy import WEIGHTS
 from fss_lab.cli import commands as cli
 from fss_lab.episode import Subset
 from fss_lab.evaluation import ablation
-from fss_lab.evaluation.ablation import (
+from fss_lab.evaluation.measurement import (
     BEFORE,
-    GROUPS,
     background_attention,
     background_mass,
     measure_each,
     prior_soft_iou,
     soft_iou,
-    suite,
     summarise,
 )
-from fss_lab.evaluation.scoring import FULL, check_shared_encoders
+from fss_lab.evaluation.scoring import check_shared_encoders
+from fss_lab.evaluation.variants import FULL, GROUPS, suite
+from fss_lab.evaluation.worlds import ToyWorld
 from fss_lab.method.options import CALIBRATIONS as MODES
 from fss_lab.method.prompts import resize
 from fss_lab.toyworld.pictograms import Pictograms
@@ -47,7 +47,7 @@ def test_background_mass_by_hand() -> None:
 
 
 def test_the_suite_has_every_variant_once() -> None:
-    models = suite(1, {"mine": str(WEIGHTS / "toy_fold{fold}_fssam.safetensors")})
+    models = ToyWorld(weights={"mine": str(WEIGHTS / "toy_fold{fold}_fssam.safetensors")}, variants=suite).models(1)
     check_shared_encoders(models)
     own = {name: m.options for name, m in models.items() if "support" not in name and "trained" not in name}
     assert len(set(own.values())) == len(own) == 4 + 4 + 5 + 2 + 2
@@ -87,14 +87,14 @@ def test_measures_of_the_toy_are_those_of_its_trace() -> None:
 def test_measurements_are_pooled_and_differences_paired() -> None:
     model = load_model("toy", fold=1)
     first, second = Pictograms(1, episodes=4, size=64), Pictograms(1, seed=1, episodes=1, size=64)
-    found = summarise([measure_each(model, episodes, rounds=1) for episodes in (Subset(first, range(1)), second)])
-    assert found.episodes == 2 and list(found.attention) == list(found.change) == ["edge", "clear"]
-    gain = found.soft_iou["v1"][1].estimate - found.soft_iou["v1"][0].estimate
-    assert found.gain["v1"][0].estimate == pytest.approx(gain)
-    for word, attention in found.attention.items():
+    pooled = summarise([measure_each(model, episodes, rounds=1) for episodes in (Subset(first, range(1)), second)])
+    assert pooled.episodes == 2 and list(pooled.attention) == list(pooled.change) == ["edge", "clear"]
+    gain = pooled.soft_iou["v1"][1].estimate - pooled.soft_iou["v1"][0].estimate
+    assert pooled.gain["v1"][0].estimate == pytest.approx(gain)
+    for word, attention in pooled.attention.items():
         assert set(attention) == {BEFORE, *MODES}
         change = attention["corrected"][-1].estimate / attention["off"][-1].estimate - 1
-        assert found.change[word]["corrected against off"][-1].estimate == pytest.approx(change)
+        assert pooled.change[word]["corrected against off"][-1].estimate == pytest.approx(change)
         assert attention["corrected"] == attention["as_published"]  # one shot
 
 

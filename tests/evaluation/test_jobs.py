@@ -2,22 +2,23 @@
 
 import json
 import os
-import tempfile
-from functools import cache, partial
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.tiny_images import Threshold, TinyImages
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fss_lab import load_model
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.errors import RunError
+from fss_lab.evaluation import facts as facts_module
 from fss_lab.evaluation import jobs as jobs_module
-from fss_lab.evaluation.jobs import Job, Settings, facts, grid_jobs, run
+from fss_lab.evaluation.facts import facts_of
+from fss_lab.evaluation.jobs import Job, Settings, grid_jobs, run
 from fss_lab.evaluation.report import write_results
 from fss_lab.toyworld.pictograms import Pictograms
 
@@ -31,14 +32,41 @@ class Brighter(TinyImages):
         return super().image(name) + 1
 
 
-def tiny_episodes(fold: int, shots: int, seed: int, count: int = 9, images: type = TinyImages) -> ListedEpisodes:
+def tiny_episodes(shots: int, seed: int, count: int = 9, images: type = TinyImages) -> ListedEpisodes:
     images = images()
     return ListedEpisodes(draw_episodes(BENCHMARKS["fssam"], images, shots, count, seed), images)
 
 
-def tiny_models(fold: int, level: float = 0.0, crash: str = "") -> dict[str, torch.nn.Module]:
+@dataclass(frozen=True, eq=False)
+class TinyWorld:
     """crash: a file; while it is not there, a process creates it at its second batch and dies."""
-    return {"plain": Crashing(level, crash), "high": Threshold(2.0, rounds=1)}
+
+    count: int = 9
+    images: type = TinyImages
+    level: float = 0.0
+    crash: str = ""
+    names: tuple[str, ...] = ("plain", "high")
+
+    def models(self, fold: int) -> dict[str, torch.nn.Module]:
+        models = {"plain": Crashing(self.level, self.crash), "high": Threshold(2.0, rounds=1)}
+        return {name: models[name] for name in self.names}
+
+    def episodes(self, fold: int, shots: int, seed: int) -> ListedEpisodes:
+        return tiny_episodes(shots, seed, self.count, self.images)
+
+
+@dataclass(frozen=True)
+class SmallToy:
+    """A few scenes, solved by the toy model."""
+
+    number: int = 3
+    size: int = 64
+
+    def models(self, fold: int) -> dict[str, torch.nn.Module]:
+        return {"": load_model("toy", fold=fold)}
+
+    def episodes(self, fold: int, shots: int, seed: int) -> Pictograms:
+        return Pictograms(fold, episodes=self.number, size=self.size)
 
 
 class Crashing(Threshold):
@@ -54,9 +82,8 @@ class Crashing(Threshold):
         return super().predict(encoded)
 
 
-def tiny_jobs(count: int = 9, images: type = TinyImages, **models: object) -> list[Job]:
-    episodes = partial(tiny_episodes, count=count, images=images)
-    return grid_jobs([1], [1], [5, 6], partial(tiny_models, **models), episodes)
+def tiny_jobs(**changes: object) -> list[Job]:
+    return grid_jobs([1], [1], [5, 6], TinyWorld(**changes))
 
 
 def counts(results) -> dict:
@@ -71,23 +98,38 @@ def once() -> dict:
 
 def test_one_process_counts_every_episode_in_order() -> None:
     assert {key[0] for key in once()} == {"fold1_1shot_seed5", "fold1_1shot_seed6"}
-    drawn = tiny_episodes(1, 1, 5).list.episodes
+    drawn = tiny_episodes(1, 5).list.episodes
     rows = once()["fold1_1shot_seed5", "plain"]
     assert [row[0] for row in rows] == [e.class_id for e in drawn]
     assert all(row[1] + row[4] == 30 for row in rows)  # 36 pixels, 6 of them ignored
     assert len({tuple(row[1:]) for row in rows}) > 1
 
 
-@settings(max_examples=15)
-@given(data=st.data(), parts=st.integers(1, 5))
-def test_shards_in_any_order_and_number_give_the_same_counts(data: st.DataObject, parts: int) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        order = data.draw(st.permutations(range(1, parts + 1)))
-        for part in order[:-1]:
-            assert run(tiny_jobs(), directory, SETTINGS, shard=(part, parts)) == []
-        assert counts(run(tiny_jobs(), directory, SETTINGS, shard=(order[-1], parts))) == once()
-        # whoever asks later, however the rest would be split, only reads
-        assert counts(run(tiny_jobs(), directory, SETTINGS)) == once()
+def test_what_is_there_is_read_and_not_done_again(tmp_path, monkeypatch) -> None:
+    assert counts(run(tiny_jobs(), tmp_path, SETTINGS)) == once()
+    path = tmp_path / "counts" / "fold1_1shot_seed6.json"
+    content = json.loads(path.read_text())
+    assert list(map(int, content["batches"])) == list(range(5))
+    del content["batches"]["2"]
+    path.write_text(json.dumps(content))
+    batches, score = [], jobs_module.score_batch
+    monkeypatch.setattr(jobs_module, "score_batch", lambda *a: batches.append(list(a[2])) or score(*a))
+    assert counts(run(tiny_jobs(), tmp_path, SETTINGS)) == once()
+    assert batches == [[4, 5]]
+
+
+def test_the_models_of_a_fold_are_made_once_for_all_its_jobs(monkeypatch) -> None:
+    folds, models = [], TinyWorld.models
+    monkeypatch.setattr(TinyWorld, "models", lambda world, fold: folds.append(fold) or models(world, fold))
+    run(grid_jobs([0, 1], [1], [5, 6], TinyWorld()), settings=SETTINGS)
+    assert folds == [0, 1]
+
+
+def test_shards_of_an_earlier_version_are_refused(tmp_path) -> None:
+    (tmp_path / "counts").mkdir()
+    (tmp_path / "counts" / "fold1_1shot_seed5.shard1of1.json").write_text("{}")
+    with pytest.raises(ValueError, match="counts of an earlier version, in shards; .* choose another directory"):
+        run(tiny_jobs(), tmp_path, SETTINGS)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 8])
@@ -112,46 +154,51 @@ def test_a_run_resumed_after_an_interruption_equals_an_uninterrupted_one(tmp_pat
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def toy() -> dict[str, torch.nn.Module]:
-    return {"": load_model("toy", fold=1)}
-
-
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("jobs", "how"),
-    [
-        (tiny_jobs(), SETTINGS),
-        ([Job("toy", partial(Pictograms, 1, episodes=3, size=64), toy)], Settings(batch_size=1, save_every=1)),
-    ],
+    [(tiny_jobs(), SETTINGS), ([Job("toy", SmallToy(), 1)], Settings(batch_size=1, save_every=1))],
     ids=["tiny", "toy"],
 )
 def test_workers_share_the_batches_and_count_the_same(tmp_path, jobs: list[Job], how: Settings) -> None:
     together = run(jobs, tmp_path, how, workers=2)
-    for job in jobs:
-        number = -(-together[0].facts["episodes"] // how.batch_size)
-        for part in (1, 2):
-            content = json.loads((tmp_path / "counts" / f"{job.name}.shard{part}of2.json").read_text())
-            assert list(map(int, content["batches"])) == list(range(part - 1, number, 2)) != []
     alone = counts(run(jobs, settings=how))
-    assert counts(together) == alone
+    assert counts(together) == alone == counts(run(jobs, tmp_path, how))
     assert all(len({tuple(row) for row in rows}) > 1 for rows in alone.values())
 
 
 @pytest.mark.processes
 def test_workers_that_die_lose_little_and_the_next_run_goes_on(tmp_path) -> None:
     jobs = tiny_jobs(crash=str(tmp_path / "crashed"))
-    with pytest.raises(RunError, match=r"of 2 worker processes these failed: [12] \(exit code 7\)"):
+    with pytest.raises(RunError, match="one of 2 worker processes has died"):
         run(jobs, tmp_path, SETTINGS, workers=2)
     assert list((tmp_path / "counts").glob("*.json"))
     assert counts(run(jobs, tmp_path, SETTINGS)) == once()
 
 
-def test_a_worker_whose_run_was_killed_does_not_work_on(tmp_path, monkeypatch) -> None:
-    killed = SimpleNamespace(is_alive=lambda: False)
-    monkeypatch.setattr("multiprocessing.parent_process", lambda: killed)
-    with pytest.raises(SystemExit):
-        run(tiny_jobs(), tmp_path, SETTINGS)
-    assert not list(tmp_path.rglob("*.json"))
+PARENT = """
+import multiprocessing, os, time
+from fss_lab.evaluation import jobs
+
+def work():
+    jobs._begin_worker([], jobs.Settings())
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=work)
+    process.start()
+    process.join()
+"""
+
+
+@pytest.mark.processes
+def test_a_worker_whose_run_was_killed_ends(tmp_path) -> None:
+    (tmp_path / "parent.py").write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, tmp_path / "parent.py"], stdout=subprocess.PIPE, text=True)
+    assert int(parent.stdout.readline()) != parent.pid
+    parent.kill()
+    assert parent.communicate(timeout=60)[0] == ""  # the worker has closed the pipe
 
 
 @pytest.mark.parametrize(
@@ -172,26 +219,21 @@ def test_counts_of_another_evaluation_are_refused(tmp_path, jobs, how, message: 
 
 def test_counts_of_another_kind_of_machine_are_refused(tmp_path, monkeypatch) -> None:
     run(tiny_jobs(), tmp_path, SETTINGS)
-    monkeypatch.setattr(jobs_module, "environment", lambda device: {"capability": "abacus"})
+    monkeypatch.setattr(facts_module, "environment", lambda device: {"capability": "abacus"})
     with pytest.raises(ValueError, match="machine {.*}, not {'capability': 'abacus'}"):
         run(tiny_jobs(), tmp_path, SETTINGS)
 
 
 def test_other_models_and_damaged_counts_are_refused(tmp_path) -> None:
     run(tiny_jobs(), tmp_path, SETTINGS)
-    other = [Job(job.name, job.episodes, partial(only, job.models)) for job in tiny_jobs()]
     with pytest.raises(ValueError, match=r"models \['plain', 'high'\], not \['plain'\]"):
-        run(other, tmp_path, SETTINGS)
+        run(tiny_jobs(names=("plain",)), tmp_path, SETTINGS)
     path = next((tmp_path / "counts").glob("*seed5*"))
     path.write_text(path.read_text()[:-10])
     with pytest.raises(ValueError, match="is damaged .* remove it"):
         run(tiny_jobs(), tmp_path, SETTINGS)
     path.unlink()
     assert counts(run(tiny_jobs(), tmp_path, SETTINGS)) == once()
-
-
-def only(models):
-    return {"plain": models()["plain"]}
 
 
 def test_full_memory_says_what_to_lower(monkeypatch) -> None:
@@ -204,18 +246,13 @@ def test_full_memory_says_what_to_lower(monkeypatch) -> None:
 
 
 def test_the_precision_of_the_encoders_may_be_chosen() -> None:
-    job = Job("toy", partial(Pictograms, 1, episodes=1), toy)
+    job = Job("toy", SmallToy(1, 256), 1)
     lower, usual = (run([job], settings=Settings(precision=precision)) for precision in ("bfloat16", None))
     assert lower[0].facts["precision"] == "float32, encoders bfloat16" and usual[0].facts["precision"] == "float32"
     assert counts(lower) != counts(usual) and lower[0].facts["models"] == usual[0].facts["models"]
 
 
 def test_bad_arguments_say_what_was_expected(monkeypatch) -> None:
-    for shard in ((0, 2), (3, 2)):
-        with pytest.raises(ValueError, match="shard must be"):
-            run(tiny_jobs(), settings=SETTINGS, shard=shard)
-    with pytest.raises(ValueError, match="a shard needs the directory that all shards share"):
-        run(tiny_jobs(), settings=SETTINGS, shard=(1, 2))
     with pytest.raises(ValueError, match="a name of its own"):
         run([*tiny_jobs(), *tiny_jobs()], settings=SETTINGS)
     with pytest.raises(ValueError, match="must be at least 1"):
@@ -232,24 +269,17 @@ def test_bad_arguments_say_what_was_expected(monkeypatch) -> None:
 
 
 def test_facts_tell_all_that_decides_the_numbers() -> None:
-    told = facts(tiny_jobs()[0], SETTINGS)
-    assert told["list"] == tiny_episodes(1, 1, 5).list.digest and told["protocol"].startswith("fssam (")
-    assert (
-        told["models"]["high"]["rounds"] == 1
-        and told["models"]["plain"]["weights"] != told["models"]["high"]["weights"]
-    )
+    job = tiny_jobs()[0]
+    facts = facts_of(job.episodes(), job.models(), SETTINGS)
+    assert facts["list"] == tiny_episodes(1, 5).list.digest and facts["protocol"].startswith("fssam (")
+    models = facts["models"]
+    assert models["high"]["rounds"] == 1 and models["plain"]["weights"] != models["high"]["weights"]
     chosen = {
-        "images": "tiny",
-        "chunk": 1,
-        "fold": 1,
-        "shots": 1,
-        "seed": 5,
-        "episodes": 9,
-        "device": "cpu",
+        "images": "tiny", "chunk": 1, "fold": 1, "shots": 1, "seed": 5, "episodes": 9, "device": "cpu",
         "precision": "float32",
-    }
-    assert chosen.items() <= told.items()
-    assert json.loads(json.dumps(told)) == told
+    }  # fmt: skip
+    assert chosen.items() <= facts.items()
+    assert json.loads(json.dumps(facts)) == facts
 
 
 def test_threads_are_set_for_the_run_and_put_back(monkeypatch) -> None:

@@ -19,8 +19,8 @@ from fss_lab.cli import commands as cli
 from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.coco import Coco20i
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
-from fss_lab.evaluation.photographs import Networks, real_models
-from fss_lab.evaluation.scoring import FULL, toy_variants
+from fss_lab.evaluation.variants import FULL
+from fss_lab.evaluation.worlds import Photographs
 from fss_lab.models import load
 from fss_lab.models.provenance import origins
 from fss_lab.training.config import profile
@@ -141,13 +141,13 @@ def test_folds_with_other_numbers_of_images_share_a_table(pascal, networks, tmp_
 
 
 def test_weights_are_not_evaluated_on_what_they_were_trained_on(trained, networks) -> None:
-    pair = Networks(**{**networks, "image_size": 128})
+    world = Photographs(**{**networks, "image_size": 128})
     path = trained / "weights.safetensors"
     with pytest.raises(ValueError, match=r"weights\.safetensors was trained with fold 0, not 1"):
-        pair.load_trained(path, 1, "pascal")
+        world.load(path, 1)
     with pytest.raises(ValueError, match="was trained with dataset 'pascal', not 'coco'"):
-        pair.load_trained(path, 0, "coco")
-    model = pair.load_trained(path, 0, "pascal", rounds=1)
+        replace(world, dataset="coco").load(path, 0)
+    model = world.load(path, 0, rounds=1)
     assert model.options.rounds == 1 and not model.training
 
 
@@ -162,12 +162,12 @@ def test_weights_go_with_the_networks_they_were_trained_with_wherever_these_lie(
     cached.hardlink_to(sam2)
     places = {"sam2-tiny": cached, "dinov2-small": Path(networks["features_checkpoint"])}
     monkeypatch.setattr(load, "fetch", lambda name, revision: places[name])
-    pinned = Networks(f"sam2-tiny@{COMMIT}+dinov2-small", image_size=128)
-    model = pinned.load_trained(path, 0, "pascal")
+    pinned = Photographs(model=f"sam2-tiny@{COMMIT}+dinov2-small", image_size=128)
+    model = pinned.load(path, 0)
     assert origins(model) == {"sam2": f"sam2-tiny@{COMMIT}", "features": networks["features_checkpoint"]}
-    unpacked = pinned.load_trained(trained / "last.pt", 0, "pascal").sam2.model.state_dict()
+    unpacked = pinned.load(trained / "last.pt", 0).sam2.model.state_dict()
     assert all(torch.equal(t.half(), unpacked[name].half()) for name, t in model.sam2.model.state_dict().items())
-    rows = real_models(0, {"fssam": str(trained / "last.pt")}, networks=pinned, dataset="pascal")
+    rows = replace(pinned, weights={"fssam": str(trained / "last.pt")}).trained(0)
     assert list(rows) == ["support memory, not fine-tuned", FULL]
 
     content = torch.load(sam2, weights_only=True)
@@ -184,19 +184,18 @@ def test_weights_go_with_the_networks_they_were_trained_with_wherever_these_lie(
 
 
 def test_rows_without_training_and_with_the_authors_checkpoint(networks, tmp_path) -> None:
-    pair = Networks(**{**networks, "image_size": 128})
-    stock = real_models(0, networks=pair, dataset="pascal")
+    world = Photographs(**{**networks, "image_size": 128})
+    stock = world.models(0)  # nothing to switch off
     assert list(stock) == ["support memory, not fine-tuned", f"{FULL}, not fine-tuned"]
-    assert toy_variants(0, source=lambda fold, weights: stock) == stock  # nothing to switch off
     model = stock[f"{FULL}, not fine-tuned"]
     parts = {f"module.sam2.{name}": tensor for name, tensor in model.sam2.model.state_dict().items()}
     torch.save({"epoch": 1, "state_dict": parts, "optimizer": {}}, tmp_path / "authors0.pth")
-    lost = replace(pair, sam2_checkpoint="lost.pt")  # the file brings its own
     weights = {"fssam": str(tmp_path / "authors{fold}.pth")}
-    assert list(real_models(0, weights, networks=lost, dataset="pascal")) == [FULL]
+    lost = replace(world, sam2_checkpoint="lost.pt", weights=weights)  # the file brings its own
+    assert list(lost.trained(0)) == [FULL]
     other = replace(lost, model="sam2-small+dinov2-small")
     with pytest.raises(ValueError, match=r"authors0\.pth holds sam2-tiny, not the SAM 2 of sam2-small\+dinov2-small"):
-        real_models(0, weights, networks=other, dataset="pascal")
+        other.trained(0)
 
 
 def test_the_papers_profile_trains_with_augmentation(pascal) -> None:
@@ -207,7 +206,7 @@ def test_the_papers_profile_trains_with_augmentation(pascal) -> None:
     assert episode.query_image.shape == (3, 512, 512) and episode.query_image.dtype == torch.uint8
     assert (episode.query_mask == 255).float().mean() > 0.5  # a miniature on a large square of padding
     held_out = base_episodes(config, 5, 10_000, True)
-    names = {each.query for each in held_out.list.episodes}
+    names = {drawn.query for drawn in held_out.list.episodes}
     assert names <= set(open_photos("pascal", pascal, 0, "base", part="val").names)
     plain = base_episodes(profile("paper", data_root=str(pascal), augment=False), 10, 321)[0]
     assert not (plain.query_mask == 255).float().mean() > 0.5
@@ -236,7 +235,7 @@ def test_the_toy_model_trains_on_photographs_and_is_validated_on_held_out_ones(p
 def test_errors_end_a_command_with_one_line(pascal, networks, tmp_path, capsys) -> None:
     common = options(**networks, dataset="pascal", data_root=str(pascal), episodes="2")
     for wrong, text in {
-        ("--images", "5"): "--images and --identity are for the toy world",
+        ("--images", "5"): "--images is for the toy world; photographs have a list of their own",
         ("--shots", "3"): "3-shot episodes need 4 images of every class",
         ("--weights", str(tmp_path / "lost.safetensors")): "lost.safetensors does not exist",
     }.items():

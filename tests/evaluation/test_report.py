@@ -8,8 +8,9 @@ import pytest
 
 from fss_lab.evaluation.jobs import Result
 from fss_lab.evaluation.report import as_csv, as_json, by_shots, markdown, write_results
-from fss_lab.figures.results import attention_figure, rounds_figure, scores_figure
-from fss_lab.metrics import SegmentationScore
+from fss_lab.evaluation.tables import table
+from fss_lab.figures.results import attention_figure, results_figure, rounds_figure
+from fss_lab.metrics import METRICS, Metric, SegmentationScore
 from fss_lab.toyworld.pictograms import CLASS_NAMES
 
 CLASSES = {0: (0, 1), 1: (5, 6)}
@@ -35,15 +36,18 @@ def test_folds_and_seeds_are_pooled_and_also_shown_one_by_one() -> None:
     assert (
         lines[0] == "# Title" and "Protocol fssam (rules). Images: Pictograms; novel classes of folds 0, 1" in lines[2]
     )
-    assert "| model | 60.0 | 40.0 |" in lines  # by fold
-    assert "| model | 40.0 | 60.0 | 50.0 ± 14.1 |" in lines  # by seed
+    assert "| model   | 60.0   | 40.0   |" in lines  # by fold
+    assert "| model   | 40.0   | 60.0   | 50.0 ± 14.1 |" in lines  # by seed
     assert "- fold 1, 1-shot, seed 7: episode list `abababababab`; `0123456789ab` model" in lines
 
 
 def test_folds_of_photographs_have_other_numbers_of_images() -> None:
     names = "PASCAL-5i val, 364 images", "PASCAL-5i val, 445 images (1 bad file(s) left out)"
     text = markdown([result(0, hit=50, images=names[0]), result(1, hit=30, images=names[1])])
-    assert f"Images: {names[0]}; {names[1]}; novel classes of folds 0, 1" in text and "| model | 50.0 | 30.0 |" in text
+    assert (
+        f"Images: {names[0]}; {names[1]}; novel classes of folds 0, 1" in text
+        and "| model   | 50.0   | 30.0   |" in text
+    )
     with pytest.raises(ValueError, match="results of different images are not comparable"):
         markdown([result(0, images=names[0]), result(1, images="COCO-20i val2014, 364 images")])
 
@@ -62,8 +66,8 @@ def test_what_was_not_evaluated_is_a_dash_under_its_own_heading() -> None:
     results = [result(0, hit=50), result(1, hit=30, seed=7)]
     results[1].scores["added"] = results[1].scores["model"]
     lines = markdown(results).splitlines()
-    assert lines.count("| added | – | 30.0 |") == 1  # by fold
-    assert "| added | – | 30.0 | – |" in lines  # by seed: one alone has no deviation
+    assert lines.count("| added   | –      | 30.0   |") == 1  # by fold
+    assert "| added   | –      | 30.0   | –           |" in lines  # by seed: one alone has no deviation
 
 
 def test_mean_and_deviation_are_rounded_last() -> None:
@@ -71,7 +75,7 @@ def test_mean_and_deviation_are_rounded_last() -> None:
     results = [result(0, seed=seed) for seed, _ in hits]
     for each, (_, hit) in zip(results, hits, strict=True):
         each.scores["model"] = SegmentationScore((0,), np.array([[0, hit, 10000, 80, 100]]))
-    assert "| model | 50.0 | 50.0 | 50.0 ± 0.0 |" in markdown(results)  # of 50.0 and 50.1 it were 50.0 ± 0.1
+    assert "| model   | 50.0   | 50.0   | 50.0 ± 0.0 |" in markdown(results)  # of 50.0 and 50.1 it were 50.0 ± 0.1
 
 
 def test_classes_that_nothing_asked_for_are_told() -> None:
@@ -123,10 +127,27 @@ def test_json_holds_intervals_and_classes() -> None:
 
 def test_figures_tell_their_numbers_in_words() -> None:
     scores = {1: {"support": result(0).scores["model"]}, 5: {"support": result(0, hit=90).scores["model"]}}
-    assert scores_figure(scores, "Title").alt == "Title; mIoU in percent: support 1-shot 50, support 5-shot 90."
+    assert results_figure(scores, title="Title").alt == "Title; mIoU in percent: support 1-shot 50, support 5-shot 90."
     assert "v1: 0.300, 0.400" in rounds_figure({"v1": [(0.3, 0.2, 0.4), (0.4, 0.3, 0.5)]}, "Title").alt
     picture = attention_figure({"off": [(0.2, 0.1, 0.3), (0.2, 0.1, 0.3)]}, "Title")
     assert "off: 20.0, 20.0" in picture.alt and picture.png().startswith(b"\x89PNG")
-    for figure in (scores_figure, rounds_figure, attention_figure):
+    for figure in (results_figure, rounds_figure, attention_figure):
         with pytest.raises(ValueError, match="draw"):
-            figure({}, "Title")
+            figure({}, title="Title")
+
+
+def test_table_is_markdown_in_percent() -> None:
+    score = SegmentationScore([0], np.array([[0, 50, 100, 80, 100], [0, 50, 100, 80, 100]]))
+    lines = table({"half": score}).splitlines()
+    assert lines[2].startswith("| half    | 50.0 [50.0, 50.0]") and "65.0 [65.0, 65.0]" in lines[2]
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_tables_files_and_figures_follow_the_registry_of_metrics(monkeypatch) -> None:
+    foreground = Metric("F-IoU", lambda sums: sums.sum(axis=-2)[..., 0] / sums.sum(axis=-2)[..., 1])
+    monkeypatch.setitem(METRICS, "f_iou", foreground)
+    scores = result(0, hit=30).scores
+    assert "| F-IoU [95 %]      |" in table(scores) and scores["model"].value("f_iou") == 0.3
+    assert as_json(result(0, hit=30))["scores"]["model"]["f_iou"] == [0.3, 0.3, 0.3]
+    assert "f_iou" in [row["metric"] for row in csv.DictReader(io.StringIO(as_csv([result(0)])))]
+    assert results_figure(scores, metric="f_iou").alt == "Scores; F-IoU in percent: model 30."

@@ -12,7 +12,7 @@ from fss_lab.backbones.checkpoints import load_metadata
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.episode import collate
 from fss_lab.errors import CheckpointError
-from fss_lab.evaluation.scoring import evaluate, load_weights
+from fss_lab.evaluation import ToyWorld, evaluate
 from fss_lab.toyworld.pictograms import Pictograms
 
 
@@ -36,7 +36,7 @@ def test_every_shipped_fold_was_trained_on_that_folds_base_classes(fold: int) ->
         assert (facts["fold"], run["fold"], run["dataset"]) == (str(fold), fold, "pictograms")
         assert (run["memory"], run["weights"]) == (memory, "pretrained")
         # with the frozen networks that ship beside it, which this compares
-        assert load_weights(toy.WEIGHTS / f"toy_fold{fold}_{kind}.safetensors", fold).options.memory == memory
+        assert ToyWorld().load(toy.WEIGHTS / f"toy_fold{fold}_{kind}.safetensors", fold).options.memory == memory
 
 
 def test_all_shipped_weights_together_stay_small() -> None:

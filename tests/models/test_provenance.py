@@ -14,7 +14,7 @@ from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_sta
 from fss_lab.backbones.dinov2 import Dinov2Features
 from fss_lab.backbones.toy import WEIGHTS
 from fss_lab.errors import RunError
-from fss_lab.evaluation.scoring import load_weights
+from fss_lab.evaluation import ToyWorld
 from fss_lab.models.provenance import _ORIGINS, Facts, frozen_networks, note_origin, origins
 from fss_lab.training.config import TrainConfig, profile
 from fss_lab.training.facts import check_same_run, facts_of, read_config
@@ -69,8 +69,8 @@ def test_other_frozen_networks_are_refused_wherever_weights_are_used(run, change
     change(file, start)
     for use in (
         lambda: load_trained(run),
-        lambda: load_weights(run / "weights.safetensors", 1),
-        lambda: load_weights(run / "last.pt", 1),
+        lambda: ToyWorld().load(run / "weights.safetensors", 1),
+        lambda: ToyWorld().load(run / "last.pt", 1),
         lambda: train(QUICK, run),
     ):
         with pytest.raises(
@@ -92,7 +92,7 @@ def test_weights_that_say_nothing_of_it_load(run, change, tmp_path) -> None:
         tmp_path / "old.safetensors", load_state(run / "weights.safetensors"), {**told, "config": json.dumps(plain)}
     )
     change("toy_features.safetensors", "pyramids.0.stem.")
-    assert load_weights(tmp_path / "old.safetensors", 1).features is not None
+    assert ToyWorld().load(tmp_path / "old.safetensors", 1).features is not None
 
 
 def test_dinov2s_position_grid_and_names_do_not_count() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from fss_lab.cli import commands as cli
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.evaluation.scoring import toy_episodes
+from fss_lab.evaluation.worlds import ToyWorld
 from fss_lab.toyworld.look_alikes import LookAlikes
 
 
@@ -32,7 +32,7 @@ def test_every_distractor_wears_the_colours_of_a_target_and_carries_some_of_its_
 def test_an_episode_is_always_the_same_and_unlike_that_of_pictograms():
     one, two = LookAlikes(0, seed=4)[3], LookAlikes(0, seed=4)[3]
     assert np.array_equal(one.query_image, two.query_image) and np.array_equal(one.query_mask, two.query_mask)
-    plain = toy_episodes(0, 1, 4, 10)[3]
+    plain = ToyWorld(number=10).episodes(0, 1, 4)[3]
     assert one.class_id == plain.class_id and not np.array_equal(one.query_image, plain.query_image)
 
 
