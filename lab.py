@@ -92,9 +92,9 @@ REMEDIES = [
     ),
     (
         r"ResolutionImpossible|conflicting dependencies",
-        "pip finds no versions that fit together. Either its package index lacks one of ours (switched off, an\n"
-        "old mirror: look at `pip config list`), or packages already in the active environment contradict ours;\n"
-        "then call `python lab.py install` without --here: it makes an environment of its own.",
+        "Packages that are already in the active environment contradict what fss_lab needs. Call\n"
+        "`python lab.py install` without --here: it makes an environment of its own. If it was called so, the\n"
+        "package index lacks a version of ours (an old mirror: look at `pip config list`).",
     ),
     (
         r"WinError 206|[Ff]ile ?name too long|path too long",
@@ -114,6 +114,10 @@ class Failure(Exception):
 
     def __init__(self, problem: str, remedy: str):
         super().__init__(problem + "\nWhat to do: " + remedy)
+
+
+class Conflict(Failure):
+    """pip found no versions that fit together."""
 
 
 class Steps:
@@ -152,8 +156,14 @@ class Steps:
             with open(self.log, encoding="utf-8", errors="replace") as log:
                 log.seek(before)
                 output = log.read()
-            last = "\n".join("    " + line for line in output.strip().splitlines()[-12:])
-            raise Failure(f"this step failed: {title}\n{last}\n(everything it said: {self.log})", remedy_for(output))
+            conflict = re.search(r"The conflict is caused by:\n((?:[ \t]+\S.*\n)+)", output)
+            lines = conflict.group(1).splitlines() if conflict else output.strip().splitlines()[-12:]
+            last = "\n".join("    " + line.strip() for line in lines)
+            problem = (
+                f"these requirements contradict each other ({title}):" if conflict else f"this step failed: {title}"
+            )
+            kind = Conflict if conflict else Failure
+            raise kind(f"{problem}\n{last}\n(everything it said: {self.log})", remedy_for(output))
 
     def wait(self, process: subprocess.Popen) -> int:
         """A sign of life on a terminal while the process works."""
@@ -308,13 +318,18 @@ def install_here(prefix: Path) -> None:
     torch = present_torch()
     if torch:
         steps.say(f"torch {torch} is here and stays as it is")
-    present = present_packages() | ({"torch"} if torch else set())
-    has_jupyter = present & {"jupyterlab", "notebook", "google-colab"}
+    present = present_packages()
+    extras = EXTRAS if {"jupyterlab", "notebook", "google-colab"} & set(present) else EXTRAS + ["lab"]
+    python, kept = Path(sys.executable), kept_versions(present, torch)
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
-        constraints.write_text(relaxed_constraints(present, torch), encoding="utf-8")
-        extras = EXTRAS if has_jupyter else EXTRAS + ["lab"]
-        install_packages(steps, Path(sys.executable), str(constraints), extras, keep_torch=bool(torch))
+        constraints.write_text("\n".join(kept + other_pins(present)) + "\n", encoding="utf-8")
+        try:
+            install_packages(steps, python, str(constraints), extras, keep_torch=bool(torch))
+        except Conflict:
+            steps.say("our exact versions do not fit what is here: leaving the choice of versions to pip")
+            constraints.write_text("\n".join(kept) + "\n", encoding="utf-8")
+            install_packages(steps, python, str(constraints), extras, keep_torch=bool(torch))
     finish(steps, prefix, here=True)
 
 
@@ -364,10 +379,11 @@ def reachable(url: str, seconds: float = 4) -> bool:
     return bool(answers)
 
 
-def present_packages() -> set:
+def present_packages() -> dict:
+    """Version of each package of the active environment, by its normal name."""
     from importlib import metadata  # here, not above: Python 3.6 has none
 
-    return {normal(d.metadata["Name"]) for d in metadata.distributions() if d.metadata["Name"]}
+    return {normal(d.metadata["Name"]): d.version for d in metadata.distributions() if d.metadata["Name"]}
 
 
 def normal(name: str) -> str:
@@ -375,32 +391,48 @@ def normal(name: str) -> str:
 
 
 def present_torch() -> str:
-    """The version of the active environment's torch, '' if none. Raises Failure if broken or too old."""
+    """The version that pip knows of the active environment's torch, '' if none. Raises Failure if it does not serve.
+
+    It is not torch.__version__: the torch 2.14.1 of PyPI calls itself 2.14.1+cu130.
+    """
     if importlib.util.find_spec("torch") is None:
         return ""
-    asked = subprocess.run(
-        [sys.executable, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True
+    question = (
+        "import torch; from importlib import metadata; "
+        "print(torch.__version__, *[d.version for d in metadata.distributions(name='torch')][:1])"
     )
-    if asked.returncode:
+    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True)
+    if answer.returncode:
         raise Failure(
-            "the torch of this environment cannot be imported:\n    " + asked.stderr.strip().split("\n")[-1],
+            "the torch of this environment cannot be imported:\n    " + answer.stderr.strip().split("\n")[-1],
             "repair or uninstall it (`pip uninstall torch`) and call again.",
         )
-    version = asked.stdout.strip().split("\n")[-1]
+    version, *packages = answer.stdout.strip().split("\n")[-1].split()
     if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < MIN_TORCH:
         raise Failure(
             "the torch of this environment is {}; fss_lab needs {}.{}.{} or newer.".format(version, *MIN_TORCH),
             "call `python lab.py install` without --here: it makes an environment of its own.",
         )
-    return version
+    if not packages:
+        raise Failure(
+            f"pip does not know the torch {version} of this environment, so it would install another one over it.",
+            "call `python lab.py install` without --here: it makes an environment of its own.",
+        )
+    return packages[0]
 
 
-def relaxed_constraints(present: set, torch: str) -> str:
+def kept_versions(present: dict, torch: str) -> list:
+    """What must stay: torch as it is, and the major version of NumPy, for which other packages may be compiled."""
+    numpy = present.get("numpy")
+    series = ["numpy<{}".format(int(numpy.split(".")[0]) + 1)] if numpy else []
+    return series + (["torch==" + torch] if torch else [])
+
+
+def other_pins(present: dict) -> list:
     """Our pins without those of packages already there, so that pip replaces only what is too old for us."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
-    kept = [pin for pin in pins if normal(re.split(r"[=\s]", pin)[0]) not in present]
-    return "\n".join(kept + (["torch==" + torch] if torch else [])) + "\n"
+    return [pin for pin in pins if normal(re.split(r"[=\s]", pin)[0]) not in present]
 
 
 def check_room() -> None:

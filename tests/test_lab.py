@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import namedtuple
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -360,7 +362,9 @@ def test_here_leaves_torch_and_what_is_already_there(lab, steps, monkeypatch, tm
     active.mkdir()
     monkeypatch.setattr(sys, "prefix", str(active))
     monkeypatch.setattr(lab, "present_torch", lambda: "2.6.0+cu124")
-    monkeypatch.setattr(lab, "present_packages", lambda: {"torch", "numpy", "jinja2", "jupyterlab"})
+    monkeypatch.setattr(
+        lab, "present_packages", lambda: {"torch": "2.6.0", "numpy": "1.26.4", "jinja2": "3.1", "jupyterlab": "4.2"}
+    )
     seen = []
     run = lab.Steps.run
     monkeypatch.setattr(
@@ -373,9 +377,9 @@ def test_here_leaves_torch_and_what_is_already_there(lab, steps, monkeypatch, tm
     )
     assert lab.main(["install", "--here"]) == 0
     assert began_with(steps) == ["pip and the build tools", "fss_lab and what it needs", "sam2"]
-    pins = dict(line.split("==")[:2] for line in seen[0].splitlines())
-    assert pins["torch"] == "2.6.0+cu124"
-    assert not {"numpy", "jinja2", "jupyterlab"} & pins.keys()
+    assert {"torch==2.6.0+cu124", "numpy<2"} <= set(seen[0].splitlines())
+    pins = {line.split("==")[0] for line in seen[0].splitlines() if "torch==" not in line}
+    assert not {"numpy", "jinja2", "jupyterlab"} & pins
     assert "tqdm" in pins and "papermill" in pins
     assert all(command[0] == sys.executable for command in steps.commands)
     assert not any("lab" in word.strip(".[]").split(",") for word in steps.commands[1])  # it has a Jupyter
@@ -384,7 +388,7 @@ def test_here_leaves_torch_and_what_is_already_there(lab, steps, monkeypatch, tm
 
 
 def test_here_without_torch_installs_the_pinned_one(lab):
-    assert "torch==2.13.0" in lab.relaxed_constraints({"numpy"}, "").splitlines()
+    assert "torch==2.13.0" in lab.other_pins({"numpy": "2.0"}) and lab.kept_versions({}, "") == []
 
 
 def test_another_folders_environment_is_not_ours(lab, monkeypatch, tmp_path):
@@ -395,9 +399,13 @@ def test_another_folders_environment_is_not_ours(lab, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("code", "stdout", "stderr", "message"),
-    [(0, "2.3.1\n", "", "2.5.1 or newer"), (1, "", "Traceback\nOSError: libcudart", "OSError: libcudart")],
+    [
+        (0, "2.3.1 2.3.1\n", "", "2.5.1 or newer"),
+        (1, "", "Traceback\nOSError: libcudart", "OSError: libcudart"),
+        (0, "2.9.0a0+git\n", "", "pip does not know the torch 2.9.0a0"),
+    ],
 )
-def test_a_torch_that_does_not_work_is_told(lab, monkeypatch, code, stdout, stderr, message):
+def test_a_torch_that_does_not_serve_is_explained(lab, monkeypatch, code, stdout, stderr, message):
     ended = subprocess.CompletedProcess([], code, stdout, stderr)
     monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(lab.subprocess, "run", lambda *command, **options: ended)
@@ -405,11 +413,121 @@ def test_a_torch_that_does_not_work_is_told(lab, monkeypatch, code, stdout, stde
         lab.present_torch()
 
 
-def test_a_torch_that_works_is_kept(lab, monkeypatch):
-    ended = subprocess.CompletedProcess([], 0, "a greeting of the image\n2.10.0a0+git\n", "")
+def test_a_torch_that_works_is_kept_as_pip_knows_it(lab, monkeypatch):
+    ended = subprocess.CompletedProcess([], 0, "a greeting of the image\n2.10.0+cu128 2.10.0\n", "")
     monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(lab.subprocess, "run", lambda *command, **options: ended)
-    assert lab.present_torch() == "2.10.0a0+git"
+    assert lab.present_torch() == "2.10.0"
+
+
+class Image:
+    """A course image to which fss_lab is added: what is in it is metadata alone, its package index has empty wheels.
+
+    pip itself is real, so it decides as it does with real packages.
+    """
+
+    TOOLS = ("pip", "setuptools", "wheel", "packaging")
+
+    def __init__(self, folder):
+        self.root, self.index = folder / "my course", folder / "index"
+        self.index.mkdir()
+        (self.root / "fss_lab").mkdir(parents=True)
+        (self.root / "fss_lab" / "__init__.py").touch()
+        for name in ("lab.py", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
+            shutil.copy(SOURCE.with_name(name), self.root)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], check=True)
+        self.python = next(folder.glob("env/*/python"))
+        (self.site,) = folder.glob("env/lib/*/site-packages")
+        for tool in self.TOOLS:
+            for path in distribution(tool).files:
+                if path.parts[0] != ".." and "__pycache__" not in path.parts:
+                    (self.site / path).parent.mkdir(parents=True, exist_ok=True)
+                    os.symlink(path.locate(), self.site / path)
+        pins = [line.split(" ")[0] for line in (self.root / "constraints.txt").read_text().splitlines()]
+        for name, version in (pin.split("==") for pin in pins if "==" in pin and "torch==" not in pin):
+            self.offer(name, version)
+        self.offer("sam2", "1.1.0")
+
+    def metadata(self, name, version, needs):
+        fields = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+        return "\n".join([*fields, *(f"Requires-Dist: {need}" for need in needs), ""])
+
+    def contain(self, name, version, *needs, code=""):
+        folder = self.site / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(self.metadata(name, version, needs))
+        (folder / "RECORD").write_text(
+            "".join(f"{folder.name}/{file},,\n" for file in ("METADATA", "RECORD", "INSTALLER"))
+        )
+        (folder / "INSTALLER").write_text("pip\n")
+        (self.site / f"{name}.py").write_text(code)
+
+    def offer(self, name, version, *needs):
+        name = name.replace("-", "_")
+        folder = f"{name}-{version}.dist-info"
+        with zipfile.ZipFile(self.index / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{folder}/METADATA", self.metadata(name, version, needs))
+            wheel.writestr(f"{folder}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{folder}/RECORD", "")
+
+    def install(self):
+        env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" and not key.startswith("PIP_")}
+        env.update(PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(self.index))
+        command = [str(self.python), str(self.root / "lab.py"), "install", "--here"]
+        ended = subprocess.run(command, env=env, capture_output=True, text=True)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    def versions(self):
+        infos = [path.name.rpartition(".dist-info")[0].partition("-") for path in self.site.glob("*.dist-info")]
+        return {name: version for name, _, version in infos}
+
+
+@pytest.fixture
+def image(tmp_path):
+    return Image(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the image is made of symbolic links")
+@pytest.mark.parametrize(
+    ("package", "module", "numpy", "ipywidgets"),
+    [
+        ("2.14.1", "2.14.1+cu130", "2.4.0", "8.1.9"),  # PyPI's builds: the package has no local part
+        ("2.6.0", "2.6.0+cu124", "1.26.4", "7.7.1"),
+        ("2.13.0+cpu", "2.13.0+cpu", "1.24.4", "7.6.5"),  # the index of PyTorch: both have one
+        ("2.9.0a0+git123", "2.9.0a0+git123", "2.0.0", "8.0.1"),  # a vendor's image
+    ],
+)
+def test_here_installs_beside_any_torch(image, package, module, numpy, ipywidgets):
+    image.contain("torch", package, "sympy==1.13.1", code=f"__version__ = {module!r}")
+    image.contain("sympy", "1.13.1")
+    image.contain("numpy", numpy)
+    image.contain("ipywidgets", ipywidgets)
+    status, printed = image.install()
+    assert status == 0, printed
+    after = image.versions()
+    assert (after["torch"], after["sympy"], after["numpy"]) == (package, "1.13.1", numpy)
+    assert after["ipywidgets"] == (ipywidgets if ipywidgets != "7.6.5" else "8.1.9")  # replaced only if too old
+    assert {"fss_lab", "sam2", "papermill", "jupyterlab"} <= set(after)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the image is made of symbolic links")
+def test_here_leaves_versions_to_pip_where_the_pinned_ones_do_not_fit(image):
+    image.contain("torch", "2.6.0", "sympy==1.13.1", code="__version__ = '2.6.0+cu124'")  # sympy itself was removed
+    image.offer("sympy", "1.13.1")
+    status, printed = image.install()
+    assert status == 0 and "leaving the choice of versions to pip" in printed, printed
+    assert image.versions()["sympy"] == "1.13.1"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the image is made of symbolic links")
+def test_here_names_what_contradicts_what(image):
+    image.contain("torch", "2.6.0", "numpy<1.20", code="__version__ = '2.6.0'")
+    image.offer("numpy", "1.19.0")
+    status, printed = image.install()
+    assert status == 1
+    assert "these requirements contradict each other" in printed
+    assert "torch 2.6.0 depends on numpy<1.20" in printed and "depends on numpy>=1.24.4" in printed
+    assert "without --here" in printed.split("What to do: ")[1]
 
 
 # ---- the commands
