@@ -8,129 +8,49 @@ Knows the method, whose functions it compares answers with; nothing of data sets
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import CodeType, ModuleType
 
 import torch
-from torch import Tensor
+
+from fss_lab.exercises.harness import ExerciseError, call, check_number, check_tensor, compare, exercise
+
+__all__ = ["ExerciseError", "call", "check_number", "check_tensor", "compare", "exercise", "module"]
+
+_FOLDER = Path(__file__).parent
+_CHANGED = "Restart the kernel, take out what changes it, and run the notebook again."
 
 
-class ExerciseError(AssertionError):
-    """What is wrong with an answer, in words for the one who wrote it."""
+def module(name: str) -> ModuleType:
+    """The checks of one notebook, imported afresh from their file; name: ex01 to ex08.
 
-    def _render_traceback_(self) -> list[str]:
-        """What Jupyter shows: the diagnosis alone, without the inside of the check."""
-        return [f"✗ {self}"]
-
-
-def passed(text: str) -> None:
-    """Tell the reader that the answer is right."""
-    print(f"✓ {text}")
-
-
-def call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    """What the reader's function returns.
-
-    Raises ExerciseError if it is not written yet, raises anything itself, returns None, or changes a tensor that
-    it was given.
+    Every check cell calls this right after it has reloaded this package, so that no cell above it decides what it runs.
+    Raises ExerciseError if a cell has changed what the checks rely on.
     """
-    name = getattr(function, "__name__", str(function))
-    given = {**{f"number {i}": value for i, value in enumerate(arguments, start=1)}, **keywords}
-    before = {which: value.detach().clone() for which, value in given.items() if isinstance(value, Tensor)}
+    spec = importlib.util.spec_from_file_location(f"{__name__}.{name}", _FOLDER / f"{name}.py")
+    assert spec and spec.loader
+    checks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(checks)
+    for loaded in [each for each in sys.modules if each.startswith(("fss_lab.exercises.", "fss_lab.method."))]:
+        if function := _changed_function(loaded):
+            raise ExerciseError(f"{loaded}.{function} is not the one that is installed. {_CHANGED}")
     try:
-        result = function(*arguments, **keywords)
-    except NotImplementedError as error:
-        raise ExerciseError(_unwritten(function, error)) from None
+        compare(torch.zeros(2), torch.ones(2))
     except ExerciseError:
-        raise
-    except Exception as error:
-        raise ExerciseError(f"{name} stopped with {_where(function, error)}") from error
-    if result is None:
-        raise ExerciseError(f"{name} returns nothing (None): does it end with `return ...`?")
-    for which, value in before.items():
-        if not torch.equal(given[which].detach().nan_to_num(), value.nan_to_num()):
-            raise ExerciseError(
-                f"{name} changes its argument {which}; compute a new tensor instead (`x = x * 2`, not `x *= 2`)."
-            )
-    return result
+        return checks
+    raise ExerciseError(f"a comparison of 0 with 1 passes: functions of PyTorch were changed. {_CHANGED}")
 
 
-def check_tensor(
-    found: Any, shape: Sequence[int], what: str = "the result", dtype: torch.dtype | None = None
-) -> Tensor:
-    """`found`. Raises ExerciseError if it is no tensor, or has another shape, or another dtype than the one given."""
-    if not isinstance(found, Tensor):
-        raise ExerciseError(f"{what} must be a tensor of shape {tuple(shape)}, but is of type {type(found).__name__}.")
-    if tuple(found.shape) != tuple(shape):
-        raise ExerciseError(f"{what} has the shape {tuple(found.shape)}; it must be {tuple(shape)}.")
-    if dtype is not None and found.dtype != dtype:
-        raise ExerciseError(f"{what} has the type {found.dtype}; it must be {dtype}.")
-    return found
-
-
-def check_number(found: Any, what: str = "the result") -> float:
-    """A number, or a tensor with one element, as float. Raises ExerciseError for anything else."""
-    try:
-        return float(found)
-    except (TypeError, ValueError, RuntimeError):
-        shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
-        raise ExerciseError(f"{what} must be one number, but is a {type(found).__name__}{shape}.") from None
-
-
-def compare(
-    found: Any,
-    expected: Any,
-    what: str = "the result",
-    mistakes: Mapping[str, Any] | None = None,
-    tolerance: float = 1e-4,
-) -> None:
-    """Pass if `found` equals `expected`: numbers, tensors or nested lists of numbers.
-
-    mistakes: diagnosis -> what this mistake would give. If `found` is none of them, the message names the first
-    place that differs. tolerance: absolute, and relative to the expected value.
-    Raises ExerciseError with the diagnosis.
-    """
-    mine, right = _numbers(found, what), _numbers(expected, what)
-    if mine.shape == right.shape and torch.allclose(mine, right, tolerance, tolerance, equal_nan=True):
-        return
-    for diagnosis, value in (mistakes or {}).items():
-        wrong = _numbers(value, what)
-        if mine.shape == wrong.shape and torch.allclose(mine, wrong, tolerance, tolerance, equal_nan=True):
-            raise ExerciseError(diagnosis)
-    if mine.shape != right.shape:
-        raise ExerciseError(f"{what} has the shape {tuple(mine.shape)}; it must be {tuple(right.shape)}.")
-    differs = ~torch.isclose(mine, right, tolerance, tolerance, equal_nan=True)
-    place = tuple(differs.nonzero()[0].tolist())
-    at = f" at [{', '.join(map(str, place))}]" if place else ""
-    count = f" ({int(differs.sum())} of {differs.numel()} values differ)" if differs.numel() > 1 else ""
-    zero = " NaN often comes from 0 / 0." if mine[place].isnan() else ""
-    raise ExerciseError(f"{what} is {_short(mine[place])}{at}, expected {_short(right[place])}{count}.{zero}")
-
-
-def _numbers(value: Any, what: str) -> Tensor:
-    try:
-        return torch.as_tensor(value).detach().cpu().double()
-    except (TypeError, ValueError, RuntimeError):
-        raise ExerciseError(f"{what} must be made of numbers, but is a {type(value).__name__}: {value!r:.80}") from None
-
-
-def _short(value: Tensor) -> str:
-    return f"{value.item():.5g}"
-
-
-def _unwritten(function: Callable[..., Any], error: Exception) -> str:
-    """Which function is still a stub: the reader's own, or one of an earlier exercise that it calls."""
-    name, stub = (getattr(function, "__name__", str(function)), traceback.extract_tb(error.__traceback__)[-1].name)
-    code = getattr(function, "__code__", None)
-    if code is None or stub == code.co_name:
-        return f"{name} is not written yet: put your code where it raises NotImplementedError."
-    return f"{name} uses {stub}, which is not written yet: do that exercise first, or see its hint for how to skip it."
-
-
-def _where(function: Callable[..., Any], error: Exception) -> str:
-    """The error and the last line of the reader's own code before it."""
-    code = getattr(function, "__code__", None)
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if code and frame.filename == code.co_filename]
-    place = f"\n    in line {own[-1].lineno} of your cell: {own[-1].line}" if own else ""
-    return f"{type(error).__name__}: {error}{place}"
+def _changed_function(name: str) -> str | None:
+    """The first function of a loaded module of this package that differs from its file, None if there is none."""
+    place = _FOLDER.parent.joinpath(*name.split(".")[1:])
+    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    code = compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True)
+    for written in (constant for constant in code.co_consts if isinstance(constant, CodeType)):
+        loaded = inspect.unwrap(getattr(sys.modules[name], written.co_name, module))
+        if written.co_name.isidentifier() and getattr(loaded, "__code__", written) != written:
+            return written.co_name
+    return None

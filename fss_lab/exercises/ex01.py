@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from fss_lab.exercises import ExerciseError, call, check_number, check_tensor, compare, passed
+from fss_lab.exercises.harness import ExerciseError, call, check_number, check_tensor, compare, exercise
 
 Answer = Callable[..., Any]
 
 
-def check_training_classes(function: Answer) -> None:
+@exercise()
+def check_training_classes(function: Answer) -> str:
     """Exercise 1.1: `training_classes(labels, novel, least)`. Raises ExerciseError with a diagnosis."""
     labels = torch.tensor([[0, 4, 4, 255], [0, 4, 4, 255], [0, 2, 2, 2], [0, 0, 7, 255]])  # classes 3, 1 and 6
 
@@ -45,7 +46,7 @@ def check_training_classes(function: Answer) -> None:
     _expect(ask([3], 2), [], "an image with a novel class")
     if ask([6], 2):
         raise ExerciseError("Novel class 6 covers one pixel only, but one is enough to drop the image: return [].")
-    passed("An image may train only if no novel class is anywhere in it.")
+    return "An image may train only if no novel class is anywhere in it."
 
 
 def _expect(found: list[int], right: list[int], case: str) -> None:
@@ -53,7 +54,8 @@ def _expect(found: list[int], right: list[int], case: str) -> None:
         raise ExerciseError(f"For {case} you return {found}; it must be {right}.")
 
 
-def check_intersection_union(function: Answer) -> None:
+@exercise(library=["update"])
+def check_intersection_union(function: Answer) -> str:
     """Exercise 1.2: `intersection_union(mask, truth)`. Raises ExerciseError with a diagnosis."""
     truth = torch.tensor([[1, 1, 0, 255], [1, 1, 0, 255], [1, 0, 0, 255], [0, 0, 0, 0]])
     mask = torch.tensor([[0, 1, 1, 1], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]).bool()  # I: 2, U: 5 + 6 - 2
@@ -83,7 +85,7 @@ def check_intersection_union(function: Answer) -> None:
     everything = torch.ones_like(mask)
     compare(_pair(call(function, everything, truth)), (5, 13), "(I, U) of a prediction that covers everything")
     compare(_pair(call(function, everything, torch.full_like(truth, 255))), (0, 0), "(I, U) where all is 255")
-    passed("Shared pixels and covered pixels, and 255 in neither.")
+    return "Shared pixels and covered pixels, and 255 in neither."
 
 
 def _pair(found: Any) -> tuple[float, float]:
@@ -92,7 +94,8 @@ def _pair(found: Any) -> tuple[float, float]:
     return check_number(found[0], "I"), check_number(found[1], "U")
 
 
-def check_mean_iou(function: Answer) -> None:
+@exercise(library=["miou"])
+def check_mean_iou(function: Answer) -> str:
     """Exercise 1.3: `mean_iou(class_ids, inter, union, classes)`. Raises ExerciseError with a diagnosis."""
     episodes = ([7, 7, 9], [1, 8, 2], [2, 10, 8])  # sums: class 7: 9 / 12, class 9: 2 / 8
     compare(
@@ -114,10 +117,11 @@ def check_mean_iou(function: Answer) -> None:
         "your mIoU with a class that was never asked for",
         {"A class without episodes scores 0 and counts in the mean: divide by len(classes).": 0.5},
     )
-    passed("Sums within a class, the mean over the classes.")
+    return "Sums within a class, the mean over the classes."
 
 
-def check_fb_iou(function: Answer) -> None:
+@exercise()
+def check_fb_iou(function: Answer) -> str:
     """Exercise 1.4: `fb_iou(inter, union, valid)`. Raises ExerciseError with a diagnosis."""
     for valid in (torch.tensor([20, 20, 20]), torch.tensor([16, 30, 14])):
         inter, union = torch.tensor([1, 8, 2]), torch.tensor([2, 10, 8])
@@ -142,10 +146,11 @@ def check_fb_iou(function: Answer) -> None:
                 / 2,
             },
         )
-    passed("Foreground and background, each summed over all episodes, then averaged.")
+    return "Foreground and background, each summed over all episodes, then averaged."
 
 
-def check_nearest_prototype(function: Answer) -> None:
+@exercise()
+def check_nearest_prototype(function: Answer) -> str:
     """Exercise 1.5: `nearest_prototype(features, prototypes)`. Raises ExerciseError with a diagnosis."""
     prototypes = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])  # n, C
     features = torch.tensor([[[5.0, 1.0, -1.0], [-2.0, 3.0, -4.0]], [[3.0, 4.0, 0.5], [5.0, 1.0, 5.0]]])  # C, h, w
@@ -182,4 +187,4 @@ def check_nearest_prototype(function: Answer) -> None:
     )
     longer = torch.tensor([[0.01], [1.0], [100.0]]) * prototypes
     compare(call(function, features, longer), found, "your map after prototypes were made longer or shorter")
-    passed("The direction decides, not the length.")
+    return "The direction decides, not the length."

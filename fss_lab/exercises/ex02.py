@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from fss_lab.exercises import ExerciseError, call, check_tensor, compare, passed
+from fss_lab.exercises.harness import ExerciseError, call, check_tensor, compare, exercise
 
 Answer = Callable[..., Any]
 
 
-def check_loud_mask(function: Answer) -> None:
+@exercise()
+def check_loud_mask(function: Answer) -> str:
     """Exercise 2.1: `loud_mask(mask)`. Raises ExerciseError with a diagnosis."""
     mask = torch.tensor([[0.0, 0.4, 0.5], [0.6, 0.9, 1.0]])
     compare(
@@ -32,10 +33,11 @@ def check_loud_mask(function: Answer) -> None:
         },
     )
     compare(call(function, torch.tensor(0.5)), 0.0, "your value for a mask of a single number, 0.5")
-    passed("From -10 to 10, and almost a step at 0.5.")
+    return "From -10 to 10, and almost a step at 0.5."
 
 
-def check_attention(function: Answer) -> None:
+@exercise()
+def check_attention(function: Answer) -> str:
     """Exercise 2.2: `attention(q, k, v)`. Raises ExerciseError with a diagnosis."""
     q = torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 2.0]])  # N = 2, d = 4
     k = torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0]])  # L = 3
@@ -83,10 +85,11 @@ def check_attention(function: Answer) -> None:
     )
     weights, read = call(function, 3 * q, k, torch.ones(3, 1))
     compare(read, torch.ones(2, 1), "what is read where all values are 1")
-    passed("Likeness by product, shares by softmax, and a weighted mean of the values.")
+    return "Likeness by product, shares by softmax, and a weighted mean of the values."
 
 
-def check_pointer_tokens(function: Answer) -> None:
+@exercise()
+def check_pointer_tokens(function: Answer) -> str:
     """Exercise 2.3: `pointer_tokens(pointer, D)`. Raises ExerciseError with a diagnosis."""
     pointer = torch.tensor([[1.0, 2, 3, 4, 5, 6], [10, 20, 30, 40, 50, 60]])  # B = 2, C = 6
     interleaved = pointer.reshape(2, 2, 3).permute(2, 0, 1)
@@ -107,10 +110,11 @@ def check_pointer_tokens(function: Answer) -> None:
     )
     one = torch.arange(12.0)[None]
     compare(check_tensor(call(function, one, 4), (3, 1, 4), "your tokens for D = 4"), one.reshape(3, 1, 4), "D = 4")
-    passed("C / D tokens of D numbers each, and every image keeps its own.")
+    return "C / D tokens of D numbers each, and every image keeps its own."
 
 
-def check_frames_to_read(function: Answer) -> None:
+@exercise()
+def check_frames_to_read(function: Answer) -> str:
     """Exercise 2.4: `frames_to_read(t, recent)`. Raises ExerciseError with a diagnosis."""
     for t, recent, right in ((7, 3, [0, 4, 5, 6]), (2, 3, [0, 1]), (4, 3, [0, 1, 2, 3]), (1, 6, [0]), (5, 0, [0])):
         found = call(function, t, recent)
@@ -134,4 +138,4 @@ def check_frames_to_read(function: Answer) -> None:
         if len(found) < len(right):
             raise ExerciseError(f"{case}: there should be {recent} beside frame 0 (if so many are remembered).")
         raise ExerciseError(f"{case}; it must be {right}: frame 0 and the latest {recent}.")
-    passed("The certain frame, and the latest ones.")
+    return "The certain frame, and the latest ones."

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from fss_lab.exercises import ExerciseError, call, check_number, compare, passed
+from fss_lab.exercises.harness import ExerciseError, call, check_number, compare, exercise
 
 Answer = Callable[..., Any]
 
 
-def check_separation(function: Answer) -> None:
+@exercise()
+def check_separation(function: Answer) -> str:
     """Exercise 3.1: `separation(scores, inside)`. Raises ExerciseError with a diagnosis."""
     scores = torch.tensor([[0.9, 0.1, 0.4], [0.4, 0.6, 0.0]])
     inside = torch.tensor([[True, False, True], [False, False, False]])  # 0.9 and 0.4 against 0.1, 0.4, 0.6 and 0.0
@@ -37,10 +38,11 @@ def check_separation(function: Answer) -> None:
         "the separation of 10 s - 100 (only the order of the scores may matter)",
     )
     compare(check_number(call(function, torch.zeros(2, 3), inside)), 0.5, "the separation where all scores are equal")
-    passed("Every object cell against every other cell; ties count half.")
+    return "Every object cell against every other cell; ties count half."
 
 
-def check_mass_on_object(function: Answer) -> None:
+@exercise()
+def check_mass_on_object(function: Answer) -> str:
     """Exercise 3.2: `mass_on_object(attention, query_cells, support_cells)`. Raises ExerciseError with a diagnosis."""
     attention = torch.tensor([[0.5, 0.1, 0.2, 0.2], [0.1, 0.2, 0.3, 0.4], [0.3, 0.1, 0.6, 0.0]])  # N = 3, L = 4
     query, support = torch.tensor([True, True, False]), torch.tensor([True, False, True])
@@ -75,10 +77,11 @@ def check_mass_on_object(function: Answer) -> None:
     compare(
         check_number(call(function, uniform, query, support)), 2 / 3, "the mass of attention that is even everywhere"
     )
-    passed("Sum over the support's object, mean over the query's.")
+    return "Sum over the support's object, mean over the query's."
 
 
-def check_paired_interval(function: Answer) -> None:
+@exercise(library=["paired_bootstrap"])
+def check_paired_interval(function: Answer) -> str:
     """Exercise 3.3: `paired_interval(same, other, drawn)`. Raises ExerciseError with a diagnosis."""
     drawn = torch.randint(0, 12, (400, 12), generator=torch.Generator().manual_seed(0))
     other = torch.linspace(0.0, 0.55, 12)
@@ -130,7 +133,7 @@ def check_paired_interval(function: Answer) -> None:
             ],
         },
     )
-    passed("Same draws for both: what the episodes have in common drops out.")
+    return "Same draws for both: what the episodes have in common drops out."
 
 
 def _pair(found: Any) -> tuple[float, float]:
@@ -139,7 +142,8 @@ def _pair(found: Any) -> tuple[float, float]:
     return check_number(found[0], "low"), check_number(found[1], "high")
 
 
-def check_lend_supports(function: Answer) -> None:
+@exercise()
+def check_lend_supports(function: Answer) -> str:
     """Exercise 3.4: `lend_supports(class_ids)`. Raises ExerciseError with a diagnosis."""
     for class_ids in ([0, 1, 2], [4, 4, 4, 7], [3, 1, 1, 3, 3, 2, 2, 3], [5, 6] * 6, [8, 9, 9, 9, 9]):
         lent = _numbers(call(function, list(class_ids)), class_ids)
@@ -153,7 +157,7 @@ def check_lend_supports(function: Answer) -> None:
                 )
         if any(function(list(class_ids)) != lent for _ in range(5)):
             raise ExerciseError("The second call gives another answer: leave chance out, so that others can repeat it.")
-    passed("Everybody gets a support of another class, and the same one each time.")
+    return "Everybody gets a support of another class, and the same one each time."
 
 
 def _numbers(lent: Any, class_ids: Sequence[int]) -> list[int]:

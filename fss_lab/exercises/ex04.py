@@ -8,13 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fss_lab.exercises import ExerciseError, call, check_tensor, compare, passed
+from fss_lab.exercises.harness import ExerciseError, call, check_tensor, compare, exercise
 from fss_lab.method.prompts import cosine_map, discriminative_prior, generate_priors, min_max, prototype, resize
 
 Function = Callable[..., Tensor]
+LIBRARY: dict[str, Function] = {
+    "prototype": prototype,
+    "cosine_map": cosine_map,
+    "min_max": min_max,
+    "discriminative_prior": discriminative_prior,
+}
 
 
-def check_prototype(function: Function) -> None:
+@exercise(LIBRARY)
+def check_prototype(function: Function) -> str:
     """`prototype(F, M)`: the mean feature under a mask. Raises ExerciseError with a diagnosis."""
     features = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[10.0, 0.0], [0.0, 30.0]]])  # 2 channels, 2 x 2
     mask = torch.tensor([[[0.0, 1.0], [0.0, 0.5]]])
@@ -62,10 +69,11 @@ def check_prototype(function: Function) -> None:
         },
     )
     compare(many, prototype(batch, masks), "your prototype of a random map")
-    passed("prototype: the mask's area divides, soft patches count in part, an empty mask gives zero")
+    return "prototype: the mask's area divides, soft patches count in part, an empty mask gives zero"
 
 
-def check_cosine_map(function: Function) -> None:
+@exercise(LIBRARY)
+def check_cosine_map(function: Function) -> str:
     """`cosine_map(F, p)`: the cosine of every position with a prototype. Raises ExerciseError with a diagnosis."""
     features = torch.tensor([[[3.0, 0.0], [-3.0, 6.0]], [[4.0, 5.0], [4.0, 8.0]]])  # vectors (3, 4), (0, 5), ...
     direction = torch.tensor([0.0, 2.0]).view(2, 1, 1)
@@ -105,10 +113,11 @@ def check_cosine_map(function: Function) -> None:
         "your map of random features",
         {"your ‖p‖ is one number for all prototypes; each has its own: take the norm over dim=-3.": one_length},
     )
-    passed("cosine_map: length does not matter, direction does, and a zero prototype is like nothing")
+    return "cosine_map: length does not matter, direction does, and a zero prototype is like nothing"
 
 
-def check_min_max(function: Function) -> None:
+@exercise(LIBRARY)
+def check_min_max(function: Function) -> str:
     """`min_max(x)`: each map stretched to 0..1. Raises ExerciseError with a diagnosis."""
     x = torch.tensor([[2.0, 4.0], [6.0, 10.0]])
     found = check_tensor(call(function, x), (2, 2), "your map")
@@ -143,10 +152,11 @@ def check_min_max(function: Function) -> None:
     )
     negative = torch.tensor([[-3.0, -1.0], [0.0, 1.0]])
     compare(call(function, negative), min_max(negative), "your map of negative numbers")
-    passed("min_max: every map runs from 0 to 1, each for itself")
+    return "min_max: every map runs from 0 to 1, each for itself"
 
 
-def check_discriminative_prior(function: Function) -> None:
+@exercise(LIBRARY)
+def check_discriminative_prior(function: Function) -> str:
     """`discriminative_prior(S_fg, S_bg)`: stretched lead of the object. Raises ExerciseError with a diagnosis."""
     fg = torch.tensor([[0.75, 0.5], [0.25, 0.0]])
     bg = torch.tensor([[0.25, 0.25], [0.5, 1.0]])
@@ -184,10 +194,11 @@ def check_discriminative_prior(function: Function) -> None:
             ),
         },
     )
-    passed("discriminative_prior: only where the object wins, and by how much")
+    return "discriminative_prior: only where the object wins, and by how much"
 
 
-def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> None:
+@exercise(LIBRARY)
+def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str:
     """`generate_priors(F_Q, F_S, masks)`: both priors of any number of shots. Raises ExerciseError with a diagnosis."""
     generator = torch.Generator().manual_seed(3)
     query = torch.randn(2, 6, 4, 4, generator=generator)
@@ -264,7 +275,7 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> Non
             ),
         },
     )
-    passed("generate_priors: both priors, one shot or many")
+    return "generate_priors: both priors, one shot or many"
 
 
 def _priors(

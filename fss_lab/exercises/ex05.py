@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fss_lab.exercises import ExerciseError, call, check_tensor, compare, passed
+from fss_lab.exercises.harness import ExerciseError, call, check_tensor, compare, exercise
 from fss_lab.method import refinement
 from fss_lab.method.options import CHOICES
 from fss_lab.method.prompts import cosine_map, min_max, prototype
@@ -16,7 +16,21 @@ from fss_lab.method.prompts import cosine_map, min_max, prototype
 Function = Callable[..., Any]
 
 
-def check_support_similarity(function: Function) -> None:
+def _refine_once(*arguments: Any, **keywords: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The library's round as the notebook returns it: Mem_d, P_d, W."""
+    after = refinement.refine_once(*arguments, **keywords)
+    return after.memory, after.prior, after.weight
+
+
+LIBRARY: dict[str, Function] = {
+    "support_similarity": refinement.support_similarity,
+    "agreement": refinement.agreement,
+    "refine_once": _refine_once,
+}
+
+
+@exercise(LIBRARY)
+def check_support_similarity(function: Function) -> str:
     """`support_similarity(Mem_fg, Mem_S, M_S)`: A of the paper. Raises ExerciseError with a diagnosis."""
     # D = 2, 2 x 2; cosines with the support's object (2, 0): 1, 0.6, 0, 0.8
     foreground = torch.tensor([[[[5.0, 3.0], [0.0, 4.0]], [[0.0, 4.0], [5.0, 3.0]]]])
@@ -66,10 +80,11 @@ def check_support_similarity(function: Function) -> None:
         },
     )
     _needs_gradient(function, (foreground, support, masks), ("Mem_fg", "Mem_S"))
-    passed("support_similarity: a map for every shot, stretched, and their mean")
+    return "support_similarity: a map for every shot, stretched, and their mean"
 
 
-def check_agreement(function: Function) -> None:
+@exercise(LIBRARY)
+def check_agreement(function: Function) -> str:
     """`agreement(A, B, variant)`: the weight W. Raises ExerciseError with a diagnosis."""
     a = torch.tensor([[1.0, 0.75], [0.5, 0.25]]).view(1, 1, 2, 2)
     b = torch.tensor([[0.75, 0.5], [0.5, 0.5]]).view(1, 1, 2, 2)
@@ -99,10 +114,11 @@ def check_agreement(function: Function) -> None:
             'your "v2" stretches all maps of the batch together; each map for itself.': plain / plain.max(),
         },
     )
-    passed("agreement: the weight opens only where A and B agree")
+    return "agreement: the weight opens only where A and B agree"
 
 
-def check_refine_once(function: Function) -> None:
+@exercise(LIBRARY)
+def check_refine_once(function: Function) -> str:
     """`refine_once(Mem_d, P_d, Mem_fg, P_fg, A)`: one round. Raises ExerciseError with a diagnosis."""
     # The guess is the upper left position, (0, 2) in Mem_d; Mem_fg resembles it by 0, 0.8, 1, 0.6, so this is B.
     foreground = torch.tensor([[[[5.0, 3.0], [0.0, 4.0]], [[0.0, 4.0], [5.0, 3.0]]]])
@@ -168,10 +184,11 @@ def check_refine_once(function: Function) -> None:
         compare(mine[0], library.memory, f'your refined Mem_d of random memories, variant "{variant}"')
         compare(mine[1], library.prior, f'your refined P_d of random memories, variant "{variant}"')
     _gradient_of_weight(function, random)
-    passed("refine_once: Mem_d and P_d give way where A and B agree")
+    return "refine_once: Mem_d and P_d give way where A and B agree"
 
 
-def check_refine(function: Function) -> None:
+@exercise(LIBRARY)
+def check_refine(function: Function) -> str:
     """`refine(Mem_d, P_d, Mem_fg, P_fg, A, rounds)`: all rounds. Raises ExerciseError with a diagnosis."""
     generator = torch.Generator().manual_seed(4)
     memory, foreground = (torch.randn(1, 4, 3, 3, generator=generator) for _ in range(2))
@@ -200,10 +217,11 @@ def check_refine(function: Function) -> None:
         compare(refined[1], right.prior, f"your P_d after round {i}")
     if call(function, memory, prior, foreground, wide, a, rounds=0) != []:
         raise ExerciseError("0 rounds must give an empty list.")
-    passed("refine: each round starts where the last one ended")
+    return "refine: each round starts where the last one ended"
 
 
-def check_share(function: Function) -> None:
+@exercise(LIBRARY)
+def check_share(function: Function) -> str:
     """`share(weights)`: what part of the final memory is Mem_fg. Raises ExerciseError with a diagnosis."""
     weights = [torch.tensor([[[[0.5, 1.0], [0.0, 0.5]]]]), torch.tensor([[[[0.5, 0.25], [0.0, 0.0]]]])]
     both = torch.stack(weights)
@@ -226,7 +244,7 @@ def check_share(function: Function) -> None:
     )
     three = [torch.full((1, 1, 2, 2), 0.5)] * 3
     compare(call(function, three), torch.full((1, 1, 2, 2), 0.875), "your share after three rounds with W = ½")
-    passed("share: what each round leaves multiplies")
+    return "share: what each round leaves multiplies"
 
 
 def _prototype(support: Tensor, masks: Tensor, shot: int) -> Tensor:

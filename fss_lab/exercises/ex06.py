@@ -8,14 +8,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fss_lab.exercises import ExerciseError, call, check_tensor, compare, passed
+from fss_lab.exercises.harness import ExerciseError, call, check_tensor, compare, exercise
 from fss_lab.method import calibration
 from fss_lab.method.prompts import cosine_map, min_max, prototype
 
 Function = Callable[..., Tensor]
+LIBRARY: dict[str, Function] = {
+    "attention_weights": lambda q, k: (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1),
+    "shot_similarity": calibration.shot_similarity,
+    "calibration_term": calibration.calibration_term,
+    "calibration_bias": calibration.calibration_bias,
+}
 
 
-def check_attention_weights(function: Function) -> None:
+@exercise(LIBRARY)
+def check_attention_weights(function: Function) -> str:
     """`attention_weights(q, k)`: softmax(q k / sqrt(d)). Raises ExerciseError with a diagnosis."""
     # d = 4, so sqrt(d) = 2; the products are 0, 0, 2 ln 2 and 2 ln 2, 0, 0, the weights 1/4, 1/4, 1/2 and so on
     q = torch.tensor([[[[2.0, 0, 0, 0], [0, 2.0, 0, 0]]]])
@@ -40,10 +47,11 @@ def check_attention_weights(function: Function) -> None:
             "these are the logits; apply the softmax to each row.": product / 2,
         },
     )
-    passed("attention_weights: every cell shares out 1 among the keys")
+    return "attention_weights: every cell shares out 1 among the keys"
 
 
-def check_shot_similarity(function: Function) -> None:
+@exercise(LIBRARY)
+def check_shot_similarity(function: Function) -> str:
     """`shot_similarity(k_Q, k_S, M_S)`: c of every shot. Raises ExerciseError with a diagnosis."""
     # d = 2, 2 x 2: cosines with the support object's key (2, 0) are 1, 0.6, 0, 0.8
     query = torch.tensor([[5.0, 0.0], [3.0, 4.0], [0.0, 5.0], [4.0, 3.0]]).view(1, 1, 4, 2)
@@ -69,10 +77,11 @@ def check_shot_similarity(function: Function) -> None:
             "your maps share one stretch; every shot's map is stretched on its own.": (together - low) / (high - low),
         },
     )
-    passed("shot_similarity: each key of the query memory against the mean key of the support's object")
+    return "shot_similarity: each key of the query memory against the mean key of the support's object"
 
 
-def check_calibration_term(function: Function) -> None:
+@exercise(LIBRARY)
+def check_calibration_term(function: Function) -> str:
     """`calibration_term(c_i, M_S)`: mean over the shots that are visible. Raises ExerciseError with a diagnosis."""
     first, second = [[1.0, 0.5], [0.0, 0.0]], [[0.5, 0.5], [0.0, 1.0]]
     similarity = torch.tensor([first, second, [[0.0, 0.0], [0.0, 0.0]]]).view(1, 1, 3, 2, 2)
@@ -105,10 +114,11 @@ def check_calibration_term(function: Function) -> None:
         )
     compare(found[0], torch.ones(2, 3, 3), "your c where no shot is visible")
     compare(found[1], batch[1, :, 0], "your c of an episode with one visible shot of two (each episode for itself)")
-    passed("calibration_term: the shots that see their object vote; without any, c is 1")
+    return "calibration_term: the shots that see their object vote; without any, c is 1"
 
 
-def check_calibration_bias(function: Function) -> None:
+@exercise(LIBRARY)
+def check_calibration_bias(function: Function) -> str:
     """`calibration_bias(logits, c)`: 10 min(0, a + c - 1), detached. Raises ExerciseError with a diagnosis."""
     logits = torch.tensor([[0.0, 1, 2, 4], [8, 8, 0, 4], [-1, 1, 3, 3], [5, 0, 0, 0]]).view(1, 1, 4, 4)
     term = torch.tensor([[0.0, 0.5], [1.0, 0.25]]).view(1, 1, 2, 2)
@@ -147,10 +157,11 @@ def check_calibration_bias(function: Function) -> None:
     compare(found, calibration.calibration_bias(many, terms), "your bias of random logits")
     if found.requires_grad:
         raise ExerciseError("your bias passes on a gradient; it is a constant correction: detach it.")
-    passed("calibration_bias: between −10 and 0, every row for itself, without gradient")
+    return "calibration_bias: between −10 and 0, every row for itself, without gradient"
 
 
-def check_calibrated_attention(function: Function) -> None:
+@exercise(LIBRARY, ["__call__"])
+def check_calibrated_attention(function: Function) -> str:
     """`calibrated_attention(q, k, v, M_S)`: the whole of it. Raises ExerciseError with a diagnosis."""
     # One cell, two shots, one pointer. All logits are 0. A map of one cell is constant, so a = 0 and c = 0: the query
     # memory loses 10 nats. Left are the mean of the shots, 3, and the pointer, 5: 4.
@@ -207,7 +218,7 @@ def check_calibrated_attention(function: Function) -> None:
             },
         )
     _gradients(function, q, k, v, masks)
-    passed("calibrated_attention: one softmax over the mean support, the calibrated query memory and the pointers")
+    return "calibrated_attention: one softmax over the mean support, the calibrated query memory and the pointers"
 
 
 def _reference(q: Tensor, k: Tensor, v: Tensor, masks: Tensor | None, whole_rows: bool = False) -> Tensor:

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fss_lab.exercises import ExerciseError, call, check_tensor, compare, passed
+from fss_lab.exercises.harness import ExerciseError, call, check_tensor, compare, exercise
 
 
-def check_key_columns(function: Callable[[int, int, int, bool], int]) -> None:
+@exercise()
+def check_key_columns(function: Callable[[int, int, int, bool], int]) -> str:
     """function(shots, cells, pointer_tokens, averaged) -> how many keys a query cell can look at."""
     one = call(function, 1, 256, 4, False)
     compare(
@@ -50,10 +51,11 @@ def check_key_columns(function: Callable[[int, int, int, bool], int]) -> None:
     compare(
         call(function, 3, 4, 2, True), 16, "for 3 averaged shots, 4 cells and 2 tokens a pointer the number of keys"
     )
-    passed("key_columns counts support memory, query memory and pointers.")
+    return "key_columns counts support memory, query memory and pointers."
 
 
-def check_vote(function: Callable[[Tensor], Tensor]) -> None:
+@exercise()
+def check_vote(function: Callable[[Tensor], Tensor]) -> str:
     """function(masks: (K, H, W) bool) -> (H, W) bool, HSNet's vote."""
     votes = torch.tensor([[6, 5, 4, 3, 2, 0]])
     masks = torch.arange(9)[:, None, None] < votes  # 9, 1, 6
@@ -91,10 +93,11 @@ def check_vote(function: Callable[[Tensor], Tensor]) -> None:
     )
     one = masks[3:4]
     compare(call(function, one), one[0], "the vote of one mask, which must be that mask,")
-    passed("vote keeps what has at least half of the most votes, and nothing where nobody votes.")
+    return "vote keeps what has at least half of the most votes, and nothing where nobody votes."
 
 
-def check_paired_gain(function: Callable[[Sequence[float], Sequence[float]], tuple[float, float]]) -> None:
+@exercise()
+def check_paired_gain(function: Callable[[Sequence[float], Sequence[float]], tuple[float, float]]) -> str:
     """function(new, old) -> mean difference and its standard error."""
     new, old = [0.6, 0.5, 0.9, 0.4], [0.5, 0.3, 0.8, 0.4]  # differences .1 .2 .1 .0
     found = _two_numbers(call(function, new, old), "(mean, standard error)")
@@ -129,10 +132,11 @@ def check_paired_gain(function: Callable[[Sequence[float], Sequence[float]], tup
     )
     shifted = _two_numbers(call(function, [0.75, 0.5, 0.25], [0.5, 0.25, 0.0]), "(mean, standard error)")
     compare(shifted, [0.25, 0.0], "for scores that all rise by 0.25, (mean, standard error)")
-    passed("paired_gain subtracts episode by episode, then tells mean and standard error.")
+    return "paired_gain subtracts episode by episode, then tells mean and standard error."
 
 
-def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, int, int, int]]) -> None:
+@exercise()
+def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, int, int, int]]) -> str:
     """function(prior, mask, truth) -> (missed by both, missed later, extra in both, extra later) in pixels."""
     # two pixels missed by both, one later; two extra in both, three later; then right ones and four to ignore
     prior = torch.tensor([[0.2, 0.1, 0.8, 0.7, 0.9, 0.1, 0.2, 0.3, 0.9, 0.3, 0.6, 0.1, 0.6, 0.8, 0.2, 0.4]])
@@ -186,7 +190,7 @@ def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, i
     told = _counts(call(function, prior, mask, truth))
     wrong = int((mask != (truth == 1)).sum())
     compare(sum(told), wrong, "on a random example the sum of the four, which must be the number of wrong pixels,")
-    passed("error_origin sorts every wrong pixel by where it first went wrong.")
+    return "error_origin sorts every wrong pixel by where it first went wrong."
 
 
 def _two_numbers(found: Any, what: str) -> list[float]:

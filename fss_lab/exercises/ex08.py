@@ -8,11 +8,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fss_lab.exercises import ExerciseError, call, check_number, check_tensor, compare, passed
+from fss_lab.exercises.harness import ExerciseError, call, check_number, check_tensor, compare, exercise
 from fss_lab.method.trace import Columns
 
 
-def check_part_masses(function: Callable[[Tensor, Columns], Tensor]) -> None:
+@exercise()
+def check_part_masses(function: Callable[[Tensor, Columns], Tensor]) -> str:
     """function(attention: (heads, N, L), columns) -> (N, 3), what support, query memory and pointers get."""
     columns = Columns.of(support=3, total=6, pointers=1)  # 3 support, 2 query, 1 pointer
     first = torch.tensor([[0.1, 0.1, 0.2, 0.2, 0.1, 0.3], [0.0, 0.3, 0.3, 0.1, 0.1, 0.2]])
@@ -41,10 +42,11 @@ def check_part_masses(function: Callable[[Tensor, Columns], Tensor]) -> None:
             "You average over the query cells too; keep one row for each of them.": right.mean(0).expand(2, 3),
         },
     )
-    passed("part_masses adds up each part's columns and takes the mean over the heads.")
+    return "part_masses adds up each part's columns and takes the mean over the heads."
 
 
-def check_attention_map(function: Callable[[Tensor, tuple[int, int], slice, tuple[int, int]], Tensor]) -> None:
+@exercise()
+def check_attention_map(function: Callable[[Tensor, tuple[int, int], slice, tuple[int, int]], Tensor]) -> str:
     """function(weights: (N, L), cell, part, grid) -> (h, w), how the cell's weights lie on the grid of a part."""
     grid = (2, 4)
     weights = torch.arange(8 * 18).view(8, 18).float()  # the value tells row and column: 18 i + j
@@ -73,10 +75,11 @@ def check_attention_map(function: Callable[[Tensor, tuple[int, int], slice, tupl
         "the map of cell (0, 1) over the support",
         {"Only the query memory's map is right: use `part` for the columns.": weights[1, 8:16].view(grid)},
     )
-    passed("attention_map finds the row of the cell and lays the part's columns out on the grid.")
+    return "attention_map finds the row of the cell and lays the part's columns out on the grid."
 
 
-def check_effective_cells(function: Callable[[Tensor], Tensor]) -> None:
+@exercise()
+def check_effective_cells(function: Callable[[Tensor], Tensor]) -> str:
     """function(weights: (L,), at least 0, any positive sum) -> how many cells share them, exp(entropy)."""
     even = check_number(call(function, torch.full((4,), 0.25)), "effective_cells of four equal weights")
     compare(
@@ -117,10 +120,11 @@ def check_effective_cells(function: Callable[[Tensor], Tensor]) -> None:
         "effective_cells of 0.1, 0.1 (a part of the memory that gets 20 % in all)",
         {"Divide by the sum first: the weights of one part do not sum to 1.": raw},
     )
-    passed("effective_cells: 1 for a single cell, n for n equal ones.")
+    return "effective_cells: 1 for a single cell, n for n equal ones."
 
 
-def check_recalibrate(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+@exercise()
+def check_recalibrate(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     """function(before: (..., L) softmax weights, bias: (..., L)) -> softmax(logits + bias), without the logits."""
     before = torch.tensor([[0.5, 0.25, 0.25], [0.2, 0.4, 0.4]])
     bias = torch.tensor([[0.0, 0.0, -math.log(2)], [0.0, 0.0, 0.0]])
@@ -159,4 +163,4 @@ def check_recalibrate(function: Callable[[Tensor, Tensor], Tensor]) -> None:
         (logits + extra).softmax(-1),
         "for random logits, the weight after the bias",
     )
-    passed("recalibrate: multiply by e^bias, then divide by the new sum of the row.")
+    return "recalibrate: multiply by e^bias, then divide by the new sum of the row."

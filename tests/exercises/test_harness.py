@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers import harness
 
-from fss_lab.exercises import ExerciseError, call, check_number, check_tensor, compare, passed
+from fss_lab.exercises import ExerciseError, call, check_number, check_tensor, compare, exercise
 
 
 def refusal(match):
@@ -86,7 +86,12 @@ def test_comparison_finds_the_mistake_or_the_first_place():
 
 def test_a_reader_sees_the_diagnosis_alone(capsys):
     assert ExerciseError("divide by the area")._render_traceback_() == ["✗ divide by the area"]
-    passed("right")
+
+    @exercise()
+    def check_sum(function):
+        return "right"
+
+    assert check_sum(sum) is None
     assert capsys.readouterr().out == "✓ right\n"
 
 

@@ -1,0 +1,254 @@
+"""What the checks of all notebooks share: how they call an answer, compare it, and say whose work it is."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Function = Callable[..., Any]
+Check = Callable[[Function], str]
+EXERCISES, PACKAGE = str(Path(__file__).parent), str(Path(__file__).parents[1])
+LIMIT = 30  # seconds of computing for a check, whatever else the machine does meanwhile
+
+
+class ExerciseError(AssertionError):
+    """What is wrong with an answer, in words for the one who wrote it."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What Jupyter shows: the diagnosis alone, without the inside of the check."""
+        return [f"✗ {self}"]
+
+
+def exercise(
+    helpers: Mapping[str, Function] | None = None, library: Collection[str] = ()
+) -> Callable[[Check], Callable[[Function], int | None]]:
+    """Turn a check, which returns what it confirms, into one that prints it and says what it is worth.
+
+    helpers: the library's version of the notebook's functions, by name. They stand in for the reader's while the check
+    runs, so that a mistake costs points in one exercise only. library: further names of the answer in the library.
+
+    The check returns None for full points and, as nbgrader's partial credit, 0 where the library computed the answer.
+    Raises ExerciseError with a diagnosis.
+    """
+
+    def decorate(body: Check) -> Callable[[Function], int | None]:
+        name = body.__name__.removeprefix("check_")
+        below = {other: function for other, function in (helpers or {}).items() if other != name}
+
+        @functools.wraps(body)
+        def check(function: Function) -> int | None:
+            calls: list[str] = []
+            answer = _observed(function, {name, *library}, calls)
+            names = getattr(inspect.unwrap(function), "__globals__", {})
+            text, error = _attempt(body, answer, names, below)
+            mistaken = ""
+            if any(helper in names and names[helper] is not below[helper] for helper in below):
+                # helpers with more arguments than the library's are right too
+                second, second_error = _attempt(body, answer, names, {})
+                if second_error:
+                    mistaken = " and ".join(_mistaken(body, names, below))
+                if error and (second or error.__cause__):
+                    text, error = second, second_error
+            if error:
+                raise ExerciseError(f"{error} (Your {mistaken} is not right either.)") if mistaken else error
+            if calls:
+                print(f"○ {name}: the library computed it. You can go on, but for points you write it yourself.")
+                return 0
+            print(f"✓ {text}")
+            if mistaken:
+                print(f"  Your {mistaken} is not right yet; this check used the library's instead.")
+            return None
+
+        return check
+
+    return decorate
+
+
+def _attempt(
+    body: Check, answer: Function, names: dict[str, Any], helpers: Mapping[str, Function]
+) -> tuple[str, ExerciseError | None]:
+    """What the check confirms or the error that it raises, with `helpers` among the `names` that the answer uses."""
+    before = {helper: names[helper] for helper in helpers if helper in names}
+    names.update(helpers)
+    try:
+        # nbgrader gives no points to a cell that writes to stderr, be it a warning
+        with redirect_stderr(sys.stdout), _limited(body.__name__.removeprefix("check_")):
+            return body(answer), None
+    except ExerciseError as error:
+        return "", error
+    finally:
+        for helper in helpers:
+            names.pop(helper, None)
+        names.update(before)
+
+
+def _mistaken(body: Check, names: dict[str, Any], helpers: Mapping[str, Function]) -> Iterator[str]:
+    """The reader's functions that do not pass their own check, each on the library's versions of the others."""
+    for name in helpers:
+        check = inspect.unwrap(body.__globals__[f"check_{name}"])
+        others = {other: function for other, function in helpers.items() if other != name}
+        if name in names and _attempt(check, names[name], names, others)[1]:
+            yield name
+
+
+def _observed(function: Function, answers: Collection[str], calls: list[str]) -> Function:
+    """The same function; notes in `calls` where it is the library's or lets the library compute one of `answers`."""
+
+    @functools.wraps(function)
+    def answer(*arguments: Any, **keywords: Any) -> Any:
+        outside = sys._getframe()
+
+        def note(frame: FrameType, event: str, _: Any) -> None:
+            name, file = frame.f_code.co_name, frame.f_code.co_filename
+            library = file.startswith(PACKAGE) and not file.startswith(EXERCISES)
+            if event == "call" and library and (name in answers or frame.f_back is outside):
+                calls.append(name)
+
+        if sys.getprofile():  # somebody measures the time: two cannot
+            return function(*arguments, **keywords)
+        sys.setprofile(note)
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            sys.setprofile(None)
+
+    return answer
+
+
+@contextmanager
+def _limited(name: str) -> Iterator[None]:
+    """Raises ExerciseError after LIMIT seconds of computing, where the system can measure them."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise ExerciseError(f"{name} does not come to an end within {LIMIT} seconds: is there a loop without end?")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """What the reader's function returns.
+
+    Raises ExerciseError if it is not written yet, raises anything itself, returns None, or changes a tensor that
+    it was given.
+    """
+    name = getattr(function, "__name__", str(function))
+    given = {**{f"number {i}": value for i, value in enumerate(arguments, start=1)}, **keywords}
+    before = {which: value.detach().clone() for which, value in given.items() if isinstance(value, Tensor)}
+    try:
+        result = function(*arguments, **keywords)
+    except NotImplementedError as error:
+        raise ExerciseError(_unwritten(function, error)) from None
+    except ExerciseError:
+        raise
+    except Exception as error:
+        raise ExerciseError(f"{name} stopped with {_where(function, error)}") from error
+    if result is None:
+        raise ExerciseError(f"{name} returns nothing (None): does it end with `return ...`?")
+    for which, value in before.items():
+        if not torch.equal(given[which].detach().nan_to_num(), value.nan_to_num()):
+            raise ExerciseError(
+                f"{name} changes its argument {which}; compute a new tensor instead (`x = x * 2`, not `x *= 2`)."
+            )
+    return result
+
+
+def check_tensor(
+    found: Any, shape: Sequence[int], what: str = "the result", dtype: torch.dtype | None = None
+) -> Tensor:
+    """`found`. Raises ExerciseError if it is no tensor, or has another shape, or another dtype than the one given."""
+    if not isinstance(found, Tensor):
+        raise ExerciseError(f"{what} must be a tensor of shape {tuple(shape)}, but is of type {type(found).__name__}.")
+    if tuple(found.shape) != tuple(shape):
+        raise ExerciseError(f"{what} has the shape {tuple(found.shape)}; it must be {tuple(shape)}.")
+    if dtype is not None and found.dtype != dtype:
+        raise ExerciseError(f"{what} has the type {found.dtype}; it must be {dtype}.")
+    return found
+
+
+def check_number(found: Any, what: str = "the result") -> float:
+    """A number, or a tensor with one element, as float. Raises ExerciseError for anything else."""
+    try:
+        return float(found)
+    except (TypeError, ValueError, RuntimeError):
+        shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+        raise ExerciseError(f"{what} must be one number, but is a {type(found).__name__}{shape}.") from None
+
+
+def compare(
+    found: Any,
+    expected: Any,
+    what: str = "the result",
+    mistakes: Mapping[str, Any] | None = None,
+    tolerance: float = 1e-4,
+) -> None:
+    """Pass if `found` equals `expected`: numbers, tensors or nested lists of numbers.
+
+    mistakes: diagnosis -> what this mistake would give. If `found` is none of them, the message names the first
+    place that differs. tolerance: absolute, and relative to the expected value.
+    Raises ExerciseError with the diagnosis.
+    """
+    mine, right = _numbers(found, what), _numbers(expected, what)
+    if mine.shape == right.shape and torch.allclose(mine, right, tolerance, tolerance, equal_nan=True):
+        return
+    for diagnosis, value in (mistakes or {}).items():
+        wrong = _numbers(value, what)
+        if mine.shape == wrong.shape and torch.allclose(mine, wrong, tolerance, tolerance, equal_nan=True):
+            raise ExerciseError(diagnosis)
+    if mine.shape != right.shape:
+        raise ExerciseError(f"{what} has the shape {tuple(mine.shape)}; it must be {tuple(right.shape)}.")
+    differs = ~torch.isclose(mine, right, tolerance, tolerance, equal_nan=True)
+    place = tuple(differs.nonzero()[0].tolist())
+    at = f" at [{', '.join(map(str, place))}]" if place else ""
+    count = f" ({int(differs.sum())} of {differs.numel()} values differ)" if differs.numel() > 1 else ""
+    zero = " NaN often comes from 0 / 0." if mine[place].isnan() else ""
+    raise ExerciseError(f"{what} is {_short(mine[place])}{at}, expected {_short(right[place])}{count}.{zero}")
+
+
+def _numbers(value: Any, what: str) -> Tensor:
+    try:
+        return torch.as_tensor(value).detach().cpu().double()
+    except (TypeError, ValueError, RuntimeError):
+        raise ExerciseError(f"{what} must be made of numbers, but is a {type(value).__name__}: {value!r:.80}") from None
+
+
+def _short(value: Tensor) -> str:
+    return f"{value.item():.5g}"
+
+
+def _unwritten(function: Callable[..., Any], error: Exception) -> str:
+    """Which function is still a stub: the reader's own, or one of an earlier exercise that it calls."""
+    name, stub = (getattr(function, "__name__", str(function)), traceback.extract_tb(error.__traceback__)[-1].name)
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or stub == code.co_name:
+        return f"{name} is not written yet: put your code where it raises NotImplementedError."
+    return f"{name} uses {stub}, which is not written yet: do that exercise first, or see its hint for how to skip it."
+
+
+def _where(function: Callable[..., Any], error: Exception) -> str:
+    """The error and the last line of the reader's own code before it."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    file = code.co_filename if code else None
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    place = f"\n    in line {frames[-1].lineno} of your cell: {frames[-1].line}" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
