@@ -54,6 +54,9 @@ EDITABLE = ["--config-settings", "editable_mode=compat", "-e"]
 EXTRAS = ["real", "tracking", "course", "test"]
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyPI's torch for Linux brings several GB of CUDA libraries
 MIN_TORCH = (2, 5, 1)
+KERNEL_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}  # torch's idle threads would spin, and starve a busy machine
+# What nbgrader adds to JupyterLab for instructors, or for an exchange of files that this course does not use.
+INSTRUCTORS_TABS = ["menu", "formgrader", "create-assignment", "assignment-list", "course-list"]
 
 READY, ABSENT, UNFINISHED, OUTDATED, FOREIGN = "ready", "absent", "unfinished", "outdated", "foreign"
 
@@ -198,7 +201,7 @@ def is_active(prefix: Path) -> bool:
 def fingerprint() -> str:
     """Changes when a set-up today would install something else than the one that wrote the stamp."""
     files = [(ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "constraints.txt")]
-    recipe = files + [BUILD_TOOLS, SAM2, EXTRAS]
+    recipe = files + [BUILD_TOOLS, SAM2, EXTRAS, KERNEL_ENV]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
 
 
@@ -249,7 +252,8 @@ def environment_of(prefix: Path, here: bool) -> dict:
     env = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", SAM2_BUILD_CUDA="0")
     env["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel "python3" is this environment's, not one of the user's
     env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else every kernel prints a warning about its debugger
-    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads would spin, and starve a busy machine
+    for name, value in KERNEL_ENV.items():
+        env.setdefault(name, value)
     if not here:
         for name in ("PYTHONPATH", "PYTHONHOME", "PIP_CONSTRAINT", "PIP_TARGET", "PIP_PREFIX"):
             env.pop(name, None)
@@ -347,8 +351,18 @@ def install_packages(steps: Steps, python: Path, constraints: str, extras: list,
 
 def finish(steps: Steps, prefix: Path, here: bool) -> None:
     version = "{}.{}".format(*sys.version_info[:2]) if here else python_version(python_in(prefix))
+    complete_kernel(prefix)
     write_stamp(prefix, finished=True, here=here, root=str(ROOT), python=version, fingerprint=fingerprint())
     steps.say("ready")
+
+
+def complete_kernel(prefix: Path) -> None:
+    """Every kernel of this environment gets KERNEL_ENV, be it Jupyter, papermill or nbgrader that starts it."""
+    for file in prefix.glob("share/jupyter/kernels/*/kernel.json"):
+        kernel = json.loads(file.read_text(encoding="utf-8"))
+        if "ipykernel_launcher" in kernel["argv"]:
+            kernel["env"] = dict(KERNEL_ENV, **kernel.get("env", {}))
+            file.write_text(json.dumps(kernel, indent=1), encoding="utf-8")
 
 
 def torch_index() -> tuple:
@@ -545,7 +559,14 @@ def open_jupyter(python: str, env: dict, arguments: list) -> int:
     folder = Path(arguments[0]) if arguments else ROOT / "notebooks"
     if not folder.is_dir():
         raise Failure(f"there is no folder {folder}.", "name one that exists, or none for the course's notebooks.")
-    return job([python, "-m", "jupyterlab", "--ip=127.0.0.1"], folder, env)
+    with tempfile.TemporaryDirectory() as settings:
+        page = Path(settings) / "labconfig" / "page_config.json"
+        page.parent.mkdir()
+        hidden = {"disabledExtensions": {"@jupyter/nbgrader:" + tab: True for tab in INSTRUCTORS_TABS}}
+        page.write_text(json.dumps(hidden), encoding="utf-8")
+        paths = [settings] + env.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)
+        env["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, paths))
+        return job([python, "-m", "jupyterlab", "--ip=127.0.0.1"], folder, env)
 
 
 def make_course(python: str, env: dict, arguments: list) -> int:

@@ -640,3 +640,54 @@ def test_the_users_python_settings_do_not_leak_into_the_environment(lab, monkeyp
 def test_job_runs_in_its_folder_and_returns_the_status(lab):
     code = "import os, sys; sys.exit(7 if os.path.basename(os.getcwd()) == 'my little lab' else 1)"
     assert lab.job([sys.executable, "-c", code], lab.ROOT, dict(os.environ)) == 7
+
+
+def test_every_kernel_of_the_environment_sleeps_while_it_waits(lab, steps, tmp_path):
+    kernels = lab.VENV / "share" / "jupyter" / "kernels"
+
+    class WithKernels(Recorder):
+        def __call__(self, title, command):
+            super().__call__(title, command)
+            for name, program in (("python3", "ipykernel_launcher"), ("mine", "ipykernel_launcher"), ("r", "IRkernel")):
+                (kernels / name).mkdir(parents=True, exist_ok=True)
+                spec = {"argv": ["x", "-m", program], "env": {"OMP_WAIT_POLICY": "ACTIVE"} if name == "mine" else {}}
+                (kernels / name / "kernel.json").write_text(json.dumps(spec))
+
+    recorder = WithKernels(lab)
+    lab.Steps.run = lambda self, title, command: recorder(title, command)
+    assert lab.main(["install"]) == 0
+    env = {path.parent.name: json.loads(path.read_text())["env"] for path in kernels.glob("*/kernel.json")}
+    assert env == {"python3": {"OMP_WAIT_POLICY": "PASSIVE"}, "mine": {"OMP_WAIT_POLICY": "ACTIVE"}, "r": {}}
+
+
+def test_students_do_not_see_the_instructors_tabs(lab, jobs, monkeypatch):
+    (lab.ROOT / "notebooks").mkdir()
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/etc/mine")
+    pages = []
+
+    def job(command, folder, env):
+        settings, rest = env["JUPYTER_CONFIG_PATH"].split(os.pathsep, 1)
+        assert rest == "/etc/mine"
+        pages.append(json.loads((Path(settings) / "labconfig" / "page_config.json").read_text()))
+        return 0
+
+    monkeypatch.setattr(lab, "job", job)
+    assert lab.main(["open"]) == 0
+    (page,) = pages
+    assert page["disabledExtensions"]["@jupyter/nbgrader:formgrader"]
+    assert "@jupyter/nbgrader:validate-assignment" not in page["disabledExtensions"]
+    plugins = next(Path(sys.prefix).glob("share/jupyter/labextensions/@jupyter/nbgrader/static"))
+    code = "".join(path.read_text(encoding="utf-8") for path in plugins.glob("*.js"))
+    assert all(name in code for name in page["disabledExtensions"])
+
+
+@pytest.mark.parametrize(
+    ("before", "policy", "prints"),
+    [("", "PASSIVE", False), ("import torch, ipykernel\n", "None", True), ("import torch\n", "None", False)],
+)
+def test_the_package_sets_the_policy_where_torch_has_not_read_it(before, policy, prints):
+    env = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    code = before + "import fss_lab, importlib, os\nprint(os.environ.get('OMP_WAIT_POLICY'))"
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == policy and not ended.stderr
+    assert ("set OMP_WAIT_POLICY=PASSIVE before Jupyter starts" in ended.stdout) == prints

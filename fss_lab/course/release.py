@@ -22,6 +22,12 @@ with needs("the student edition", "course"):
 
 STUB = "raise NotImplementedError()"
 BESIDE = ("glossary.md", "references.bib")  # what the notebooks link to
+SETTINGS = """\
+# nbgrader reads this file in the folder in which it, or Jupyter, is started: for `Validate` and for the grading.
+c = get_config()  # noqa: F821
+c.ExecutePreprocessor.timeout = 300  # seconds for a cell; a busy machine needs longer than nbgrader's 30
+c.ExecutePreprocessor.extra_arguments = ["--InteractiveShellApp.ignore_cwd=True"]  # modules come from the environment
+"""
 
 
 def student_edition(notebook: NotebookNode) -> NotebookNode:
@@ -45,7 +51,7 @@ def student_edition(notebook: NotebookNode) -> NotebookNode:
 
 
 def release(paths: Iterable[Path], output: str | Path) -> list[Path]:
-    """Write the student edition of notebooks, and what they link to, into the new folder `output`.
+    """Write the student edition of notebooks, what they link to and nbgrader's settings into the new folder `output`.
 
     Returns the notebooks' new paths. All or nothing: raises CourseError if a notebook breaks a rule, for example by
     markers that do not match, or if the folder exists and holds anything.
@@ -60,6 +66,7 @@ def release(paths: Iterable[Path], output: str | Path) -> list[Path]:
     names = {path.name for path in [*paths, *beside]}
     files = {path.name: text(_converted(path.name, each, names)) for path, each in notebooks.items()}
     files |= {extra.name: _linked(extra.read_text(encoding="utf-8"), names) for extra in beside}
+    files["nbgrader_config.py"] = SETTINGS
     aside = output.with_name(f".{output.name}.{uuid.uuid4().hex}.tmp")
     try:
         aside.mkdir(parents=True)

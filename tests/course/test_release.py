@@ -14,7 +14,7 @@ from nbgrader.api import Gradebook
 
 from fss_lab.cli import main
 from fss_lab.course.notebooks import code_cells, exercises, grading, problems, read
-from fss_lab.course.release import STUB, release, solution_lines, student_edition
+from fss_lab.course.release import SETTINGS, STUB, release, solution_lines, student_edition
 from fss_lab.errors import CourseError
 from fss_lab.exercises import ExerciseError
 
@@ -62,7 +62,7 @@ def test_a_folder_with_what_the_notebooks_link_to(file, tmp_path, capsys):
     path.with_name("glossary.md").write_text("# Glossary")
     out = tmp_path / "student"
     assert main(["course", "release", "--output", str(out), "--notebooks", str(path)]) == 0
-    assert sorted(each.name for each in out.iterdir()) == ["99_circles.ipynb", "glossary.md"]
+    assert sorted(each.name for each in out.iterdir()) == ["99_circles.ipynb", "glossary.md", "nbgrader_config.py"]
     assert capsys.readouterr().out == f"{out / path.name}\n"
     assert "return math.pi" not in (out / path.name).read_text()
 
@@ -146,15 +146,19 @@ def test_nbgrader_hands_out_and_grades(circles, tmp_path, monkeypatch):
         (tmp_path.joinpath(*folders)).mkdir(parents=True)
         nbformat.write(notebook, tmp_path.joinpath(*folders, "99_circles.ipynb"))
 
-    (tmp_path / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.course_id = 'course'\n")
+    (tmp_path / "nbgrader_config.py").write_text(SETTINGS + "c.CourseDirectory.course_id = 'course'\n")
     put(circles, "source", "week1")
     nbgrader("generate_assignment", "week1", "--create")
     answer = read(tmp_path / "release" / "week1" / "99_circles.ipynb")
     assert not lines(answer) & set(solution_lines(circles))
     put(answer, "submitted", "bob", "week1")
     (stub,) = exercises(answer)
-    stub.source = stub.source.replace(STUB, "return math.pi * r**2")
+    # longer than nbgrader's own limit, and beside a module that must not stand for the real one
+    stub.source = "import time\n\nimport fss_lab.errors\n\ntime.sleep(31)\n" + stub.source.replace(
+        STUB, "return math.pi * r**2"
+    )
     put(answer, "submitted", "ann", "week1")
+    (tmp_path / "submitted" / "ann" / "week1" / "fss_lab.py").write_text("raise SystemExit")
     nbgrader("autograde", "week1", "--create")
     with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
         assert [book.find_submission("week1", student).score for student in ("ann", "bob")] == [2, 0]
