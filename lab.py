@@ -63,8 +63,8 @@ READY, ABSENT, UNFINISHED, OUTDATED, FOREIGN = "ready", "absent", "unfinished", 
 REMEDIES = [
     (
         r"No space left on device|not enough space on the disk|Errno 28|WinError 112",
-        "The disk is full. Free some GB (`pip cache purge` may help; TMPDIR names the folder for temporary\n"
-        "files) and call again.",
+        "The disk is full. Free some GB and call again: `pip cache purge` may help, TMPDIR names the folder for\n"
+        "temporary files, and a half-made environment may be removed: " + str(VENV) + ".",
     ),
     (
         r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerificationError",
@@ -106,8 +106,9 @@ REMEDIES = [
     ),
     (
         r"PermissionError|Permission denied|Access is denied|WinError 5\b|WinError 32\b",
-        "A file could not be written. Close programs that use this environment (Jupyter, an editor's\n"
-        "terminal) and check that the folder is yours.",
+        "A file could not be written. If the folder is yours, close programs that use this environment\n"
+        "(Jupyter, an editor's terminal). If it is another user's, its owner calls `python lab.py install` once,\n"
+        "after which others need only read it; or copy it to a folder of your own.",
     ),
 ]
 
@@ -274,7 +275,6 @@ def set_up(prefix: Path, here: bool) -> None:
         if found == READY:  # made by another call while this one waited
             return
         here = here or read_stamp(prefix).get("here", False)
-        check_room()
         if here:
             install_here(prefix)
         else:
@@ -299,6 +299,7 @@ def install_venv(prefix: Path, found: str) -> None:
         steps.say("the environment .venv is half made, moved, or without its Python: making it anew")
     if fresh:
         remove(prefix)
+        check_room(prefix, torch_index()[-1])
     if found == OUTDATED:
         steps.say("the requirements have changed: updating the environment .venv")
     else:
@@ -320,6 +321,7 @@ def install_here(prefix: Path) -> None:
     steps = Steps(environment_of(prefix, here=True))
     steps.say(f"setting up fss_lab in the active environment {prefix}")
     torch = present_torch()
+    check_room(prefix, 2 if torch else torch_index()[-1])
     if torch:
         steps.say(f"torch {torch} is here and stays as it is")
     present = present_packages()
@@ -343,7 +345,7 @@ def install_packages(steps: Steps, python: Path, constraints: str, extras: list,
     pinned = pip + ["-c", constraints]
     steps.run("pip and the build tools", pinned + BUILD_TOOLS)
     if not keep_torch:
-        index, kind = torch_index()
+        index, kind, _ = torch_index()
         steps.run(f"torch ({kind})", pinned + index + ["torch"])
     steps.run("fss_lab and what it needs", pinned + EDITABLE + [".[{}]".format(",".join(extras))])
     steps.run("sam2", pip + ["--no-deps", SAM2])
@@ -366,14 +368,18 @@ def complete_kernel(prefix: Path) -> None:
 
 
 def torch_index() -> tuple:
-    """(pip arguments, words): the small CPU build on Linux without an NVIDIA GPU, else the default one."""
+    """(pip arguments, words, GB of disk needed): the CPU build on Linux without an NVIDIA GPU, else the default one.
+
+    pip prefers 2.13.0+cpu to 2.13.0, so a package index of one's own that has the CPU build serves it unasked; only
+    where neither is there does Linux get the CUDA build, which is three times as large.
+    """
     if not sys.platform.startswith("linux"):
-        return [], "default build"
+        return [], "default build", 4
     if has_nvidia_gpu():
-        return [], "CUDA build, about 3 GB to download"
+        return [], "CUDA build, about 3 GB to download", 12
     if os.environ.get("PIP_NO_INDEX") or not reachable(CPU_INDEX + "/torch/"):
-        return [], f"from your package index; {CPU_INDEX} is out of reach"
-    return ["--extra-index-url", CPU_INDEX], "CPU build, about 200 MB to download"
+        return [], f"from your package index; {CPU_INDEX} is out of reach", 9
+    return ["--extra-index-url", CPU_INDEX], "CPU build, about 200 MB to download", 4
 
 
 def has_nvidia_gpu() -> bool:
@@ -449,9 +455,9 @@ def other_pins(present: dict) -> list:
     return [pin for pin in pins if normal(re.split(r"[=\s]", pin)[0]) not in present]
 
 
-def check_room() -> None:
-    gpu = sys.platform.startswith("linux") and has_nvidia_gpu()
-    for folder, need in ((ROOT, 12 if gpu else 4), (Path(tempfile.gettempdir()), 1)):
+def check_room(prefix: Path, size: int) -> None:
+    """Raises Failure if the environment's disk has less than `size` GB free, or the one for temporary files 1 GB."""
+    for folder, need in ((prefix.parent, size), (Path(tempfile.gettempdir()), 1)):
         free = shutil.disk_usage(str(folder)).free / 1e9
         if free < need:
             raise Failure(
@@ -518,7 +524,8 @@ def try_lock(file) -> bool:
 
 
 def run_quickstart(python: str, env: dict) -> int:
-    output = ROOT / "runs" / "quickstart"
+    writable = os.access(str(ROOT / "runs"), os.W_OK) if (ROOT / "runs").exists() else os.access(str(ROOT), os.W_OK)
+    output = (ROOT if writable else Path.cwd()) / "runs" / "quickstart"  # a shared clone is often only readable
     output.mkdir(parents=True, exist_ok=True)
     for old in [path for pattern in ("*.png", "*.txt", "*.ipynb", "*.html") for path in output.glob(pattern)]:
         old.unlink()  # what is shown below comes from this run
@@ -566,7 +573,24 @@ def open_jupyter(python: str, env: dict, arguments: list) -> int:
         page.write_text(json.dumps(hidden), encoding="utf-8")
         paths = [settings] + env.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)
         env["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, paths))
-        return job([python, "-m", "jupyterlab", "--ip=127.0.0.1"], folder, env)
+        command = [python, "-m", "jupyterlab", "--ip=127.0.0.1"]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            print("You are root: JupyterLab is started with --allow-root, and a notebook may change the whole system.")
+            command.append("--allow-root")
+        return job(command, folder, env)
+
+
+@contextlib.contextmanager
+def usable_home(env: dict):
+    """Gives the command a home folder to write to where the user's own is read-only: Jupyter keeps its state there."""
+    home = Path(os.path.expanduser("~"))
+    if os.access(str(home), os.W_OK):
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"your home folder {home} cannot be written to: Jupyter keeps its settings in {folder} until it ends")
+        env["HOME"] = folder
+        yield
 
 
 def make_course(python: str, env: dict, arguments: list) -> int:
@@ -604,20 +628,24 @@ def main(argv: list) -> int:
         set_up(prefix, here)
         python = str(python_in(prefix))
         env = environment_of(prefix, here=prefix != VENV)
-        if asked.command == "run":
-            return run_quickstart(python, env)
-        if asked.command == "test":
-            return run_tests(python, env, asked.arguments)
-        if asked.command == "open":
-            return open_jupyter(python, env, asked.arguments)
-        if asked.command == "notebooks":
-            return make_course(python, env, ["execute"] + asked.arguments)
-        if asked.command == "site":
-            return make_course(python, env, ["site"])
-        print(f"fss_lab is set up in {prefix}")
-        return 0
+        with usable_home(env):
+            if asked.command == "run":
+                return run_quickstart(python, env)
+            if asked.command == "test":
+                return run_tests(python, env, asked.arguments)
+            if asked.command == "open":
+                return open_jupyter(python, env, asked.arguments)
+            if asked.command == "notebooks":
+                return make_course(python, env, ["execute"] + asked.arguments)
+            if asked.command == "site":
+                return make_course(python, env, ["site"])
+            print(f"fss_lab is set up in {prefix}")
+            return 0
     except Failure as failure:
         print(f"lab.py: {failure}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"lab.py: {Failure(str(error), remedy_for(str(error)))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nlab.py: interrupted; the next call takes care of what is unfinished.", file=sys.stderr)

@@ -49,7 +49,7 @@ def lab(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ROOT", root)
     monkeypatch.setattr(module, "VENV", root / ".venv")
     monkeypatch.setattr(module, "python_version", lambda python: "3.11" if python.exists() else "")
-    monkeypatch.setattr(module, "check_room", lambda: None)
+    monkeypatch.setattr(module, "check_room", lambda prefix, need: None)
     monkeypatch.setattr(module, "reachable", lambda url: True)
     return module
 
@@ -106,7 +106,7 @@ def test_second_call_installs_nothing_and_asks_nobody(lab, steps, monkeypatch):
     lab.main(["install"])
     steps.titles.clear()
     monkeypatch.setattr(lab, "reachable", lambda url: pytest.fail("a network was asked for"))
-    monkeypatch.setattr(lab, "check_room", lambda: pytest.fail("a full disk would matter"))
+    monkeypatch.setattr(lab, "check_room", lambda prefix, need: pytest.fail("a full disk would matter"))
     assert lab.main(["install"]) == 0
     assert steps.titles == []
 
@@ -196,24 +196,65 @@ def test_an_environment_cannot_replace_itself(lab, steps, monkeypatch, capsys):
 # ---- what can be wrong with the machine
 
 
-def test_a_full_disk_is_told_before_anything_is_made(lab, steps, monkeypatch, capsys):
+@pytest.fixture
+def free(lab, monkeypatch, tmp_path):
+    """Sets the free space of the disks, in GB, and gives the lab its real check of it."""
     monkeypatch.undo()
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(lab.shutil, "disk_usage", lambda path: usage(0, 0, 1.5e9))
-    monkeypatch.setattr(lab, "has_nvidia_gpu", lambda: False)
-    with pytest.raises(lab.Failure, match=r"only 1\.5 GB are free .* needs 4 GB[\s\S]*What to do: free some space"):
-        lab.check_room()
-    monkeypatch.setattr(lab.shutil, "disk_usage", lambda path: usage(0, 0, 5e9))
-    lab.check_room()
-
-
-def test_a_small_disk_for_temporary_files_is_told(lab, monkeypatch, tmp_path):
-    monkeypatch.undo()
-    usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(lab.tempfile, "gettempdir", lambda: "/small")
-    monkeypatch.setattr(lab.shutil, "disk_usage", lambda path: usage(0, 0, 5e8 if "small" in path else 1e12))
+    usage = namedtuple("usage", "total used free")
+
+    def put(gigabytes, temporary=100):
+        monkeypatch.setattr(
+            lab.shutil, "disk_usage", lambda path: usage(0, 0, 1e9 * (temporary if path == "/small" else gigabytes))
+        )
+
+    return put
+
+
+def test_a_full_disk_is_noticed_before_anything_is_made(lab, free, tmp_path):
+    free(1.5)
+    with pytest.raises(lab.Failure, match=r"only 1\.5 GB are free .* needs 4 GB[\s\S]*What to do: free some space"):
+        lab.check_room(tmp_path / ".venv", 4)
+    free(5)
+    lab.check_room(tmp_path / ".venv", 4)
+    free(5, temporary=0.5)
     with pytest.raises(lab.Failure, match="TMPDIR"):
-        lab.check_room()
+        lab.check_room(tmp_path / ".venv", 4)
+
+
+@pytest.mark.parametrize(("gpu", "index", "need"), [(False, True, 4), (False, False, 9), (True, True, 12)])
+def test_it_asks_for_the_space_of_the_torch_that_it_will_install(lab, steps, monkeypatch, gpu, index, need):
+    monkeypatch.delenv("PIP_NO_INDEX", raising=False)
+    monkeypatch.setattr(lab.sys, "platform", "linux")
+    monkeypatch.setattr(lab, "has_nvidia_gpu", lambda: gpu)
+    monkeypatch.setattr(lab, "reachable", lambda url: index)
+    asked = []
+    monkeypatch.setattr(lab, "check_room", lambda prefix, need: asked.append((prefix, need)))
+    assert lab.main(["install"]) == 0
+    assert asked == [(lab.VENV, need)]
+
+
+def test_a_half_made_environment_does_not_fill_the_disk_for_its_successor(lab, steps, monkeypatch):
+    lab.VENV.mkdir()
+    (lab.VENV / lab.STAMP).write_text("{}")
+
+    def check_room(prefix, need):
+        assert not prefix.exists()
+
+    monkeypatch.setattr(lab, "check_room", check_room)
+    assert lab.main(["install"]) == 0
+    assert ".venv" in lab.remedy_for("OSError: [Errno 28] No space left on device")
+
+
+def denied(*arguments, **keywords):
+    raise PermissionError(13, "Permission denied", "/shared/course/.venv.lock")
+
+
+def test_a_second_user_of_a_shared_clone_is_told_who_can_set_it_up(lab, monkeypatch, capsys):
+    monkeypatch.setattr(lab, "open", denied, raising=False)
+    assert lab.main(["run"]) == 1
+    printed = capsys.readouterr().err
+    assert "/shared/course/.venv.lock" in printed and "its owner calls `python lab.py install` once" in printed
 
 
 @pytest.mark.parametrize("missing", ["venv", "ensurepip"])
@@ -237,7 +278,7 @@ def test_a_python_without_venv_is_told_what_to_install(lab, steps, missing, monk
         ("ERROR: No matching distribution found for torch", "64-bit"),
         ("ERROR: No matching distribution found for tqdm>=4", "pip config list"),
         ("ERROR: ResolutionImpossible: for help visit", "without --here"),
-        ("PermissionError: [Errno 13] Permission denied: 'x'", "folder is yours"),
+        ("PermissionError: [Errno 13] Permission denied: 'x'", "its owner"),
         ("[WinError 206] The filename or extension is too long", "nearer to the root"),
         ("something nobody has seen before", "call again"),
     ],
@@ -572,7 +613,7 @@ def test_open_listens_on_this_machine_only(lab, jobs):
     (lab.ROOT / "notebooks").mkdir()
     lab.main(["open"])
     command, folder, _ = jobs[0]
-    assert command[1:] == ["-m", "jupyterlab", "--ip=127.0.0.1"]
+    assert command[1:4] == ["-m", "jupyterlab", "--ip=127.0.0.1"]
     assert folder == lab.ROOT / "notebooks"
 
 
@@ -691,3 +732,38 @@ def test_the_package_sets_the_policy_where_torch_has_not_read_it(before, policy,
     ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == policy and not ended.stderr
     assert ("set OMP_WAIT_POLICY=PASSIVE before Jupyter starts" in ended.stdout) == prints
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_root_may_open_the_course_and_is_warned(lab, jobs, monkeypatch, user, capsys):
+    (lab.ROOT / "notebooks").mkdir()
+    monkeypatch.setattr(lab.os, "geteuid", lambda: user, raising=False)
+    assert lab.main(["open"]) == 0
+    assert ("--allow-root" in jobs[0][0]) == ("You are root" in capsys.readouterr().out) == (user == 0)
+
+
+@pytest.mark.parametrize("command", ["open", "notebooks", "test"])
+def test_a_read_only_home_is_replaced_while_a_command_runs(lab, monkeypatch, command, capsys):
+    (lab.ROOT / "notebooks").mkdir()
+    monkeypatch.setattr(lab, "set_up", lambda prefix, here: None)
+    monkeypatch.setattr(lab.os, "access", lambda path, mode: False)
+    homes = []
+    monkeypatch.setattr(lab, "job", lambda command, folder, env: homes.append(Path(env["HOME"])) or 0)
+    assert lab.main([command]) == 0
+    assert homes[0] != Path.home() and not homes[0].exists()
+    assert f"your home folder {Path.home()} cannot be written to" in capsys.readouterr().out
+
+
+def test_a_reader_of_a_shared_clone_gets_the_results_in_the_current_folder(lab, jobs, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lab.os, "access", lambda path, mode: not str(path).startswith(str(lab.ROOT)))
+    output = tmp_path / "runs" / "quickstart"
+
+    def job(command, folder, env):
+        if "papermill" in command:
+            (output / "results.txt").write_text("mIoU")
+        return 0
+
+    monkeypatch.setattr(lab, "job", job)
+    assert lab.main(["run"]) == 0
+    assert str(output / "00_quickstart.ipynb") in capsys.readouterr().out

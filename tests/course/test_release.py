@@ -174,6 +174,28 @@ def test_no_solution_line_of_the_course_is_left(path):
     assert "SOLUTION" not in nbformat.writes(edition)
 
 
+def expressions(source):
+    """What is computed: the right sides of assignments, and what is returned, with more than one call in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign | ast.Return) and node.value:
+            if sum(isinstance(part, ast.Call | ast.BinOp) for part in ast.walk(node.value)) > 1:
+                yield ast.unparse(node.value)
+
+
+@pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
+def test_no_cell_of_the_course_gives_away_a_step_of_a_solution(path):
+    """But for generate_priors, which puts together what its notebook has shown step by step."""
+    notebook = read(path)
+    steps = {
+        step: grading(cell)["grade_id"]
+        for cell in exercises(notebook)
+        for step in expressions(cell.source)
+        if grading(cell)["grade_id"] != "ex04-generate-priors"
+    }
+    others = [cell for cell in code_cells(student_edition(notebook)) if not grading(cell)]
+    assert [(cell.id, steps[step]) for cell in others for step in expressions(cell.source) if step in steps] == []
+
+
 @pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
 def test_every_check_of_the_student_edition_says_not_written_yet(path):
     """Run without a kernel: the imports of the notebook, its exercises, and each check."""
