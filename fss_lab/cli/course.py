@@ -1,4 +1,4 @@
-"""`fss-lab course`: the student edition of the notebooks, their outputs for git, and the course as a web site."""
+"""`fss-lab course`: the student edition of the notebooks, its grading, their outputs for git, and a web site."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One command for each of the three things that can be done with the course."""
+    """One command for each thing that can be done with the course."""
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     release = actions.add_parser("release", help="write the student edition: without solutions, with locked checks")
     release.add_argument("--output", type=Path, required=True, help="a new folder for it")
     execute = actions.add_parser("execute", help="run notebooks in place, as they are kept in git")
+    grade = actions.add_parser("grade", help="look through, run and mark what students handed in")
+    grade.add_argument("submissions", type=Path, help="a folder that holds one folder for each student")
+    grade.add_argument("--output", type=Path, required=True, help="the table of marks, a new CSV file")
     site = actions.add_parser("site", help="build the course as a web site that needs no network")
     site.add_argument("--output", type=Path, default=ROOT / "runs" / "site", help="folder (default: runs/site)")
     which: dict[str, Any] = {
@@ -33,6 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
         from fss_lab.course.site import build
 
         print(f"open {build(ROOT, arguments.output)}")
+        return 0
+    if arguments.action == "grade":
+        from fss_lab.course.grading import grade
+
+        for remark in grade(arguments.submissions, arguments.output, ROOT / "notebooks"):
+            print(remark)
         return 0
     paths = _notebooks(arguments.notebooks)
     if arguments.action == "release":

@@ -51,6 +51,8 @@ def _changed_function(name: str) -> str | None:
     code = compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True)
     for written in (constant for constant in code.co_consts if isinstance(constant, CodeType)):
         loaded = inspect.unwrap(getattr(sys.modules[name], written.co_name, module))
-        if written.co_name.isidentifier() and getattr(loaded, "__code__", written) != written:
+        if isinstance(loaded, type) or not written.co_name.isidentifier() or written.co_name.startswith("__"):
+            continue
+        if getattr(loaded, "__code__", None) != written:
             return written.co_name
     return None

@@ -184,6 +184,7 @@ FAKE = "Fake = type('Fake', (), {'__getattr__': lambda self, name: lambda *argum
 TAMPERING = {
     "a name of the notebook": "ex04 = exercises = Fake",
     "a check": "from fss_lab.exercises import ex04\nex04.check_prototype = lambda function: print('✓')",
+    "a check by a builtin": "from fss_lab.exercises import ex04\nex04.check_prototype = print",
     "the module of the checks": "import sys\nsys.modules['fss_lab.exercises.ex04'] = Fake",
     "the package's attribute": "import fss_lab.exercises\nfss_lab.exercises = Fake",
     "the package": "import sys\nsys.modules['fss_lab.exercises'] = Fake",

@@ -1,0 +1,151 @@
+"""The grading zoo: each kind of submission gets the mark that it must get."""
+
+import csv
+import re
+
+import nbformat
+import pytest
+from helpers.harness import NOTEBOOKS
+from nbformat.v4 import new_code_cell, new_notebook
+
+from fss_lab.cli import main
+from fss_lab.course import grading as grading_module
+from fss_lab.course.grading import grade, look_through
+from fss_lab.course.notebooks import grading, read
+from fss_lab.course.release import STUB, student_edition
+from fss_lab.errors import CourseError
+
+NAME = "04_pseudo_prompts.ipynb"
+
+
+@pytest.fixture(scope="module")
+def original():
+    """Notebook 04 without its figures: parameters, imports, exercises, checks."""
+    cells = [new_code_cell("fold = 0\nseed = 0", id="parameters", metadata={"tags": ["parameters"]})]
+    cells.append(new_code_cell("import torch\n\nfrom fss_lab.method.prompts import resize", id="imports"))
+    cells += [cell for cell in read(NOTEBOOKS / NAME).cells if grading(cell)]
+    return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+
+
+def change(notebook, name, old, new):
+    cell = next(cell for cell in notebook.cells if name in (cell.id, grading(cell).get("grade_id")))
+    assert old in cell.source
+    cell.source = cell.source.replace(old, new)
+    return notebook
+
+
+def stub(notebook, name):
+    """One exercise as it was handed out."""
+    cell = next(cell for cell in notebook.cells if grading(cell).get("grade_id") == name)
+    cell.source = cell.source.split('    """')[0] + f"    {STUB}"
+    return notebook
+
+
+def without(notebook, *names):
+    notebook.cells = [cell for cell in notebook.cells if grading(cell).get("grade_id") not in names]
+    return notebook
+
+
+def copied(notebook, name):
+    index, cell = next((i, c) for i, c in enumerate(notebook.cells) if grading(c).get("grade_id") == name)
+    notebook.cells.insert(index, nbformat.from_dict({**cell, "id": f"copy-{index}"}))
+    return notebook
+
+
+def renamed(notebook, name):
+    next(c for c in notebook.cells if grading(c).get("grade_id") == name).metadata["nbgrader"]["grade_id"] = "mine"
+    return notebook
+
+
+def library(notebook, name):
+    cell = next(cell for cell in notebook.cells if grading(cell).get("grade_id") == name)
+    cell.source = "from fss_lab.method.prompts import min_max as stretch\n\nmin_max = lambda x: stretch(x)"
+    return notebook
+
+
+def kernel(notebook):
+    notebook.metadata["kernelspec"]["name"] = "my-own-kernel"
+    return notebook
+
+
+def tampered(notebook):
+    notebook.cells.insert(0, new_code_cell("from fss_lab.exercises import ex04\nex04.check_min_max = print"))
+    change(notebook, "ex04-min-max-check", "reload", "print('✓'); reload")
+    return change(notebook, "ex04-min-max", "- low)", "- high)")
+
+
+BOTH = "low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)"
+ZOO = {  # what becomes of the right notebook, and its points out of 10: 2 + 2 + 1 + 2 + 3
+    "right": (lambda n: n, 10),
+    "differently right": (lambda n: change(n, "ex04-prototype", "5e-4", "0.0005"), 10),
+    "empty": (student_edition, 0),
+    "half": (lambda n: stub(stub(n, "ex04-discriminative-prior"), "ex04-generate-priors"), 5),
+    "crash": (lambda n: change(n, "ex04-cosine-map", "product = ", "product = 1 / 0 + "), 8),
+    "endless": (lambda n: change(n, "ex04-min-max", BOTH, "while True:\n        pass"), 9),
+    "exit": (lambda n: change(n, "ex04-min-max", BOTH, "import os\n    os._exit(1)"), 9),
+    "tampered": (tampered, 0),
+    "deleted check": (lambda n: without(n, "ex04-min-max-check"), 10),
+    "deleted exercise": (lambda n: without(n, "ex04-min-max"), 9),
+    "copied": (lambda n: copied(copied(n, "ex04-min-max-check"), "ex04-prototype"), 10),
+    "renamed": (lambda n: renamed(renamed(n, "ex04-min-max"), "ex04-prototype-check"), 10),
+    "library": (lambda n: library(n, "ex04-min-max"), 9),
+    "follow-up error": (lambda n: change(n, "ex04-min-max", "+ 1e-7", "+ 5.0"), 9),
+    "other kernel": (kernel, 10),
+    "other parameters": (lambda n: change(n, "parameters", "fold = 0", "fold = 3"), 10),
+}
+
+
+@pytest.fixture(scope="module")
+def marks(original, tmp_path_factory):
+    """The table of marks and the remarks, by student."""
+    folder = tmp_path_factory.mktemp("zoo")
+    (folder / "originals").mkdir()
+    nbformat.write(original, folder / "originals" / NAME)
+    for student, (become, _) in ZOO.items():
+        (folder / "submissions" / student).mkdir(parents=True)
+        nbformat.write(become(nbformat.from_dict(original)), folder / "submissions" / student / NAME)
+    (folder / "submissions" / "stray").mkdir()
+    nbformat.write(original, folder / "submissions" / "stray" / "homework.ipynb")
+    remarks = grade(folder / "submissions", folder / "marks.csv", folder / "originals")
+    with open(folder / "marks.csv", newline="") as file:
+        return {row["Student"]: row for row in csv.DictReader(file)}, remarks
+
+
+@pytest.mark.parametrize("student", ZOO)
+def test_every_submission_gets_its_mark(marks, student):
+    row = marks[0][student]
+    assert (row["04_pseudo_prompts (of 10)"], row["SIS Login ID"]) == (str(ZOO[student][1]), student), row["Remarks"]
+
+
+@pytest.mark.parametrize(
+    ("student", "remark"),
+    [
+        ("exit", r"cell 7 ends the kernel with os._exit \| cell 7 ended the kernel and was left out"),
+        ("deleted exercise", "the cell ex04-min-max is missing"),
+        ("copied", r"cell 3 is one of 2 copies of ex04-prototype"),
+        ("renamed", "cell 4 has the unknown name mine"),
+        ("other kernel", "my-own-kernel"),
+        ("stray", "homework.ipynb is no notebook of the course"),
+        ("tampered", "fss_lab.exercises.ex04.check_min_max is not the one that is installed"),
+        ("right", "^$"),
+        ("follow-up error", "^$"),
+    ],
+)
+def test_what_a_teacher_should_look_at_is_named(marks, student, remark):
+    assert re.search(remark, marks[0][student]["Remarks"])
+
+
+def test_nothing_to_grade_is_an_error(tmp_path, capsys):
+    with pytest.raises(CourseError, match="holds no notebooks"):
+        grade(tmp_path, tmp_path / "marks.csv", NOTEBOOKS)
+    assert main(["course", "grade", str(tmp_path), "--output", str(tmp_path / "marks.csv")]) == 1
+    assert "holds no notebooks" in capsys.readouterr().err
+
+
+def test_all_notebooks_of_the_course_pass_the_look_through():
+    for path in NOTEBOOKS.glob("0[1-8]_*.ipynb"):
+        assert look_through(student_edition(read(path)), read(path)) == []
+
+
+def test_grading_is_bounded():
+    assert grading_module.SECONDS_LATER < grading_module.SECONDS <= 300
