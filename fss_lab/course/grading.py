@@ -28,12 +28,11 @@ RESTARTS = 8
 
 @dataclass(frozen=True)
 class Marks:
-    """What one notebook of one student is worth. points, most: by check; remarks: for the teacher, a line each."""
+    """What one notebook of one student is worth. points: by check; remarks: for the teacher, a line for each."""
 
     student: str
     notebook: str
     points: dict[str, float]
-    most: dict[str, float]
     remarks: list[str]
 
 
@@ -53,29 +52,29 @@ def grade(submissions: Path, output: Path, notebooks: Path) -> list[str]:
     def marked(path: Path) -> Marks:
         student = path.relative_to(submissions).parts[0]
         if path.name not in originals:
-            return Marks(student, path.stem, {}, {}, [f"{path.name} is no notebook of the course: was it renamed?"])
+            return Marks(student, path.stem, {}, [f"{path.name} is no notebook of the course: was it renamed?"])
         try:
             return mark(student, path.stem, read(path), originals[path.name])
         except CourseError as error:
-            return Marks(student, path.stem, {}, {}, [str(error)])
+            return Marks(student, path.stem, {}, [str(error)])
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         marks = list(pool.map(marked, handed_in))
     write_atomically(output, table(marks, originals).encode())
-    return [f"{each.student}, {each.notebook}: {remark}" for each in marks for remark in each.remarks]
+    return [f"{row.student}, {row.notebook}: {remark}" for row in marks for remark in row.remarks]
 
 
 def table(marks: list[Marks], originals: dict[str, NotebookNode]) -> str:
     """The marks as CSV: Canvas's columns for a student, which Moodle's import maps too, and one for each notebook."""
-    names = sorted({each.notebook for each in marks if f"{each.notebook}.ipynb" in originals})
+    names = sorted({row.notebook for row in marks if f"{row.notebook}.ipynb" in originals})
     most = {name: sum(grading(cell)["points"] for cell in _checks(originals[f"{name}.ipynb"])) for name in names}
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["Student", "ID", "SIS Login ID", "Section", *(f"{n} (of {most[n]:g})" for n in names), "Remarks"])
-    for student in sorted({each.student for each in marks}):
-        theirs = [each for each in marks if each.student == student]
-        points = {each.notebook: f"{sum(each.points.values()):g}" for each in theirs}
-        remarks = " | ".join(remark for each in theirs for remark in each.remarks)
+    for student in sorted({row.student for row in marks}):
+        theirs = [row for row in marks if row.student == student]
+        points = {row.notebook: f"{sum(row.points.values()):g}" for row in theirs}
+        remarks = " | ".join(remark for row in theirs for remark in row.remarks)
         rows.writerow([student, "", student, "", *(points.get(name, "") for name in names), remarks])
     return text.getvalue()
 
@@ -95,8 +94,7 @@ def mark(student: str, name: str, submission: NotebookNode, original: NotebookNo
             if "not the one that is installed" in (reason := output.get("evalue", "")) and reason not in remarks:
                 remarks.append(reason)
         points[identity] = max(points.get(identity, 0), determine_grade(cell)[0] if cell.execution_count else 0)
-    most = {grading(cell)["grade_id"]: grading(cell)["points"] for cell in _checks(original)}
-    return Marks(student, name, points, most, remarks + incidents)
+    return Marks(student, name, points, remarks + incidents)
 
 
 def look_through(submission: NotebookNode, original: NotebookNode) -> list[str]:
@@ -111,7 +109,7 @@ def look_through(submission: NotebookNode, original: NotebookNode) -> list[str]:
             remarks.append(f"cell {number} has the unknown name {identity}")
         elif identity and count[identity] > 1:
             remarks.append(f"cell {number} is one of {count[identity]} copies of {identity}")
-        if cell.cell_type == "code" and (calls := sorted(_lethal_calls(cell.source))):
+        if calls := sorted(_lethal_calls(cell)):
             remarks.append(f"cell {number} ends the kernel with {', '.join(calls)}")
     remarks += [f"the cell {identity} is missing" for identity in sorted(known - set(count))]
     kernel = submission.metadata.get("kernelspec", {}).get("name", "python3")
@@ -191,9 +189,9 @@ def _interrupted(cell: NotebookNode) -> list[str]:
     return [cell.id for output in cell.outputs if output.get("ename") in ("KeyboardInterrupt", "CellTimeoutError")]
 
 
-def _lethal_calls(source: str) -> Iterator[str]:
+def _lethal_calls(cell: NotebookNode) -> Iterator[str]:
     try:
-        tree = ast.parse(source)
+        tree = ast.parse(cell.source if cell.cell_type == "code" else "")
     except SyntaxError:  # a magic, or a mistake
         return
     for node in ast.walk(tree):

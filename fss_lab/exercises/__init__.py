@@ -34,7 +34,7 @@ def module(name: str) -> ModuleType:
     assert spec and spec.loader
     checks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(checks)
-    for loaded in [each for each in sys.modules if each.startswith(("fss_lab.exercises.", "fss_lab.method."))]:
+    for loaded in [value for value in sys.modules if value.startswith(("fss_lab.exercises.", "fss_lab.method."))]:
         if function := _changed_function(loaded):
             raise ExerciseError(f"{loaded}.{function} is not the one that is installed. {_CHANGED}")
     try:

@@ -18,23 +18,23 @@ def check_training_classes(function: Answer) -> str:
     labels = torch.tensor([[0, 4, 4, 255], [0, 4, 4, 255], [0, 2, 2, 2], [0, 0, 7, 255]])  # classes 3, 1 and 6
 
     def ask(novel: list[int], least: int) -> list[int]:
-        found = call(function, labels, novel, least)
-        if not isinstance(found, list) or not all(type(c) is int for c in found):
-            raise ExerciseError(f"training_classes must return a list of ints, but returned {found!r}.")
-        return found
+        answer = call(function, labels, novel, least)
+        if not isinstance(answer, list) or not all(type(c) is int for c in answer):
+            raise ExerciseError(f"training_classes must return a list of ints, but returned {answer!r}.")
+        return answer
 
-    found = ask([9, 10], 2)
-    if 254 in found:
+    answer = ask([9, 10], 2)
+    if 254 in answer:
         raise ExerciseError("255 is no class but 'do not count': leave it out before you subtract 1.")
-    if -1 in found:
+    if -1 in answer:
         raise ExerciseError("0 is background, no class: leave it out before you subtract 1.")
-    if sorted(found) == [2, 4]:
+    if sorted(answer) == [2, 4]:
         raise ExerciseError("These are values of the label map; value v stands for class v - 1.")
-    if found == [3, 1]:
+    if answer == [3, 1]:
         raise ExerciseError("The classes are right, but must be in rising order.")
-    if 6 in found:
+    if 6 in answer:
         raise ExerciseError("Class 6 covers one pixel, fewer than least = 2: it must not count.")
-    _expect(found, [1, 3], "an image without novel classes")
+    _expect(answer, [1, 3], "an image without novel classes")
     if ask([9], 3) == [3]:
         raise ExerciseError("Class 1 covers exactly least = 3 pixels; that is enough: use >=, not >.")
     _expect(ask([9], 3), [1, 3], "least = 3")
@@ -49,9 +49,9 @@ def check_training_classes(function: Answer) -> str:
     return "An image may train only if no novel class is anywhere in it."
 
 
-def _expect(found: list[int], right: list[int], case: str) -> None:
-    if found != right:
-        raise ExerciseError(f"For {case} you return {found}; it must be {right}.")
+def _expect(answer: list[int], right: list[int], case: str) -> None:
+    if answer != right:
+        raise ExerciseError(f"For {case} you return {answer}; it must be {right}.")
 
 
 @exercise(library=["update"])
@@ -60,11 +60,11 @@ def check_intersection_union(function: Answer) -> str:
     truth = torch.tensor([[1, 1, 0, 255], [1, 1, 0, 255], [1, 0, 0, 255], [0, 0, 0, 0]])
     mask = torch.tensor([[0, 1, 1, 1], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]).bool()  # I: 2, U: 5 + 6 - 2
     truthy = "255 counts as object here: `truth.bool()` is true for 255 as well; the object is where truth == 1."
-    found = _pair(call(function, mask, truth))
-    if max(found) > mask.numel():
+    answer = _pair(call(function, mask, truth))
+    if max(answer) > mask.numel():
         raise ExerciseError("You add up the values of truth, 255 among them; compare first (truth == 1), then count.")
     compare(
-        found,
+        answer,
         (2, 9),
         "(I, U)",
         {
@@ -88,10 +88,10 @@ def check_intersection_union(function: Answer) -> str:
     return "Shared pixels and covered pixels, and 255 in neither."
 
 
-def _pair(found: Any) -> tuple[float, float]:
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise ExerciseError(f"intersection_union must return two numbers, (I, U), but returned {found!r}.")
-    return check_number(found[0], "I"), check_number(found[1], "U")
+def _pair(answer: Any) -> tuple[float, float]:
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
+        raise ExerciseError(f"intersection_union must return two numbers, (I, U), but returned {answer!r}.")
+    return check_number(answer[0], "I"), check_number(answer[1], "U")
 
 
 @exercise(library=["miou"])
@@ -127,13 +127,13 @@ def check_fb_iou(function: Answer) -> str:
         inter, union = torch.tensor([1, 8, 2]), torch.tensor([2, 10, 8])
         foreground = inter.sum() / union.sum()
         background = (valid - union).sum() / (valid - inter).sum()
-        each = (inter / union + (valid - union) / (valid - inter)) / 2
+        value = (inter / union + (valid - union) / (valid - inter)) / 2
         compare(
             check_number(call(function, inter, union, valid)),
             (foreground + background) / 2,
             "your FB-IoU",
             {
-                "This is the mean of the episodes' FB-IoUs; sum over the episodes first, then divide.": each.mean(),
+                "This is the mean of the episodes' FB-IoUs; sum over the episodes first, then divide.": value.mean(),
                 "The background's IoU is not 1 minus the foreground's: it is (V - U) / (V - I), from sums.": 0.5,
                 "This is the IoU of the foreground alone; average it with the background's.": foreground,
                 "This is the IoU of the background alone; average it with the foreground's.": background,
@@ -160,13 +160,13 @@ def check_nearest_prototype(function: Answer) -> str:
     distances = (features[None] - prototypes[:, :, None, None]).norm(dim=1)
     over_classes = torch.nn.functional.normalize(prototypes, dim=0)
 
-    found = check_tensor(call(function, features, prototypes), features.shape[1:], "your map")
-    if found.is_floating_point():
-        if torch.allclose(found, cosines.amax(0)):
+    answer = check_tensor(call(function, features, prototypes), features.shape[1:], "your map")
+    if answer.is_floating_point():
+        if torch.allclose(answer, cosines.amax(0)):
             raise ExerciseError("These are the highest cosines; return which prototype has it: argmax, not max.")
-        raise ExerciseError(f"your map has the type {found.dtype}; it must hold integers, the prototypes' numbers.")
+        raise ExerciseError(f"your map has the type {answer.dtype}; it must hold integers, the prototypes' numbers.")
     compare(
-        found,
+        answer,
         [[0, 1, 2], [1, 0, 1]],
         "your map",
         {
@@ -186,5 +186,5 @@ def check_nearest_prototype(function: Answer) -> str:
         },
     )
     longer = torch.tensor([[0.01], [1.0], [100.0]]) * prototypes
-    compare(call(function, features, longer), found, "your map after prototypes were made longer or shorter")
+    compare(call(function, features, longer), answer, "your map after prototypes were made longer or shorter")
     return "The direction decides, not the length."

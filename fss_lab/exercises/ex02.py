@@ -42,12 +42,12 @@ def check_attention(function: Answer) -> str:
     q = torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 2.0]])  # N = 2, d = 4
     k = torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0]])  # L = 3
     v = torch.tensor([[1.0, 0.0], [0.0, 5.0], [0.0, 0.0]])  # L, e = 2
-    found = call(function, q, k, v)
-    if not isinstance(found, tuple | list) or len(found) != 2:
+    answer = call(function, q, k, v)
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
         raise ExerciseError("attention must return two tensors, the weights and what was read: (A, O).")
-    if [getattr(each, "shape", None) for each in found] == [(2, 2), (2, 3)]:
+    if [getattr(value, "shape", None) for value in answer] == [(2, 2), (2, 3)]:
         raise ExerciseError("You return (O, A); the weights come first: (A, O).")
-    weights = check_tensor(found[0], (2, 3), "the weights A")
+    weights = check_tensor(answer[0], (2, 3), "the weights A")
     products, cosines = q @ k.T, torch.cosine_similarity(q[:, None], k[None], dim=-1)
     high, low = 0.786986, 0.106507  # e^2 / (e^2 + 2) and 1 / (e^2 + 2)
     compare(
@@ -75,7 +75,7 @@ def check_attention(function: Answer) -> str:
         },
     )
     compare(
-        check_tensor(found[1], (2, 2), "what was read, O"),
+        check_tensor(answer[1], (2, 2), "what was read, O"),
         [[high, 5 * low], [low, 5 * high]],
         "what was read, O",
         {
@@ -93,11 +93,11 @@ def check_pointer_tokens(function: Answer) -> str:
     """Exercise 2.3: `pointer_tokens(pointer, D)`. Raises ExerciseError with a diagnosis."""
     pointer = torch.tensor([[1.0, 2, 3, 4, 5, 6], [10, 20, 30, 40, 50, 60]])  # B = 2, C = 6
     interleaved = pointer.reshape(2, 2, 3).permute(2, 0, 1)
-    found = call(function, pointer, 2)
-    if isinstance(found, torch.Tensor) and found.shape == (2, 3, 2):
+    answer = call(function, pointer, 2)
+    if isinstance(answer, torch.Tensor) and answer.shape == (2, 3, 2):
         raise ExerciseError("Your tokens have the order (B, C / D, D); swap the first two axes: (C / D, B, D).")
     compare(
-        check_tensor(found, (3, 2, 2), "your tokens"),
+        check_tensor(answer, (3, 2, 2), "your tokens"),
         [[[1, 2], [10, 20]], [[3, 4], [30, 40]], [[5, 6], [50, 60]]],
         "your tokens",
         {
@@ -117,25 +117,25 @@ def check_pointer_tokens(function: Answer) -> str:
 def check_frames_to_read(function: Answer) -> str:
     """Exercise 2.4: `frames_to_read(t, recent)`. Raises ExerciseError with a diagnosis."""
     for t, recent, right in ((7, 3, [0, 4, 5, 6]), (2, 3, [0, 1]), (4, 3, [0, 1, 2, 3]), (1, 6, [0]), (5, 0, [0])):
-        found = call(function, t, recent)
-        case = f"frames_to_read({t}, {recent}) gives {found}"
-        if not isinstance(found, list) or not all(type(frame) is int for frame in found):
+        answer = call(function, t, recent)
+        case = f"frames_to_read({t}, {recent}) gives {answer}"
+        if not isinstance(answer, list) or not all(type(frame) is int for frame in answer):
             raise ExerciseError(f"{case}; it must be a list of ints.")
-        if found == right:
+        if answer == right:
             continue
-        if t in found:
+        if t in answer:
             raise ExerciseError(f"{case}: frame {t} is the current one and not remembered yet; stop at t - 1.")
-        if 0 not in found:
+        if 0 not in answer:
             raise ExerciseError(f"{case}: frame 0 is always read, its mask is the only one that is certain.")
-        if len(set(found)) < len(found):
+        if len(set(answer)) < len(answer):
             raise ExerciseError(f"{case}: a frame is listed twice; near the start the latest frames reach frame 0.")
-        if min(found) < 0:
+        if min(answer) < 0:
             raise ExerciseError(f"{case}: there is no frame before frame 0; cut the range at 1.")
-        if recent == 0 or len(found) > len(right):
+        if recent == 0 or len(answer) > len(right):
             raise ExerciseError(f"{case}: only the latest {recent} beside frame 0 are asked for.")
-        if sorted(found) == right:
+        if sorted(answer) == right:
             raise ExerciseError(f"{case}: the right frames, but not in rising order.")
-        if len(found) < len(right):
+        if len(answer) < len(right):
             raise ExerciseError(f"{case}: there should be {recent} beside frame 0 (if so many are remembered).")
         raise ExerciseError(f"{case}; it must be {right}: frame 0 and the latest {recent}.")
     return "The certain frame, and the latest ones."

@@ -136,10 +136,10 @@ def check_paired_interval(function: Answer) -> str:
     return "Same draws for both: what the episodes have in common drops out."
 
 
-def _pair(found: Any) -> tuple[float, float]:
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise ExerciseError(f"paired_interval must return two numbers, (low, high), but returned {found!r:.80}.")
-    return check_number(found[0], "low"), check_number(found[1], "high")
+def _pair(answer: Any) -> tuple[float, float]:
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
+        raise ExerciseError(f"paired_interval must return two numbers, (low, high), but returned {answer!r:.80}.")
+    return check_number(answer[0], "low"), check_number(answer[1], "high")
 
 
 @exercise()

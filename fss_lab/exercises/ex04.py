@@ -26,9 +26,9 @@ def check_prototype(function: Function) -> str:
     features = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[10.0, 0.0], [0.0, 30.0]]])  # 2 channels, 2 x 2
     mask = torch.tensor([[[0.0, 1.0], [0.0, 0.5]]])
     total = (features * mask).sum((-2, -1), keepdim=True)  # 4 and 15
-    found = check_tensor(call(function, features, mask), (2, 1, 1), "your prototype")
+    answer = check_tensor(call(function, features, mask), (2, 1, 1), "your prototype")
     compare(
-        found.flatten(),
+        answer.flatten(),
         [4 / 1.5, 15 / 1.5],
         "your prototype",
         {
@@ -58,10 +58,10 @@ def check_prototype(function: Function) -> str:
     batch = torch.randn(2, 3, 4, 5, 5, generator=torch.Generator().manual_seed(0))  # B, K, C, h, w
     masks = torch.rand(2, 3, 1, 5, 5, generator=torch.Generator().manual_seed(1))
     many = check_tensor(call(function, batch, masks), (2, 3, 4, 1, 1), "your prototype of (B, K, C, h, w)")
-    each = torch.stack([torch.stack([function(batch[b, k], masks[b, k]) for k in range(3)]) for b in range(2)])
+    value = torch.stack([torch.stack([function(batch[b, k], masks[b, k]) for k in range(3)]) for b in range(2)])
     compare(
         many,
-        each,
+        value,
         "your prototype of several maps at once, against each map alone (sum over the last two axes)",
         {
             "your prototype of several maps divides by the area of all masks together; each mask has its own: "
@@ -78,9 +78,9 @@ def check_cosine_map(function: Function) -> str:
     features = torch.tensor([[[3.0, 0.0], [-3.0, 6.0]], [[4.0, 5.0], [4.0, 8.0]]])  # vectors (3, 4), (0, 5), ...
     direction = torch.tensor([0.0, 2.0]).view(2, 1, 1)
     product = (features * direction).sum(0, keepdim=True)
-    found = check_tensor(call(function, features, direction), (1, 2, 2), "your map")
+    answer = check_tensor(call(function, features, direction), (1, 2, 2), "your map")
     compare(
-        found[0],
+        answer[0],
         [[0.8, 1.0], [0.8, 0.8]],
         "your cosine",
         {
@@ -99,7 +99,7 @@ def check_cosine_map(function: Function) -> str:
         },
     )
     opposite = call(function, features, -direction)
-    compare(opposite[0], -found[0], "your cosine with −p (cosines may be negative; nothing is cut off)")
+    compare(opposite[0], -answer[0], "your cosine with −p (cosines may be negative; nothing is cut off)")
     zero = call(function, features, torch.zeros(2, 1, 1))
     if not torch.equal(zero, torch.zeros(1, 2, 2)):
         raise ExerciseError("a zero prototype (empty mask) must give the map 0, not NaN: add 1e-7 to ‖F‖·‖p‖.")
@@ -120,9 +120,9 @@ def check_cosine_map(function: Function) -> str:
 def check_min_max(function: Function) -> str:
     """`min_max(x)`: each map stretched to 0..1. Raises ExerciseError with a diagnosis."""
     x = torch.tensor([[2.0, 4.0], [6.0, 10.0]])
-    found = check_tensor(call(function, x), (2, 2), "your map")
+    answer = check_tensor(call(function, x), (2, 2), "your map")
     compare(
-        found,
+        answer,
         [[0, 0.25], [0.5, 1]],
         "your map",
         {
@@ -161,9 +161,9 @@ def check_discriminative_prior(function: Function) -> str:
     fg = torch.tensor([[0.75, 0.5], [0.25, 0.0]])
     bg = torch.tensor([[0.25, 0.25], [0.5, 1.0]])
     lead = fg - bg  # 0.5, 0.25, -0.25, -1
-    found = check_tensor(call(function, fg, bg), (2, 2), "your prior")
+    answer = check_tensor(call(function, fg, bg), (2, 2), "your prior")
     compare(
-        found,
+        answer,
         [[1, 0.5], [0, 0]],
         "your prior",
         {
@@ -245,7 +245,7 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str
         min_max(cosine_map(query, prototype(support, region).mean(1)))
         for region in (resize(masks, (4, 4)).unsqueeze(2), 1 - resize(masks, (4, 4)).unsqueeze(2))
     ]
-    merged = [resize(each, (8, 8)) for each in merged]
+    merged = [resize(value, (8, 8)) for value in merged]
     first = "uses only one of the shots; take the mean over all of them."
     mean = (
         "comes from the mean of the prototypes; make the priors of every shot first and take the mean of the priors, "
@@ -271,7 +271,7 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str
             f"your P_d {first}": wanted.discriminative_per_shot[:, :1],
             f"your P_d {mean}": discriminative_prior(*merged),
             "your P_d comes from the mean similarities; make P_d for each shot and take the mean of those.": (
-                discriminative_prior(*(each.mean(1, keepdim=True) for each in averaged))
+                discriminative_prior(*(value.mean(1, keepdim=True) for value in averaged))
             ),
         },
     )
@@ -281,11 +281,11 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str
 def _priors(
     function: Callable[..., tuple[Tensor, Tensor]], query: Tensor, support: Tensor, masks: Tensor
 ) -> list[Tensor]:
-    found = call(function, query, support, masks)
-    if not isinstance(found, tuple | list) or len(found) != 2:
+    answer = call(function, query, support, masks)
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
         raise ExerciseError("generate_priors must return two tensors: `return P_fg, P_d`.")
     shape = (len(masks), 1, *masks.shape[-2:])
-    return [check_tensor(each, shape, f"your {name}") for each, name in zip(found, ("P_fg", "P_d"), strict=True)]
+    return [check_tensor(value, shape, f"your {name}") for value, name in zip(answer, ("P_fg", "P_d"), strict=True)]
 
 
 def _similarities(
@@ -295,4 +295,4 @@ def _similarities(
     grid = support.shape[-2:]
     mask = (F.interpolate(masks, grid, mode=shrink) if shrink else resize(masks, grid)).unsqueeze(2)
     maps = (cosine_map(query.unsqueeze(1), prototype(support, region)).squeeze(2) for region in (mask, 1 - mask))
-    return [resize(min_max(each) if stretch else each, size) for each in maps]
+    return [resize(min_max(value) if stretch else value, size) for value in maps]

@@ -36,9 +36,9 @@ def check_support_similarity(function: Function) -> str:
     foreground = torch.tensor([[[[5.0, 3.0], [0.0, 4.0]], [[0.0, 4.0], [5.0, 3.0]]]])
     support = torch.tensor([[[[[0.0, 0.0], [1.0, 2.0]], [[3.0, 3.0], [1.0, 0.0]]]]])  # object lower right
     mask = torch.tensor([[[[0.0, 0.0], [0.0, 1.0]]]])
-    found = check_tensor(call(function, foreground, support, mask), (1, 1, 2, 2), "your A")
+    answer = check_tensor(call(function, foreground, support, mask), (1, 1, 2, 2), "your A")
     compare(
-        found,
+        answer,
         [[[[1, 0.6], [0, 0.8]]]],
         "your A",
         {
@@ -59,12 +59,12 @@ def check_support_similarity(function: Function) -> str:
     foreground = torch.randn(2, 4, 3, 3, generator=generator)
     support = torch.randn(2, 3, 4, 3, 3, generator=generator)
     masks = (torch.rand(2, 3, 3, 3, generator=generator) > 0.5).float()
-    each = torch.stack([min_max(cosine_map(foreground, _prototype(support, masks, k))) for k in range(3)])
+    value = torch.stack([min_max(cosine_map(foreground, _prototype(support, masks, k))) for k in range(3)])
     raw = torch.stack([cosine_map(foreground, _prototype(support, masks, k)) for k in range(3)])
     merged = torch.stack([_prototype(support, masks, k) for k in range(3)]).mean(0)
     compare(
         check_tensor(call(function, foreground, support, masks), (2, 1, 3, 3), "your A of three shots"),
-        each.mean(0),
+        value.mean(0),
         "your A of three shots",
         {
             "your A compares with the mean of the prototypes; make a map for every shot and take the mean of the "
@@ -72,11 +72,11 @@ def check_support_similarity(function: Function) -> str:
             "your A is stretched after the mean; stretch each shot's map with min_max, then take the mean.": min_max(
                 raw.mean(0)
             ),
-            "your A is stretched again after the mean over the shots; it must stay the mean.": min_max(each.mean(0)),
+            "your A is stretched again after the mean over the shots; it must stay the mean.": min_max(value.mean(0)),
             "your A is not stretched: apply min_max to each shot's map.": raw.mean(0),
-            "your A is the sum over the shots; take the mean.": each.sum(0),
-            "your A uses only the first shot; take the mean over all maps.": each[0],
-            "your A is the largest over the shots; take the mean.": each.amax(0),
+            "your A is the sum over the shots; take the mean.": value.sum(0),
+            "your A uses only the first shot; take the mean over all maps.": value[0],
+            "your A is the largest over the shots; take the mean.": value.amax(0),
         },
     )
     _needs_gradient(function, (foreground, support, masks), ("Mem_fg", "Mem_S"))
@@ -125,7 +125,7 @@ def check_refine_once(function: Function) -> str:
     memory = torch.tensor([[[[0.0, 8.0], [6.0, 0.0]], [[2.0, 4.0], [1.0, 5.0]]]])
     prior, wide = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), torch.tensor([[[[1.0, 1.0], [1.0, 0.5]]]])
     a = torch.tensor([[[[1.0, 0.7], [1.0, 0.2]]]])
-    found = _triple(call(function, memory, prior, foreground, wide, a), memory, prior)
+    answer = _triple(call(function, memory, prior, foreground, wide, a), memory, prior)
     weights = {
         "your B compares Mem_d with the guess; compare Mem_fg with it: cosine_map(Mem_fg, ·).": _like(
             memory, memory, prior
@@ -147,10 +147,10 @@ def check_refine_once(function: Function) -> str:
     second = refinement.refine_once(first.memory, first.prior, foreground, wide, a)
     mistakes["your W is that of the next round; return the one that you mixed with."] = second.weight
     mistakes["your W is not max(0, A + B − 1): use your `agreement`."] = a * _like(foreground, memory, prior)
-    compare(found[2], weight, "your W", mistakes, tolerance=2e-3)
+    compare(answer[2], weight, "your W", mistakes, tolerance=2e-3)
     w = torch.tensor(weight)
     compare(
-        found[0],
+        answer[0],
         [[[[0, 5.5], [0, 0]], [[2, 4], [5, 5]]]],
         "your refined Mem_d",
         {
@@ -164,7 +164,7 @@ def check_refine_once(function: Function) -> str:
         tolerance=5e-3,
     )
     mixed = w * wide + (1 - w) * prior  # 1, 0.5, 1, 0
-    _check_prior(function, mixed, found[1])
+    _check_prior(function, mixed, answer[1])
     generator = torch.Generator().manual_seed(2)
     random = (
         torch.randn(2, 4, 3, 3, generator=generator),
@@ -195,16 +195,16 @@ def check_refine(function: Function) -> str:
     prior, wide = (torch.rand(1, 1, 3, 3, generator=generator) for _ in range(2))
     a = 0.4 + 0.6 * torch.rand(1, 1, 3, 3, generator=generator)
     wanted = refinement.refine(memory, prior, foreground, wide, a, rounds=3)
-    found = call(function, memory, prior, foreground, wide, a, rounds=3)
-    if not isinstance(found, list):
-        raise ExerciseError(f"refine must return a list with one entry for each round, not a {type(found).__name__}.")
-    if len(found) != 3:
-        raise ExerciseError(f"3 rounds must give a list of 3 entries, yours has {len(found)}.")
+    answer = call(function, memory, prior, foreground, wide, a, rounds=3)
+    if not isinstance(answer, list):
+        raise ExerciseError(f"refine must return a list with one entry for each round, not a {type(answer).__name__}.")
+    if len(answer) != 3:
+        raise ExerciseError(f"3 rounds must give a list of 3 entries, yours has {len(answer)}.")
     again = wanted[0].memory
     stale = refinement.refine_once(again, prior, foreground, wide, a).memory
     fixed = refinement.refine_once(memory, wanted[0].prior, foreground, wide, a).memory
     lost = refinement.refine_once(again, wanted[0].prior, foreground, wide, wanted[0].weight).memory
-    for i, (mine, right) in enumerate(zip(found, wanted, strict=True), start=1):
+    for i, (mine, right) in enumerate(zip(answer, wanted, strict=True), start=1):
         refined = _triple(mine, memory, prior)
         mistakes = {
             "your Mem_d does not change after round 1: every round starts from the Mem_d and P_d of the round before, "
@@ -256,18 +256,18 @@ def _like(memory: Tensor, source: Tensor, mask: Tensor) -> Tensor:
     return min_max(cosine_map(memory, prototype(source, mask)))
 
 
-def _triple(found: Any, memory: Tensor, prior: Tensor) -> list[Tensor]:
-    if not isinstance(found, tuple | list) or len(found) != 3:
+def _triple(answer: Any, memory: Tensor, prior: Tensor) -> list[Tensor]:
+    if not isinstance(answer, tuple | list) or len(answer) != 3:
         raise ExerciseError("a round must return three tensors: `return Mem_d, P_d, W`.")
     shapes = (memory.shape, prior.shape, prior.shape)
     names = ("your refined Mem_d", "your refined P_d", "your W")
-    return [check_tensor(each, shape, name) for each, shape, name in zip(found, shapes, names, strict=True)]
+    return [check_tensor(value, shape, name) for value, shape, name in zip(answer, shapes, names, strict=True)]
 
 
-def _check_prior(function: Function, mixed: Tensor, found: Tensor) -> None:
-    """found is the prior of a round whose mixture runs from 0 to 1 anyway; a second one must be stretched."""
+def _check_prior(function: Function, mixed: Tensor, answer: Tensor) -> None:
+    """answer is the prior of a round whose mixture runs from 0 to 1 anyway; a second one must be stretched."""
     compare(
-        found,
+        answer,
         mixed,
         "your refined P_d",
         {"your P_d is not refined: return min_max(W·P_fg + (1 − W)·P_d).": torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])},

@@ -58,8 +58,8 @@ def check_shot_similarity(function: Function) -> str:
     support = torch.tensor([[2.0, 0.0], [0.0, 3.0], [0.0, 3.0], [1.0, 1.0]]).view(1, 1, 1, 4, 2)
     mask = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).view(1, 1, 2, 2)
     mistakes = _similarity_mistakes(query, support, mask)
-    found = check_tensor(call(function, query, support, mask), (1, 1, 1, 2, 2), "your c of one shot")
-    compare(found[0, 0, 0], [[1, 0.6], [0, 0.8]], "your c", {h: x[0, 0, 0] for h, x in mistakes.items()}, 2e-3)
+    answer = check_tensor(call(function, query, support, mask), (1, 1, 1, 2, 2), "your c of one shot")
+    compare(answer[0, 0, 0], [[1, 0.6], [0, 0.8]], "your c", {h: x[0, 0, 0] for h, x in mistakes.items()}, 2e-3)
 
     generator = torch.Generator().manual_seed(5)
     query = torch.randn(2, 2, 6, 4, generator=generator)  # heads = 2, h x w = 2 x 3: not square
@@ -104,16 +104,16 @@ def check_calibration_term(function: Function) -> str:
     batch = torch.rand(2, 2, 2, 3, 3, generator=torch.Generator().manual_seed(6))
     masks = torch.zeros(2, 2, 3, 3)
     masks[1, 0, 1, 1] = 1  # the first episode sees no shot, the second sees its first
-    found = check_tensor(call(function, batch, masks), (2, 2, 3, 3), "your c of two episodes")
-    if not torch.isfinite(found).all():
+    answer = check_tensor(call(function, batch, masks), (2, 2, 3, 3), "your c of two episodes")
+    if not torch.isfinite(answer).all():
         raise ExerciseError("where no shot is visible your c is NaN or infinite (0 / 0); it must be 1 there.")
-    if found[0].eq(0).all():
+    if answer[0].eq(0).all():
         raise ExerciseError(
             "where no shot is visible your c is 0: that would turn down the query memory everywhere. Return 1, which "
             "means no bias."
         )
-    compare(found[0], torch.ones(2, 3, 3), "your c where no shot is visible")
-    compare(found[1], batch[1, :, 0], "your c of an episode with one visible shot of two (each episode for itself)")
+    compare(answer[0], torch.ones(2, 3, 3), "your c where no shot is visible")
+    compare(answer[1], batch[1, :, 0], "your c of an episode with one visible shot of two (each episode for itself)")
     return "calibration_term: the shots that see their object vote; without any, c is 1"
 
 
@@ -153,9 +153,9 @@ def check_calibration_bias(function: Function) -> str:
     )
     many = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(7), requires_grad=True)
     terms = torch.rand(2, 2, 2, 3, generator=torch.Generator().manual_seed(8), requires_grad=True)
-    found = check_tensor(call(function, many, terms), (2, 2, 6, 6), "your bias")
-    compare(found, calibration.calibration_bias(many, terms), "your bias of random logits")
-    if found.requires_grad:
+    answer = check_tensor(call(function, many, terms), (2, 2, 6, 6), "your bias")
+    compare(answer, calibration.calibration_bias(many, terms), "your bias of random logits")
+    if answer.requires_grad:
         raise ExerciseError("your bias passes on a gradient; it is a constant correction: detach it.")
     return "calibration_bias: between −10 and 0, every row for itself, without gradient"
 
@@ -168,9 +168,9 @@ def check_calibrated_attention(function: Function) -> str:
     q, k = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 4, 1)
     v = torch.tensor([2.0, 4.0, 7.0, 5.0]).view(1, 1, 4, 1)  # two supports, query memory, pointer
     tiny = math.exp(-10)
-    found = check_tensor(call(function, q, k, v, torch.ones(1, 2, 1, 1)), (1, 1, 1, 1), "your result")
+    answer = check_tensor(call(function, q, k, v, torch.ones(1, 2, 1, 1)), (1, 1, 1, 1), "your result")
     compare(
-        found.flatten(),
+        answer.flatten(),
         [(3 + 7 * tiny + 5) / (2 + tiny)],
         "your result of one cell",
         {
@@ -200,15 +200,15 @@ def check_calibrated_attention(function: Function) -> str:
         k, v = (torch.randn(2, 2, (shots + 1) * 6 + 5, 4, generator=generator) for _ in range(2))
         masks = (torch.rand(2, shots, 2, 3, generator=generator) > 0.4).float()
         masks[1] = 0  # nothing visible in the second episode
-        found = check_tensor(call(function, q, k, v, masks), (2, 2, 6, 4), f"your result of {shots} shots")
+        answer = check_tensor(call(function, q, k, v, masks), (2, 2, 6, 4), f"your result of {shots} shots")
         compare(
-            found[1],
+            answer[1],
             _reference(q, k, v, None)[1],
             "your result where no shot is visible (it must be attention without a bias)",
             {"your logits are not divided by √d.": _reference(2 * q, k, v, None)[1]},
         )
         compare(
-            found,
+            answer,
             _reference(q, k, v, masks),
             f"your result of {shots} shots",
             {
@@ -230,8 +230,8 @@ def _reference(q: Tensor, k: Tensor, v: Tensor, masks: Tensor | None, whole_rows
     bias = torch.zeros_like(logits[..., memory])
     if masks is not None:
         blocks = k_fixed[:, :, : shots * n].unflatten(2, (shots, n))
-        each = calibration.shot_similarity(k_fixed[:, :, shots * n : (shots + 1) * n], blocks, masks)
-        term = calibration.calibration_term(each, masks)
+        value = calibration.shot_similarity(k_fixed[:, :, shots * n : (shots + 1) * n], blocks, masks)
+        term = calibration.calibration_term(value, masks)
         bias = calibration.calibration_bias(logits[..., memory], term)
         if whole_rows:
             stretched = min_max(logits.detach(), dim=(-1,))[..., memory]

@@ -59,9 +59,9 @@ def check_vote(function: Callable[[Tensor], Tensor]) -> str:
     """function(masks: (K, H, W) bool) -> (H, W) bool, HSNet's vote."""
     votes = torch.tensor([[6, 5, 4, 3, 2, 0]])
     masks = torch.arange(9)[:, None, None] < votes  # 9, 1, 6
-    found = check_tensor(call(function, masks), (1, 6), "the vote", torch.bool)
+    answer = check_tensor(call(function, masks), (1, 6), "the vote", torch.bool)
     compare(
-        found,
+        answer,
         [[1, 1, 1, 1, 0, 0]],
         "the vote over 9 masks with 6, 5, 4, 3, 2 and 0 votes",
         {
@@ -100,10 +100,10 @@ def check_vote(function: Callable[[Tensor], Tensor]) -> str:
 def check_paired_gain(function: Callable[[Sequence[float], Sequence[float]], tuple[float, float]]) -> str:
     """function(new, old) -> mean difference and its standard error."""
     new, old = [0.6, 0.5, 0.9, 0.4], [0.5, 0.3, 0.8, 0.4]  # differences .1 .2 .1 .0
-    found = _two_numbers(call(function, new, old), "(mean, standard error)")
+    answer = _two_numbers(call(function, new, old), "(mean, standard error)")
     spread = math.sqrt(0.02 / 3)
     compare(
-        found[0],
+        answer[0],
         0.1,
         "the mean difference",
         {
@@ -114,7 +114,7 @@ def check_paired_gain(function: Callable[[Sequence[float], Sequence[float]], tup
     both = torch.tensor([new, old]).double()
     apart = float((both.var(1).sum() / 4).sqrt())
     compare(
-        found[1],
+        answer[1],
         spread / 2,
         "the standard error",
         {
@@ -142,7 +142,7 @@ def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, i
     prior = torch.tensor([[0.2, 0.1, 0.8, 0.7, 0.9, 0.1, 0.2, 0.3, 0.9, 0.3, 0.6, 0.1, 0.6, 0.8, 0.2, 0.4]])
     mask = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0, 0, 1]]).bool()
     truth = torch.tensor([[1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 255, 255, 255, 255]], dtype=torch.uint8)
-    told = _counts(call(function, prior, mask, truth))
+    pixels = _counts(call(function, prior, mask, truth))
     guess, known, wanted = prior > 0.5, truth != 255, truth == 1
     extra = known & ~wanted & mask
 
@@ -150,7 +150,7 @@ def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, i
         return [int(kind.sum()) for kind in kinds]
 
     compare(
-        told,
+        pixels,
         [2, 1, 2, 3],
         "(missed by both, missed later, extra in both, extra later)",
         {
@@ -187,25 +187,25 @@ def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, i
     rng = torch.Generator().manual_seed(0)
     prior, mask = torch.rand(9, 9, generator=rng), torch.rand(9, 9, generator=rng) > 0.5
     truth = (torch.rand(9, 9, generator=rng) > 0.4).to(torch.uint8)
-    told = _counts(call(function, prior, mask, truth))
+    pixels = _counts(call(function, prior, mask, truth))
     wrong = int((mask != (truth == 1)).sum())
-    compare(sum(told), wrong, "on a random example the sum of the four, which must be the number of wrong pixels,")
+    compare(sum(pixels), wrong, "on a random example the sum of the four, which must be the number of wrong pixels,")
     return "error_origin sorts every wrong pixel by where it first went wrong."
 
 
-def _two_numbers(found: Any, what: str) -> list[float]:
+def _two_numbers(answer: Any, what: str) -> list[float]:
     try:
-        first, second = (float(value) for value in found)
+        first, second = (float(value) for value in answer)
     except (TypeError, ValueError, RuntimeError):
-        raise ExerciseError(f"the result must be two numbers, {what}, but is {found!r:.80}.") from None
+        raise ExerciseError(f"the result must be two numbers, {what}, but is {answer!r:.80}.") from None
     return [first, second]
 
 
-def _counts(found: Any) -> list[int]:
+def _counts(answer: Any) -> list[int]:
     try:
-        told = [int(value) for value in found]
+        pixels = [int(value) for value in answer]
     except (TypeError, ValueError, RuntimeError):
-        told = []
-    if len(told) != 4:
-        raise ExerciseError(f"the result must be four numbers of pixels, but is {found!r:.80}.")
-    return told
+        pixels = []
+    if len(pixels) != 4:
+        raise ExerciseError(f"the result must be four numbers of pixels, but is {answer!r:.80}.")
+    return pixels

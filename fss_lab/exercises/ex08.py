@@ -21,14 +21,14 @@ def check_part_masses(function: Callable[[Tensor, Columns], Tensor]) -> str:
     attention = torch.stack([first, second])  # 2, 2, 6
     right = torch.tensor([[0.5, 0.25, 0.25], [0.6, 0.3, 0.1]])
     sizes = torch.tensor([3.0, 2.0, 1.0])
-    found = call(function, attention, columns)
-    if isinstance(found, Tensor) and tuple(found.shape) == (2, 2, 3):
+    answer = call(function, attention, columns)
+    if isinstance(answer, Tensor) and tuple(answer.shape) == (2, 2, 3):
         raise ExerciseError("You keep one row for each head and cell, (heads, N, 3); take the mean over the heads.")
-    if isinstance(found, Tensor) and tuple(found.shape) == (3, 2):
+    if isinstance(answer, Tensor) and tuple(answer.shape) == (3, 2):
         raise ExerciseError("Your tensor is (3, N); it must be (N, 3): stack the parts along the last axis.")
-    check_tensor(found, (2, 3), "the tensor of masses")
+    check_tensor(answer, (2, 3), "the tensor of masses")
     compare(
-        found,
+        answer,
         right,
         "the tensor of masses",
         {
@@ -51,11 +51,11 @@ def check_attention_map(function: Callable[[Tensor, tuple[int, int], slice, tupl
     grid = (2, 4)
     weights = torch.arange(8 * 18).view(8, 18).float()  # the value tells row and column: 18 i + j
     part = slice(8, 16)
-    own = weights[1 * 4 + 2, part]
-    found = check_tensor(call(function, weights, (1, 2), part, grid), grid, "the map")
+    row = weights[1 * 4 + 2, part]
+    answer = check_tensor(call(function, weights, (1, 2), part, grid), grid, "the map")
     compare(
-        found,
-        own.view(grid),
+        answer,
+        row.view(grid),
         "the map of cell (1, 2)",
         {
             "You count down the columns: cell (row, column) is number row · w + column, row by row.": weights[
@@ -66,7 +66,7 @@ def check_attention_map(function: Callable[[Tensor, tuple[int, int], slice, tupl
             "That is who looks AT the cell (a column of weights); the task asks where the cell looks (a row).": weights[
                 :, 8 + 6
             ].view(grid),
-            "The map is laid out down the columns; the keys lie row by row (view, not a transpose).": own.view(4, 2).T,
+            "The map is laid out down the columns; the keys lie row by row (view, not a transpose).": row.view(4, 2).T,
         },
     )
     compare(
@@ -130,9 +130,9 @@ def check_recalibrate(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     bias = torch.tensor([[0.0, 0.0, -math.log(2)], [0.0, 0.0, 0.0]])
     right = torch.tensor([[4 / 7, 2 / 7, 1 / 7], [0.2, 0.4, 0.4]])
     scaled = before * bias.exp()
-    found = check_tensor(call(function, before, bias), (2, 3), "the weights")
+    answer = check_tensor(call(function, before, bias), (2, 3), "the weights")
     compare(
-        found,
+        answer,
         right,
         "the weight after the bias",
         {

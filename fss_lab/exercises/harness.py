@@ -184,41 +184,41 @@ def call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
 
 
 def check_tensor(
-    found: Any, shape: Sequence[int], what: str = "the result", dtype: torch.dtype | None = None
+    answer: Any, shape: Sequence[int], what: str = "the result", dtype: torch.dtype | None = None
 ) -> Tensor:
-    """`found`. Raises ExerciseError if it is no tensor, or has another shape, or another dtype than the one given."""
-    if not isinstance(found, Tensor):
-        raise ExerciseError(f"{what} must be a tensor of shape {tuple(shape)}, but is of type {type(found).__name__}.")
-    if tuple(found.shape) != tuple(shape):
-        raise ExerciseError(f"{what} has the shape {tuple(found.shape)}; it must be {tuple(shape)}.")
-    if dtype is not None and found.dtype != dtype:
-        raise ExerciseError(f"{what} has the type {found.dtype}; it must be {dtype}.")
-    return found
+    """`answer`. Raises ExerciseError if it is no tensor, or has another shape, or another dtype than the one given."""
+    if not isinstance(answer, Tensor):
+        raise ExerciseError(f"{what} must be a tensor of shape {tuple(shape)}, but is of type {type(answer).__name__}.")
+    if tuple(answer.shape) != tuple(shape):
+        raise ExerciseError(f"{what} has the shape {tuple(answer.shape)}; it must be {tuple(shape)}.")
+    if dtype is not None and answer.dtype != dtype:
+        raise ExerciseError(f"{what} has the type {answer.dtype}; it must be {dtype}.")
+    return answer
 
 
-def check_number(found: Any, what: str = "the result") -> float:
+def check_number(answer: Any, what: str = "the result") -> float:
     """A number, or a tensor with one element, as float. Raises ExerciseError for anything else."""
     try:
-        return float(found)
+        return float(answer)
     except (TypeError, ValueError, RuntimeError):
-        shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
-        raise ExerciseError(f"{what} must be one number, but is a {type(found).__name__}{shape}.") from None
+        shape = f" of shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else ""
+        raise ExerciseError(f"{what} must be one number, but is a {type(answer).__name__}{shape}.") from None
 
 
 def compare(
-    found: Any,
+    answer: Any,
     expected: Any,
     what: str = "the result",
     mistakes: Mapping[str, Any] | None = None,
     tolerance: float = 1e-4,
 ) -> None:
-    """Pass if `found` equals `expected`: numbers, tensors or nested lists of numbers.
+    """Pass if `answer` equals `expected`: numbers, tensors or nested lists of numbers.
 
-    mistakes: diagnosis -> what this mistake would give. If `found` is none of them, the message names the first
+    mistakes: diagnosis -> what this mistake would give. If `answer` is none of them, the message names the first
     place that differs. tolerance: absolute, and relative to the expected value.
     Raises ExerciseError with the diagnosis.
     """
-    mine, right = _numbers(found, what), _numbers(expected, what)
+    mine, right = _numbers(answer, what), _numbers(expected, what)
     if mine.shape == right.shape and torch.allclose(mine, right, tolerance, tolerance, equal_nan=True):
         return
     for diagnosis, value in (mistakes or {}).items():
