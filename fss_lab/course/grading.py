@@ -170,9 +170,7 @@ def run(notebook: NotebookNode) -> tuple[NotebookNode, list[str]]:
             try:
                 client.execute()
             except DeadKernelError:
-                lethal = [
-                    i for i, c in enumerate(notebook.cells) if c.cell_type == "code" and any(_lethal_calls(c.source))
-                ]
+                lethal = [number for number, cell in enumerate(notebook.cells) if any(_lethal_calls(cell))]
                 for index in lethal or begun[-1:]:
                     remarks.append(f"cell {index + 1} ended the kernel and was left out")
                     notebook.cells[index].source = ""
