@@ -22,7 +22,7 @@ LIBRARY: dict[str, Function] = {
 
 @exercise(LIBRARY)
 def check_prototype(function: Function) -> str:
-    """`prototype(F, M)`: the mean feature under a mask. Raises ExerciseError with a diagnosis."""
+    """Exercise 4.1: `prototype(F, M)`: the mean feature under a mask. Raises ExerciseError with a diagnosis."""
     features = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[10.0, 0.0], [0.0, 30.0]]])  # 2 channels, 2 x 2
     mask = torch.tensor([[[0.0, 1.0], [0.0, 0.5]]])
     total = (features * mask).sum((-2, -1), keepdim=True)  # 4 and 15
@@ -74,7 +74,7 @@ def check_prototype(function: Function) -> str:
 
 @exercise(LIBRARY)
 def check_cosine_map(function: Function) -> str:
-    """`cosine_map(F, p)`: the cosine of every position with a prototype. Raises ExerciseError with a diagnosis."""
+    """Exercise 4.2: `cosine_map(F, p)`: the cosine of every position with a prototype. Raises ExerciseError."""
     features = torch.tensor([[[3.0, 0.0], [-3.0, 6.0]], [[4.0, 5.0], [4.0, 8.0]]])  # vectors (3, 4), (0, 5), ...
     direction = torch.tensor([0.0, 2.0]).view(2, 1, 1)
     product = (features * direction).sum(0, keepdim=True)
@@ -118,7 +118,7 @@ def check_cosine_map(function: Function) -> str:
 
 @exercise(LIBRARY)
 def check_min_max(function: Function) -> str:
-    """`min_max(x)`: each map stretched to 0..1. Raises ExerciseError with a diagnosis."""
+    """Exercise 4.3: `min_max(x)`: each map stretched to 0..1. Raises ExerciseError with a diagnosis."""
     x = torch.tensor([[2.0, 4.0], [6.0, 10.0]])
     answer = check_tensor(call(function, x), (2, 2), "your map")
     compare(
@@ -157,7 +157,7 @@ def check_min_max(function: Function) -> str:
 
 @exercise(LIBRARY)
 def check_discriminative_prior(function: Function) -> str:
-    """`discriminative_prior(S_fg, S_bg)`: stretched lead of the object. Raises ExerciseError with a diagnosis."""
+    """Exercise 4.4: `discriminative_prior(S_fg, S_bg)`: stretched lead of the object. Raises ExerciseError."""
     fg = torch.tensor([[0.75, 0.5], [0.25, 0.0]])
     bg = torch.tensor([[0.25, 0.25], [0.5, 1.0]])
     lead = fg - bg  # 0.5, 0.25, -0.25, -1
@@ -199,7 +199,7 @@ def check_discriminative_prior(function: Function) -> str:
 
 @exercise(LIBRARY)
 def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str:
-    """`generate_priors(F_Q, F_S, masks)`: both priors of any number of shots. Raises ExerciseError with a diagnosis."""
+    """Exercise 4.5: `generate_priors(F_Q, F_S, masks)`: both priors of any number of shots. Raises ExerciseError."""
     generator = torch.Generator().manual_seed(3)
     query = torch.randn(2, 6, 4, 4, generator=generator)
     support = torch.randn(2, 3, 6, 4, 4, generator=generator)

@@ -31,7 +31,7 @@ LIBRARY: dict[str, Function] = {
 
 @exercise(LIBRARY)
 def check_support_similarity(function: Function) -> str:
-    """`support_similarity(Mem_fg, Mem_S, M_S)`: A of the paper. Raises ExerciseError with a diagnosis."""
+    """Exercise 5.1: `support_similarity(Mem_fg, Mem_S, M_S)`: A of the paper. Raises ExerciseError with a diagnosis."""
     # D = 2, 2 x 2; cosines with the support's object (2, 0): 1, 0.6, 0, 0.8
     foreground = torch.tensor([[[[5.0, 3.0], [0.0, 4.0]], [[0.0, 4.0], [5.0, 3.0]]]])
     support = torch.tensor([[[[[0.0, 0.0], [1.0, 2.0]], [[3.0, 3.0], [1.0, 0.0]]]]])  # object lower right
@@ -85,7 +85,7 @@ def check_support_similarity(function: Function) -> str:
 
 @exercise(LIBRARY)
 def check_agreement(function: Function) -> str:
-    """`agreement(A, B, variant)`: the weight W. Raises ExerciseError with a diagnosis."""
+    """Exercise 5.2: `agreement(A, B, variant)`: the weight W. Raises ExerciseError with a diagnosis."""
     a = torch.tensor([[1.0, 0.75], [0.5, 0.25]]).view(1, 1, 2, 2)
     b = torch.tensor([[0.75, 0.5], [0.5, 0.5]]).view(1, 1, 2, 2)
     compare(
@@ -119,7 +119,7 @@ def check_agreement(function: Function) -> str:
 
 @exercise(LIBRARY)
 def check_refine_once(function: Function) -> str:
-    """`refine_once(Mem_d, P_d, Mem_fg, P_fg, A)`: one round. Raises ExerciseError with a diagnosis."""
+    """Exercise 5.3: `refine_once(Mem_d, P_d, Mem_fg, P_fg, A)`: one round. Raises ExerciseError with a diagnosis."""
     # The guess is the upper left position, (0, 2) in Mem_d; Mem_fg resembles it by 0, 0.8, 1, 0.6, so this is B.
     foreground = torch.tensor([[[[5.0, 3.0], [0.0, 4.0]], [[0.0, 4.0], [5.0, 3.0]]]])
     memory = torch.tensor([[[[0.0, 8.0], [6.0, 0.0]], [[2.0, 4.0], [1.0, 5.0]]]])
@@ -189,7 +189,7 @@ def check_refine_once(function: Function) -> str:
 
 @exercise(LIBRARY)
 def check_refine(function: Function) -> str:
-    """`refine(Mem_d, P_d, Mem_fg, P_fg, A, rounds)`: all rounds. Raises ExerciseError with a diagnosis."""
+    """Exercise 5.4: `refine(Mem_d, P_d, Mem_fg, P_fg, A, rounds)`: all rounds. Raises ExerciseError."""
     generator = torch.Generator().manual_seed(4)
     memory, foreground = (torch.randn(1, 4, 3, 3, generator=generator) for _ in range(2))
     prior, wide = (torch.rand(1, 1, 3, 3, generator=generator) for _ in range(2))
@@ -222,7 +222,7 @@ def check_refine(function: Function) -> str:
 
 @exercise(LIBRARY)
 def check_share(function: Function) -> str:
-    """`share(weights)`: what part of the final memory is Mem_fg. Raises ExerciseError with a diagnosis."""
+    """Exercise 5.5: `share(weights)`: what part of the final memory is Mem_fg. Raises ExerciseError."""
     weights = [torch.tensor([[[[0.5, 1.0], [0.0, 0.5]]]]), torch.tensor([[[[0.5, 0.25], [0.0, 0.0]]]])]
     both = torch.stack(weights)
     compare(

@@ -23,7 +23,7 @@ LIBRARY: dict[str, Function] = {
 
 @exercise(LIBRARY)
 def check_attention_weights(function: Function) -> str:
-    """`attention_weights(q, k)`: softmax(q k / sqrt(d)). Raises ExerciseError with a diagnosis."""
+    """Exercise 6.1: `attention_weights(q, k)`: softmax(q k / sqrt(d)). Raises ExerciseError with a diagnosis."""
     # d = 4, so sqrt(d) = 2; the products are 0, 0, 2 ln 2 and 2 ln 2, 0, 0, the weights 1/4, 1/4, 1/2 and so on
     q = torch.tensor([[[[2.0, 0, 0, 0], [0, 2.0, 0, 0]]]])
     k = math.log(2) * torch.tensor([[[[0, 1.0, 0, 0], [0, 0, 1.0, 0], [1.0, 0, 0, 0]]]])
@@ -52,7 +52,7 @@ def check_attention_weights(function: Function) -> str:
 
 @exercise(LIBRARY)
 def check_shot_similarity(function: Function) -> str:
-    """`shot_similarity(k_Q, k_S, M_S)`: c of every shot. Raises ExerciseError with a diagnosis."""
+    """Exercise 6.2: `shot_similarity(k_Q, k_S, M_S)`: c of every shot. Raises ExerciseError with a diagnosis."""
     # d = 2, 2 x 2: cosines with the support object's key (2, 0) are 1, 0.6, 0, 0.8
     query = torch.tensor([[5.0, 0.0], [3.0, 4.0], [0.0, 5.0], [4.0, 3.0]]).view(1, 1, 4, 2)
     support = torch.tensor([[2.0, 0.0], [0.0, 3.0], [0.0, 3.0], [1.0, 1.0]]).view(1, 1, 1, 4, 2)
@@ -82,7 +82,7 @@ def check_shot_similarity(function: Function) -> str:
 
 @exercise(LIBRARY)
 def check_calibration_term(function: Function) -> str:
-    """`calibration_term(c_i, M_S)`: mean over the shots that are visible. Raises ExerciseError with a diagnosis."""
+    """Exercise 6.3: `calibration_term(c_i, M_S)`: mean over the shots that are visible. Raises ExerciseError."""
     first, second = [[1.0, 0.5], [0.0, 0.0]], [[0.5, 0.5], [0.0, 1.0]]
     similarity = torch.tensor([first, second, [[0.0, 0.0], [0.0, 0.0]]]).view(1, 1, 3, 2, 2)
     masks = torch.zeros(1, 3, 2, 2)
@@ -119,7 +119,7 @@ def check_calibration_term(function: Function) -> str:
 
 @exercise(LIBRARY)
 def check_calibration_bias(function: Function) -> str:
-    """`calibration_bias(logits, c)`: 10 min(0, a + c - 1), detached. Raises ExerciseError with a diagnosis."""
+    """Exercise 6.4: `calibration_bias(logits, c)`: 10 min(0, a + c - 1), detached. Raises ExerciseError."""
     logits = torch.tensor([[0.0, 1, 2, 4], [8, 8, 0, 4], [-1, 1, 3, 3], [5, 0, 0, 0]]).view(1, 1, 4, 4)
     term = torch.tensor([[0.0, 0.5], [1.0, 0.25]]).view(1, 1, 2, 2)
     stretched = min_max(logits, dim=(-1,))
@@ -162,7 +162,7 @@ def check_calibration_bias(function: Function) -> str:
 
 @exercise(LIBRARY, ["__call__"])
 def check_calibrated_attention(function: Function) -> str:
-    """`calibrated_attention(q, k, v, M_S)`: the whole of it. Raises ExerciseError with a diagnosis."""
+    """Exercise 6.5: `calibrated_attention(q, k, v, M_S)`: the whole of it. Raises ExerciseError with a diagnosis."""
     # One cell, two shots, one pointer. All logits are 0. A map of one cell is constant, so a = 0 and c = 0: the query
     # memory loses 10 nats. Left are the mean of the shots, 3, and the pointer, 5: 4.
     q, k = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 4, 1)

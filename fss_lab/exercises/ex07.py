@@ -14,7 +14,7 @@ from fss_lab.exercises.harness import ExerciseError, call, check_tensor, compare
 
 @exercise()
 def check_key_columns(function: Callable[[int, int, int, bool], int]) -> str:
-    """function(shots, cells, pointer_tokens, averaged) -> how many keys a query cell can look at."""
+    """Exercise 7.1: function(shots, cells, pointer_tokens, averaged) -> how many keys a query cell can look at."""
     one = call(function, 1, 256, 4, False)
     compare(
         one,
@@ -56,7 +56,7 @@ def check_key_columns(function: Callable[[int, int, int, bool], int]) -> str:
 
 @exercise()
 def check_vote(function: Callable[[Tensor], Tensor]) -> str:
-    """function(masks: (K, H, W) bool) -> (H, W) bool, HSNet's vote."""
+    """Exercise 7.2: function(masks: (K, H, W) bool) -> (H, W) bool, HSNet's vote."""
     votes = torch.tensor([[6, 5, 4, 3, 2, 0]])
     masks = torch.arange(9)[:, None, None] < votes  # 9, 1, 6
     answer = check_tensor(call(function, masks), (1, 6), "the vote", torch.bool)
@@ -98,7 +98,7 @@ def check_vote(function: Callable[[Tensor], Tensor]) -> str:
 
 @exercise()
 def check_paired_gain(function: Callable[[Sequence[float], Sequence[float]], tuple[float, float]]) -> str:
-    """function(new, old) -> mean difference and its standard error."""
+    """Exercise 7.3: function(new, old) -> mean difference and its standard error."""
     new, old = [0.6, 0.5, 0.9, 0.4], [0.5, 0.3, 0.8, 0.4]  # differences .1 .2 .1 .0
     answer = _two_numbers(call(function, new, old), "(mean, standard error)")
     spread = math.sqrt(0.02 / 3)
@@ -137,7 +137,10 @@ def check_paired_gain(function: Callable[[Sequence[float], Sequence[float]], tup
 
 @exercise()
 def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, int, int, int]]) -> str:
-    """function(prior, mask, truth) -> (missed by both, missed later, extra in both, extra later) in pixels."""
+    """Exercise 7.4.
+
+    function(prior, mask, truth) -> (missed by both, missed later, extra in both, extra later) in pixels.
+    """
     # two pixels missed by both, one later; two extra in both, three later; then right ones and four to ignore
     prior = torch.tensor([[0.2, 0.1, 0.8, 0.7, 0.9, 0.1, 0.2, 0.3, 0.9, 0.3, 0.6, 0.1, 0.6, 0.8, 0.2, 0.4]])
     mask = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0, 0, 1]]).bool()

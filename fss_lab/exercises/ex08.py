@@ -14,7 +14,10 @@ from fss_lab.method.trace import Columns
 
 @exercise()
 def check_part_masses(function: Callable[[Tensor, Columns], Tensor]) -> str:
-    """function(attention: (heads, N, L), columns) -> (N, 3), what support, query memory and pointers get."""
+    """Exercise 8.1.
+
+    function(attention: (heads, N, L), columns) -> (N, 3), what support, query memory and pointers get.
+    """
     columns = Columns.of(support=3, total=6, pointers=1)  # 3 support, 2 query, 1 pointer
     first = torch.tensor([[0.1, 0.1, 0.2, 0.2, 0.1, 0.3], [0.0, 0.3, 0.3, 0.1, 0.1, 0.2]])
     second = torch.tensor([[0.2, 0.2, 0.2, 0.1, 0.1, 0.2], [0.5, 0.1, 0.0, 0.0, 0.4, 0.0]])
@@ -47,7 +50,10 @@ def check_part_masses(function: Callable[[Tensor, Columns], Tensor]) -> str:
 
 @exercise()
 def check_attention_map(function: Callable[[Tensor, tuple[int, int], slice, tuple[int, int]], Tensor]) -> str:
-    """function(weights: (N, L), cell, part, grid) -> (h, w), how the cell's weights lie on the grid of a part."""
+    """Exercise 8.2.
+
+    function(weights: (N, L), cell, part, grid) -> (h, w), how the cell's weights lie on the grid of a part.
+    """
     grid = (2, 4)
     weights = torch.arange(8 * 18).view(8, 18).float()  # the value tells row and column: 18 i + j
     part = slice(8, 16)
@@ -80,7 +86,10 @@ def check_attention_map(function: Callable[[Tensor, tuple[int, int], slice, tupl
 
 @exercise()
 def check_effective_cells(function: Callable[[Tensor], Tensor]) -> str:
-    """function(weights: (L,), at least 0, any positive sum) -> how many cells share them, exp(entropy)."""
+    """Exercise 8.3.
+
+    function(weights: (L,), at least 0, any positive sum) -> how many cells share them, exp(entropy).
+    """
     even = check_number(call(function, torch.full((4,), 0.25)), "effective_cells of four equal weights")
     compare(
         even,
@@ -125,7 +134,10 @@ def check_effective_cells(function: Callable[[Tensor], Tensor]) -> str:
 
 @exercise()
 def check_recalibrate(function: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """function(before: (..., L) softmax weights, bias: (..., L)) -> softmax(logits + bias), without the logits."""
+    """Exercise 8.4.
+
+    function(before: (..., L) softmax weights, bias: (..., L)) -> softmax(logits + bias), without the logits.
+    """
     before = torch.tensor([[0.5, 0.25, 0.25], [0.2, 0.4, 0.4]])
     bias = torch.tensor([[0.0, 0.0, -math.log(2)], [0.0, 0.0, 0.0]])
     right = torch.tensor([[4 / 7, 2 / 7, 1 / 7], [0.2, 0.4, 0.4]])

@@ -13,6 +13,7 @@ from fss_lab.errors import RunError
 from fss_lab.evaluation import jobs
 from fss_lab.evaluation.variants import FULL, STEPS
 from fss_lab.evaluation.worlds import ToyWorld
+from fss_lab.metrics import METRICS
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_evaluate_writes_all_results_into_a_directory_or_the_text_into_a_file(ti
     with (tmp_path / "all" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert all(row["protocol"].startswith("hsnet") and len(row["weights"]) == 12 and row["list"] for row in rows)
-    assert {row["metric"] for row in rows} == {"miou", "fb_iou", "iou cat", "iou dog", "iou cow"}
+    assert {row["metric"] for row in rows} == {*METRICS, "iou cat", "iou dog", "iou cow"}
     assert (tmp_path / "all" / "results.png").exists()
 
     assert cli.main([*command, str(tmp_path / "new" / "report.md")]) == 0

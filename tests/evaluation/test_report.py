@@ -106,7 +106,7 @@ def test_steps_are_compared_with_the_one_before() -> None:
 def test_every_line_of_the_csv_stands_for_itself() -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv([result(1, hit=30)]))))
     assert [(row["metric"], float(row["value"])) for row in rows[:1]] == [("miou", 0.3)]
-    assert [row["metric"] for row in rows] == ["miou", "fb_iou", f"iou {CLASS_NAMES[5]}", f"iou {CLASS_NAMES[6]}"]
+    assert [row["metric"] for row in rows] == [*METRICS, f"iou {CLASS_NAMES[5]}", f"iou {CLASS_NAMES[6]}"]
     for row in rows:
         assert (
             row["protocol"] == "fssam (rules)"

@@ -27,7 +27,7 @@ from fss_lab.training.facts import HARMLESS, check_same_run, facts_of, read_conf
         ({"learning_rate": float("nan")}, "learning_rate must be a number of at least 0, got nan"),
         ({"learning_rate": "fast"}, "learning_rate must be of type float, got 'fast'"),
         ({"schedule": "linear"}, r"schedule must be one of \('poly', 'cosine'\)"),
-        ({"optimiser": "adam"}, r"optimiser must be one of \('adamw', 'sgd'\)"),
+        ({"optimiser": "adam"}, "optimiser must be one of .*adamw"),
         ({"precision": "fp16"}, "precision must be one of"),
         ({"memory": "none"}, "memory must be one of"),
         ({"dropout": 1.0}, "dropout must be below 1"),
