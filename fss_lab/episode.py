@@ -130,14 +130,7 @@ def as_episode(views: Sequence[tuple[Tensor, Tensor]], class_id: int, class_name
     Raises TypeError or InputError as `Episode`.
     """
     images, masks = zip(*views, strict=True)
-    return Episode(
-        query_image=images[0],
-        query_mask=masks[0],
-        support_images=torch.stack(images[1:]),
-        support_masks=torch.stack(masks[1:]),
-        class_id=class_id,
-        class_name=class_name,
-    )
+    return Episode(images[0], masks[0], torch.stack(images[1:]), torch.stack(masks[1:]), class_id, class_name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,14 +154,7 @@ class EpisodeBatch:
 
     def to(self, device: torch.device | str) -> EpisodeBatch:
         """The same batch with all tensors on `device`."""
-        return EpisodeBatch(
-            query_images=self.query_images.to(device),
-            query_masks=self.query_masks.to(device),
-            support_images=self.support_images.to(device),
-            support_masks=self.support_masks.to(device),
-            class_ids=self.class_ids.to(device),
-            class_names=self.class_names,
-        )
+        return EpisodeBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()})
 
 
 def collate(episodes: Sequence[Episode]) -> EpisodeBatch:
@@ -189,15 +175,9 @@ def collate(episodes: Sequence[Episode]) -> EpisodeBatch:
                 f"episodes of one batch must have the same {what}, got {', '.join(values)}; "
                 "resize or convert them first, or use batches of one"
             )
-    stacked = {name: torch.stack([getattr(episode, name) for episode in episodes]) for name in _TENSORS}
-    return EpisodeBatch(
-        query_images=stacked["query_image"],
-        query_masks=stacked["query_mask"],
-        support_images=stacked["support_images"],
-        support_masks=stacked["support_masks"],
-        class_ids=torch.tensor([episode.class_id for episode in episodes]),
-        class_names=[episode.class_name for episode in episodes],
-    )
+    stacked = {name.rstrip("s") + "s": torch.stack([getattr(one, name) for one in episodes]) for name in _TENSORS}
+    class_ids = torch.tensor([episode.class_id for episode in episodes])
+    return EpisodeBatch(**stacked, class_ids=class_ids, class_names=[episode.class_name for episode in episodes])
 
 
 class Episodes(Protocol):

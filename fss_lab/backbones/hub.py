@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from fss_lab.backbones.registry import PUBLISHED, Published
-from fss_lab.errors import CheckpointError, InputError, MissingPackageError
+from fss_lab.errors import CheckpointError, InputError, needs
 
 
 def fetch(name: str, revision: str | None = None) -> Path:
@@ -31,7 +30,9 @@ def fetch(name: str, revision: str | None = None) -> Path:
     local = weights_folder() / published.local
     if revision is None and local.exists():
         return local
-    download, asked = _downloader(), revision or published.revision
+    with needs('weights that are not given as files (or "random")', "real"):
+        from huggingface_hub import hf_hub_download as download
+    asked = revision or published.revision
     try:
         if revision is None and (kept := _kept(published)):
             return kept
@@ -80,14 +81,3 @@ def commit_of(path: str | os.PathLike[str]) -> str:
     if match is None:
         raise InputError(f"{path} does not lie in huggingface_hub's cache, so nothing says which commit it is")
     return match[1]
-
-
-def _downloader() -> Any:
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise MissingPackageError(
-            'fetching weights needs the package huggingface_hub: pip install "fss-lab[real]"; '
-            'or give files (sam2_checkpoint=..., features_checkpoint=...), or weights="random"'
-        ) from error
-    return hf_hub_download

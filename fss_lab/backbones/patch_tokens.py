@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fss_lab.backbones.normalised import Normalised
-from fss_lab.errors import CheckpointError, InputError, MissingPackageError
+from fss_lab.errors import CheckpointError, InputError, needs
 
 GRID = 40  # patches a side, as in the paper: 560 pixels with patches of 14, 640 with patches of 16
 
@@ -127,12 +127,8 @@ class PatchTokens(Normalised):
 
 def import_transformers() -> Any:
     """The package transformers. Raises MissingPackageError where it is not installed."""
-    try:
+    with needs("a network for dense features", "real"):
         import transformers
-    except ImportError as error:
-        raise MissingPackageError(
-            'these dense features need the package transformers: pip install "fss-lab[real]"'
-        ) from error
     return transformers
 
 

@@ -47,54 +47,37 @@ class DenseFeatures:
         return resolve_name(self.network).build(self.size, weights)
 
 
-def _sam2(version: str, size: str, revision: str = "main") -> Published:
-    file = f"sam{version}_hiera_{size.replace('-', '_')}.pt"
-    return Published(f"facebook/sam{version}-hiera-{size}", (file,), file, revision)
+def _dense(network: str, size: str, repo: str, local: str = "") -> DenseFeatures:
+    published = Published(f"facebook/{repo}", _AS_SAVED, local or repo)
+    return DenseFeatures(f"fss_lab.backbones.{network}", size, published)
 
 
-def _dinov2(size: str, revision: str = "main") -> DenseFeatures:
-    file = f"dinov2_vit{size[0]}14_pretrain.pth"
-    published = Published(f"facebook/dinov2-{size}", _AS_SAVED, file, revision)
-    return DenseFeatures("fss_lab.backbones.dinov2:Dinov2Features", size, published)
-
-
-def _dinov2_with_registers(size: str, revision: str = "main") -> DenseFeatures:
-    repo = f"dinov2-with-registers-{size}"
-    published = Published(f"facebook/{repo}", _AS_SAVED, repo, revision)
-    return DenseFeatures("fss_lab.backbones.dinov2:Dinov2WithRegisters", size, published)
-
-
-def _dinov3(size: str, revision: str = "main") -> DenseFeatures:
-    repo = f"dinov3-vit{size[0]}16-pretrain-lvd1689m"
-    published = Published(f"facebook/{repo}", _AS_SAVED, repo, revision)
-    return DenseFeatures("fss_lab.backbones.dinov3:Dinov3Features", size, published)
-
-
-FEATURES: dict[str, DenseFeatures] = {
-    "dinov2-small": _dinov2("small"),
-    "dinov2-base": _dinov2("base"),  # the paper's
-    "dinov2-large": _dinov2("large"),
-    "dinov2-giant": _dinov2("giant"),
-    "dinov2-with-registers-small": _dinov2_with_registers("small"),
-    "dinov2-with-registers-base": _dinov2_with_registers("base"),
-    "dinov2-with-registers-large": _dinov2_with_registers("large"),
-    "dinov2-with-registers-giant": _dinov2_with_registers("giant"),
-    "dinov3-small": _dinov3("small"),
-    "dinov3-base": _dinov3("base"),
-    "dinov3-large": _dinov3("large"),
+_SIZES = ("small", "base", "large", "giant")
+FEATURES: dict[str, DenseFeatures] = {  # the paper's is dinov2-base
+    **{
+        f"dinov2-{size}": _dense("dinov2:Dinov2Features", size, f"dinov2-{size}", f"dinov2_vit{size[0]}14_pretrain.pth")
+        for size in _SIZES
+    },
+    **{
+        f"dinov2-with-registers-{size}": _dense("dinov2:Dinov2WithRegisters", size, f"dinov2-with-registers-{size}")
+        for size in _SIZES
+    },
+    **{
+        f"dinov3-{size}": _dense("dinov3:Dinov3Features", size, f"dinov3-vit{size[0]}16-pretrain-lvd1689m")
+        for size in _SIZES[:3]
+    },
 }
 """By the name that stands behind the "+" of a pair such as "sam2-small+dinov2-base"."""
 
-PUBLISHED: dict[str, Published] = {
-    "sam2-tiny": _sam2("2", "tiny"),
-    "sam2-small": _sam2("2", "small"),  # the paper's
-    "sam2-base-plus": _sam2("2", "base-plus"),
-    "sam2-large": _sam2("2", "large"),
-    "sam2.1-tiny": _sam2("2.1", "tiny"),
-    "sam2.1-small": _sam2("2.1", "small"),
-    "sam2.1-base-plus": _sam2("2.1", "base-plus"),
-    "sam2.1-large": _sam2("2.1", "large"),
-    **{name: features.published for name, features in FEATURES.items()},
-}
-"""All weights that `hub.fetch` knows. Every revision is "main". To pin one, name it in the call ("sam2-small@<commit>")
-or put it here as the last argument."""
+
+def _sam2(version: str, size: str) -> Published:
+    file = f"sam{version}_hiera_{size.replace('-', '_')}.pt"
+    return Published(f"facebook/sam{version}-hiera-{size}", (file,), file)
+
+
+PUBLISHED: dict[str, Published] = {  # the paper's is sam2-small
+    f"sam{version}-{size}": _sam2(version, size)
+    for version in ("2", "2.1")
+    for size in ("tiny", "small", "base-plus", "large")
+} | {name: features.published for name, features in FEATURES.items()}
+"""All weights that `hub.fetch` knows. Every revision is "main"; to pin one, name it: "sam2-small@<commit>"."""

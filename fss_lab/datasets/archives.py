@@ -7,26 +7,31 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from fss_lab.errors import DataError
 
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
+_KINDS = {tarfile.DIRTYPE: "directory", tarfile.SYMTYPE: "link", tarfile.LNKTYPE: "link"} | dict.fromkeys(
+    tarfile.REGULAR_TYPES, "file"
+)
 
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file of an archive; handle: what the archive knows it by."""
+    """kind: "file", "directory", "link" or "device or pipe". open: gives a file's content."""
 
     name: str
     size: int
-    handle: Any
+    kind: str
+    open: Callable[[], Any]
 
 
 def unpack(archive: Path, folder: str, into: Path, progress: bool = False) -> Path:
@@ -40,15 +45,15 @@ def unpack(archive: Path, folder: str, into: Path, progress: bool = False) -> Pa
     aside, target = into / f".{archive.name}.unpacking", into / folder
     shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
     try:
-        with _opened(archive, folder) as (wanted, open_member):
-            if not wanted:
+        with _members(archive) as members:
+            files = _checked(archive, folder, members)
+            if not files:
                 raise DataError(f"{archive} holds no {folder}; it is another archive than expected")
-            check_space(into, sum(member.size for member in wanted), f"to unpack {archive.name}")
-            bar = tqdm(wanted, f"unpacking {archive.name}", unit="file", disable=None if progress else True)
-            for member in bar:
-                path = aside / member.name
+            check_space(into, sum(file.size for file in files), f"to unpack {archive.name}")
+            for file in tqdm(files, f"unpacking {archive.name}", unit="file", disable=None if progress else True):
+                path = aside / file.name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with open_member(member) as source, path.open("wb") as copy:
+                with file.open() as source, path.open("wb") as copy:
                     shutil.copyfileobj(source, copy)
         target.parent.mkdir(parents=True, exist_ok=True)
         return (aside / folder).rename(target)
@@ -72,51 +77,39 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 
 
 @contextmanager
-def _opened(archive: Path, folder: str) -> Iterator[tuple[list[Member], Any]]:
-    """The checked members of an archive below `folder`, and a function that opens one."""
+def _members(archive: Path) -> Iterator[list[Member]]:
+    """All members of an archive, which stays open meanwhile."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as zipped:
-            kinds: list[tuple[str, int, str, Any]] = [
-                (info.filename, info.file_size, _zip_kind(info), info) for info in zipped.infolist()
+            yield [
+                Member(
+                    info.filename,
+                    info.file_size,
+                    "link" if stat.S_ISLNK(info.external_attr >> 16) else "directory" if info.is_dir() else "file",
+                    partial(zipped.open, info),
+                )
+                for info in zipped.infolist()
             ]
-            yield _checked(archive, folder, kinds), lambda member: zipped.open(member.handle)
     else:
         with tarfile.open(archive) as tarred:
-            kinds = [(info.name, info.size, _tar_kind(info), info) for info in tarred]
-            yield _checked(archive, folder, kinds), lambda member: _tar_file(tarred, member)
+            yield [
+                Member(info.name, info.size, _KINDS.get(info.type, "device or pipe"), partial(tarred.extractfile, info))
+                for info in tarred
+            ]
 
 
-def _checked(archive: Path, folder: str, kinds: list[tuple[str, int, str, Any]]) -> list[Member]:
-    wanted = []
-    for name, size, kind, handle in kinds:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name or name[1:2] == ":":
-            raise DataError(f"{archive} has a member that leads out of its folder: {name!r}; nothing was unpacked")
-        if not path.is_relative_to(folder):  # is not written, so a link there does no harm
-            continue
-        if kind not in ("file", "directory"):
-            raise DataError(f"{archive} has a member that is a {kind}: {name!r}; nothing was unpacked")
-        if kind == "file":
-            wanted.append(Member(name, size, handle))
-    return wanted
-
-
-def _zip_kind(info: zipfile.ZipInfo) -> str:
-    mode = info.external_attr >> 16
-    if stat.S_ISLNK(mode):
-        return "link"
-    return "directory" if info.is_dir() else "file"
-
-
-def _tar_kind(info: tarfile.TarInfo) -> str:
-    if info.issym() or info.islnk():
-        return "link"
-    if info.isdir():
-        return "directory"
-    return "file" if info.isfile() else "device or pipe"
-
-
-def _tar_file(tarred: tarfile.TarFile, member: Member) -> IO[bytes]:
-    source = tarred.extractfile(member.handle)
-    assert source is not None  # it is a regular file
-    return source
+def _checked(archive: Path, folder: str, members: list[Member]) -> list[Member]:
+    """The files below `folder`."""
+    below = []
+    for member in members:
+        path, problem = PurePosixPath(member.name), ""
+        if path.is_absolute() or ".." in path.parts or "\\" in member.name or member.name[1:2] == ":":
+            problem = "leads out of its folder"
+        elif path.is_relative_to(folder):  # elsewhere nothing is written, so a link there does no harm
+            if member.kind == "file":
+                below.append(member)
+            elif member.kind != "directory":
+                problem = f"is a {member.kind}"
+        if problem:
+            raise DataError(f"{archive} has a member that {problem}: {member.name!r}; nothing was unpacked")
+    return below

@@ -11,7 +11,6 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-import fss_lab
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.errors import DataError, InputError
 
@@ -131,7 +130,7 @@ def data_folder() -> Path:
 
     Raises DataError for a package installed without its clone.
     """
-    folder = Path(fss_lab.__file__).resolve().parents[1] / "data"
+    folder = Path(__file__).resolve().parents[2] / "data"
     if not (folder / "manifest.json").exists():
         raise DataError(
             "this fss_lab does not run from a clone, whose data/ has the manifest of downloads and is the place for "

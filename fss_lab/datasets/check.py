@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fss_lab.datasets.catalogue import DATASETS, DataSet, FoldCounts
+from fss_lab.datasets.folds import classes_of
 from fss_lab.datasets.index import Bad, LabelMap, scan_labels, scan_photos
-from fss_lab.datasets.labelled import PARTS, classes_of, select
+from fss_lab.datasets.labelled import PARTS, select
 from fss_lab.errors import DataError, InputError
 
 
@@ -56,10 +57,8 @@ def check(
 ) -> Check:
     """Count the images of a data set below `root`, from its label maps, and look at every photograph.
 
-    dataset: a name of `DATASETS` with published counts.
-
-    labels_only: without the photographs, which need not be there. skip_bad: leave out bad files and list them instead
-    of counting them as wrong. workers: threads.
+    dataset: a name of `DATASETS` with published counts. labels_only: without the photographs, which need not be there.
+    skip_bad: leave out bad files and list them instead of counting them as wrong. workers: threads.
     Raises InputError for another data set, DataError for a root without its lists.
     """
     if dataset not in DATASETS or not DATASETS[dataset].published:
@@ -115,14 +114,12 @@ def differences(counted: Sequence[FoldCounts], published: Sequence[FoldCounts]) 
     for fold, (ours, theirs) in enumerate(zip(counted, published, strict=True)):
         for key, value in vars(theirs).items():
             if value is not None and getattr(ours, key) != value:
-                here, there = (
-                    " ".join(map(str, v)) if isinstance(v, tuple) else v for v in (getattr(ours, key), value)
-                )
+                here, there = _in_words(getattr(ours, key)), _in_words(value)
                 lines.append(f"fold {fold}: {key.replace('_', ' ')} {here}, published {there}")
     return lines
 
 
-def _in_words(count: int | tuple[int, ...] | None) -> str:
+def _in_words(count: int | tuple[int, ...]) -> str:
     return " ".join(map(str, count)) if isinstance(count, tuple) else str(count)
 
 

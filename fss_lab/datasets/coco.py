@@ -15,8 +15,8 @@ from typing import Any
 
 from fss_lab.datasets.label_maps import coco_map
 from fss_lab.datasets.labelled import PARTS, Files, LabelledPhotos
-from fss_lab.datasets.prepare import Prepared, Task, make_maps, need
-from fss_lab.errors import DataError, InputError
+from fss_lab.datasets.prepare import Prepared, Task, make_maps
+from fss_lab.errors import DataError, InputError, needs
 from fss_lab.files import alone, write_atomically
 
 _NUMBERS = [n for n in range(1, 91) if n not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
@@ -95,12 +95,14 @@ def prepare(
 
     Every image of the annotations gets one; regions annotated as crowds are painted like all others. rule: see `RULES`.
     Needs pycocotools. workers, skip_bad: as in `pascal.prepare`. Raises InputError for another rule, DataError for
-    missing, broken or bad annotations, and for maps that were painted by another rule.
+    missing, broken or bad annotations, and for maps that were painted by another rule; MissingPackageError without
+    pycocotools.
     """
     if rule not in RULES:
         raise InputError(f"rule must be one of {RULES}, got {rule!r}")
     root = Coco20i.home(root)
-    need("pycocotools.mask", "painting COCO's instances")
+    with needs("painting COCO's instances", "real"):
+        import pycocotools.mask  # noqa: F401
     prepared = []
     with alone(root, "prepare"):
         _keep_rule(root / "labels" / "rule.json", rule)

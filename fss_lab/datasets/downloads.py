@@ -21,7 +21,6 @@ from typing import IO, Any
 
 from tqdm.auto import tqdm
 
-from fss_lab import __version__
 from fss_lab.datasets.archives import check_space, unpack
 from fss_lab.errors import DataError, InputError
 from fss_lab.files import alone
@@ -59,6 +58,9 @@ class Patience:
     pause: float = 1.0
 
 
+PATIENCE = Patience()
+
+
 def read_manifest(path: str | Path) -> dict[str, list[Download]]:
     """The downloads of each source ("voc", "sbd", "coco"). Raises DataError for a file that is no manifest."""
     path = Path(path)
@@ -87,7 +89,7 @@ def get(
     downloads: Sequence[Download],
     root: str | Path,
     *,
-    patience: Patience | None = None,
+    patience: Patience = PATIENCE,
     remove_archives: bool = False,
     progress: bool = False,
 ) -> list[Path]:
@@ -99,35 +101,24 @@ def get(
     """
     root, places = Path(root), []
     for download in downloads:
+        archive = root / "downloads" / download.name
+        target = archive if download.folder is None else root / download.into / download.folder
+        places.append(target)
         with alone(root, download.name):
-            places.append(_get_one(download, root, patience or Patience(), remove_archives, progress))
+            if archive.exists():
+                if problem := _mismatch(archive, download, progress):
+                    raise DataError(
+                        f"{archive} is not the file of the manifest: {problem}. It is damaged, or the server has put "
+                        "another file in its place; it is not used. Delete it to download it again; if that ends here "
+                        f"too, get the file elsewhere and put it there as {archive.name}"
+                    )
+            elif not target.exists():
+                fetch(download, archive.parent, patience, progress)
+            if download.folder is not None and not target.exists():
+                unpack(archive, download.folder, root / download.into, progress)
+            if download.folder is not None and remove_archives:
+                archive.unlink(missing_ok=True)
     return places
-
-
-def _get_one(download: Download, root: Path, patience: Patience, remove_archives: bool, progress: bool) -> Path:
-    archive = root / "downloads" / download.name
-    target = archive if download.folder is None else root / download.into / download.folder
-    if archive.exists():
-        verify(archive, download, progress)
-    elif not target.exists():
-        fetch(download, archive.parent, patience, progress)
-    if download.folder is not None:
-        if not target.exists():
-            unpack(archive, download.folder, root / download.into, progress)
-        if remove_archives:
-            archive.unlink(missing_ok=True)
-    return target
-
-
-def verify(path: Path, download: Download, progress: bool = False) -> None:
-    """Compare a file's size, MD5 and SHA-256 with the manifest's. Raises DataError that explains a mismatch."""
-    problem = _mismatch(path, download, progress)
-    if problem:
-        raise DataError(
-            f"{path} is not the file of the manifest: {problem}. It is damaged, or the server has put another file in "
-            "its place; it is not used. Delete it to download it again; if that ends here too, get the file elsewhere "
-            f"and put it there as {path.name}"
-        )
 
 
 def _mismatch(path: Path, download: Download, progress: bool) -> str:
@@ -204,7 +195,7 @@ def _fetch_from(url: str, part: Path, download: Download, patience: Patience, ba
 def _transfer(url: str, part: Path, download: Download, timeout: float, bar: Any) -> None:
     """One connection: append to `part` what it lacks. Raises one of `_BROKEN` if the connection ends early."""
     start = _size(part)
-    headers = {"User-Agent": f"fss-lab/{__version__}"} | ({"Range": f"bytes={start}-"} if start else {})
+    headers = {"User-Agent": "fss-lab"} | ({"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout) as answer:
         if answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             start = 0  # the server sends all of it

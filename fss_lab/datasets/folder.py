@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fss_lab.datasets.protocols import ListedEpisodes, benchmark, draw_episodes
+from fss_lab.datasets.protocols import Counted, ListedEpisodes, benchmark, draw_episodes
 from fss_lab.episode import IGNORE
 from fss_lab.errors import ImageError, InputError
 from fss_lab.images import load_image, load_mask, orientation_doubt, upright_size
@@ -48,7 +48,7 @@ class Photo:
     mask: Path
 
 
-class Folder:
+class Folder(Counted):
     """The photos of a folder as an image set (`fss_lab.datasets.protocols.ImageSet`), each of one class.
 
     photos: the `Photo`s of every class, by its name. skipped: what `skip_bad` left out, in words.
@@ -101,27 +101,16 @@ class Folder:
         class_names = sorted({photo.class_name for photo in photos})
         self.photos = {name: tuple(p for p in photos if p.class_name == name) for name in class_names}
         self.classes = tuple(n for n in range(len(class_names) + 1) if n + 1 != IGNORE)[: len(class_names)]
-        self._ids = dict(zip(class_names, self.classes, strict=True))
+        ids = dict(zip(class_names, self.classes, strict=True))
         self._by_name = {f"{photo.class_name}/{photo.image.name}": photo for photo in photos}
+        self._counts = {name: (ids[photo.class_name],) for name, photo in self._by_name.items()}
 
     def __repr__(self) -> str:
         return f"Folder({', '.join(f'{len(photos)} {name}' for name, photos in self.photos.items())})"
 
-    def __len__(self) -> int:
-        return len(self._by_name)
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The names of all photos, class by class."""
-        return tuple(self._by_name)
-
     def class_name(self, class_id: int) -> str:
         """The name of a class, that of its folder."""
         return list(self.photos)[self.classes.index(class_id)]
-
-    def counts_for(self, name: str) -> tuple[int, ...]:
-        """The one class of a photo; it counts however small its object is."""
-        return (self._ids[self._by_name[name].class_name],)
 
     def image(self, name: str) -> Tensor:
         """RGB, (3, H, W) uint8. Raises ImageError or FileNotFoundError that name the file."""

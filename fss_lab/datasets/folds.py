@@ -1,21 +1,32 @@
-"""Facts of the benchmarks that everything else agrees on: folds, splits, VOC's colours.
+"""Facts of the benchmarks that everything else agrees on: folds, splits, and which classes they ask for.
 
-Imports nothing, because the command line makes options from it.
+Imports nothing heavy, because the command line makes options from it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fss_lab.errors import InputError
 
 FOLDS = 4
 SPLITS = ("base", "novel")
 
 
-def voc_palette() -> list[int]:
-    """PASCAL VOC's colour map, 256 x RGB: the bits of the label spread over the three channels."""
-    palette = []
-    for label in range(256):
-        colour = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                colour[channel] |= (label >> (3 * bit + channel) & 1) << (7 - bit)
-        palette += colour
-    return palette
+def check_split(split: str) -> None:
+    """Raises InputError for another split."""
+    if split not in SPLITS:
+        raise InputError(f'split must be "base" or "novel", got {split!r}')
+
+
+def classes_of(novel: Sequence[tuple[int, ...]], fold: int, split: str) -> tuple[int, ...]:
+    """Class ids of a fold's novel classes, or of its base classes: those of all other folds, ascending.
+
+    Raises InputError for another fold or split.
+    """
+    if fold not in range(FOLDS):
+        raise InputError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
+    check_split(split)
+    if split == "novel":
+        return novel[fold]
+    return tuple(sorted(c for other, classes in enumerate(novel) if other != fold for c in classes))

@@ -23,9 +23,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fss_lab.datasets.folds import SPLITS
-from fss_lab.datasets.labelled import read_list
-from fss_lab.datasets.protocols import benchmark
+from fss_lab.datasets.folds import check_split
+from fss_lab.datasets.labelled import default_part, read_list
+from fss_lab.datasets.protocols import Counted, benchmark
 from fss_lab.episode import IGNORE
 from fss_lab.errors import DataError, InputError
 from fss_lab.images import DECODING_ERRORS, load_image
@@ -34,7 +34,7 @@ LISTS = ("trn", "val", "test")
 THRESHOLD = 128  # grey level from which a pixel of a mask is the object
 
 
-class Fss1000:
+class Fss1000(Counted):
     """The classes of one list as an `ImageSet`; every photograph counts for the one class of its folder.
 
     classes: ids by the place in trn.txt, then val.txt, then test.txt, without the one whose label would be that of
@@ -62,13 +62,10 @@ class Fss1000:
         benchmark(protocol)
         if fold != 0:
             raise InputError(f"FSS-1000 has no folds, only 0, got {fold!r} (--fold 0, --folds 0)")
-        if split not in SPLITS:
-            raise InputError(f'split must be "base" or "novel", got {split!r}')
-        if part not in (None, "train", "val"):
-            raise InputError(f'part must be "train" or "val", got {part!r}')
+        check_split(split)
         self.root, self.split = home(root), split
         lists = {name: read_list(self.root / f"{name}.txt") for name in LISTS}
-        chosen = "test" if split == "novel" else "val" if part == "val" else "trn"
+        chosen = {("base", "train"): "trn", ("base", "val"): "val"}.get((split, default_part(split, part)), "test")
         everything = [name for names in lists.values() for name in names]
         if len(set(everything)) < len(everything):
             twice = min(name for name in everything if everything.count(name) > 1)
@@ -83,19 +80,6 @@ class Fss1000:
             del self._counts[name]
         left_out = f" ({len(self.skipped)} bad file(s) left out)" if self.skipped else ""
         self.name = f"FSS-1000 {chosen}, {len(self.classes)} classes, {len(self._counts)} images{left_out}"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the photographs, class by class."""
-        return tuple(self._counts)
-
-    def __len__(self) -> int:
-        """Number of photographs."""
-        return len(self._counts)
-
-    def counts_for(self, name: str) -> tuple[int, ...]:
-        """The one class of a photograph."""
-        return self._counts[name]
 
     def class_name(self, class_id: int) -> str:
         """The name of a class, that of its folder."""

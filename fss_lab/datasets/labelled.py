@@ -17,9 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fss_lab.datasets.folds import FOLDS, SPLITS
+from fss_lab.datasets.folds import classes_of
 from fss_lab.datasets.index import LabelMap, read_label, refuse, scan_labels, scan_photos, size_mismatch
-from fss_lab.datasets.protocols import benchmark
+from fss_lab.datasets.protocols import Counted, benchmark
 from fss_lab.errors import DataError, InputError
 from fss_lab.images import load_image
 
@@ -36,7 +36,7 @@ class Files:
     names: Sequence[str]
 
 
-class LabelledPhotos(ABC):
+class LabelledPhotos(Counted, ABC):
     """The images of one fold and split of a data set, an `ImageSet`; a data set is a subclass that says where they are.
 
     title: in the set's name. class_names: of all classes, by class id; a class's label is one more. novel: class ids
@@ -105,19 +105,6 @@ class LabelledPhotos(ABC):
     def files(home: Path, part: str) -> Files:
         """The files of "train" or "val". Raises DataError for missing or wrong lists."""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the images, in the order of the data set's own list."""
-        return tuple(self._counts)
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self._counts)
-
-    def counts_for(self, name: str) -> tuple[int, ...]:
-        """The classes of the split that cover at least 2,048 pixels of this image."""
-        return self._counts[name]
-
     def image(self, name: str) -> Tensor:
         """RGB, (3, H, W) uint8. Raises DataError, ImageError or FileNotFoundError that name a bad photograph."""
         path = self.photos / f"{name}.jpg"
@@ -133,20 +120,6 @@ class LabelledPhotos(ABC):
     def class_name(self, class_id: int) -> str:
         """What a class shows."""
         return self.class_names[class_id]
-
-
-def classes_of(novel: Sequence[tuple[int, ...]], fold: int, split: str) -> tuple[int, ...]:
-    """Class ids of a fold's novel classes, or of its base classes: those of all other folds, ascending.
-
-    Raises InputError for another fold or split.
-    """
-    if fold not in range(FOLDS):
-        raise InputError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
-    if split not in SPLITS:
-        raise InputError(f'split must be "base" or "novel", got {split!r}')
-    if split == "novel":
-        return novel[fold]
-    return tuple(sorted(c for other, classes in enumerate(novel) if other != fold for c in classes))
 
 
 def select(

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from fss_lab.datasets.label_maps import voc_map
 from fss_lab.datasets.labelled import Files, LabelledPhotos, read_list
-from fss_lab.datasets.prepare import Prepared, make_maps, need
-from fss_lab.errors import DataError
+from fss_lab.datasets.prepare import Prepared, make_maps
+from fss_lab.errors import DataError, needs
 from fss_lab.files import alone, write_atomically
 
 CLASS_NAMES = (
@@ -85,7 +85,8 @@ def prepare(
 
     root: with VOCdevkit/VOC2012 and benchmark_RELEASE/dataset, as `fss-lab data get voc sbd` leaves it. Also puts SBD's
     train_noval.txt beside. Needs scipy. workers: processes; skip_bad: list bad sources instead of refusing.
-    Raises DataError for missing folders or bad sources; the other maps are made nevertheless.
+    Raises DataError for missing folders or bad sources (the other maps are made nevertheless), MissingPackageError
+    without scipy.
     """
     root = Path(root)
     voc, sbd = Pascal5i.home(root), root / "benchmark_RELEASE" / "dataset" / "cls"
@@ -98,7 +99,8 @@ def prepare(
     tasks = [(folder / f"{name}.png", source) for name, source in {**sbds, **vocs}.items()]
     with alone(voc, "prepare"):
         _place_list(root, voc)
-        need("scipy.io", "reading SBD's MATLAB files")
+        with needs("reading SBD's MATLAB files", "real"):
+            import scipy.io  # noqa: F401
         return [make_maps(tasks, voc_map, folder, workers, skip_bad, progress)]
 
 

@@ -14,17 +14,16 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from fss_lab.datasets.folds import voc_palette
 from fss_lab.datasets.index import Bad, refuse
 from fss_lab.datasets.label_maps import write_map
 from fss_lab.errors import DataError
+from fss_lab.images.masks import voc_colours
 
 # A file to make: where, and from what
 Task = tuple[Path, Any]
@@ -58,7 +57,7 @@ def make_maps(
     there = {path.name for path in os.scandir(folder) if path.stat().st_size}
     todo = [task for task in tasks if task[0].name not in there]
     workers = workers or min(8, os.cpu_count() or 1)
-    write = partial(write_map, draw, voc_palette())
+    write = partial(write_map, draw, voc_colours().ravel().tolist())
     with_bar = partial(tqdm, total=len(todo), desc=folder.name, unit="map", disable=None if progress else True)
     try:
         if workers == 1 or len(todo) < 100:  # a process takes longer to start than these
@@ -92,11 +91,3 @@ def _in_processes(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def need(module: str, what: str) -> None:
-    """Raise DataError where a package is not installed."""
-    try:
-        import_module(module)
-    except ImportError as error:
-        raise DataError(f"{what} needs {module.split('.')[0]}: `pip install 'fss-lab[real]'` installs it") from error

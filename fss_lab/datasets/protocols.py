@@ -57,6 +57,25 @@ class ImageSet(Protocol):
     def class_name(self, class_id: int) -> str: ...
 
 
+class Counted:
+    """What image sets share that look once which classes an image counts for, `_counts`, in the order of their list."""
+
+    _counts: dict[str, tuple[int, ...]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the images, in the order of their list."""
+        return tuple(self._counts)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._counts)
+
+    def counts_for(self, name: str) -> tuple[int, ...]:
+        """The classes of the split that this image counts for."""
+        return self._counts[name]
+
+
 MANY = 1000  # images, as many as a usual list has episodes
 
 

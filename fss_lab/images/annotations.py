@@ -28,7 +28,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fss_lab.errors import ImageError, MissingPackageError
+from fss_lab.errors import ImageError, needs
 from fss_lab.images.sources import DECODING_ERRORS, existing, upright_size
 
 Paint = Callable[[Image.Image], None]
@@ -232,10 +232,8 @@ def _coco(content: dict[str, Any]) -> Content:
 
 def _coco_region(region: Any) -> Paint | str:
     def paint(canvas: Image.Image) -> None:
-        try:
+        with needs("a mask in COCO's format", "real"):
             from pycocotools import mask as masks
-        except ImportError as error:
-            raise MissingPackageError('COCO annotations need pycocotools: pip install "fss-lab[real]"') from error
         width, height = canvas.size
         if isinstance(region, list):
             for polygon in region:

@@ -11,7 +11,6 @@ from fss_lab.backbones.registry import FEATURES
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.sam2_config import CONFIGS
 from fss_lab.backbones.toy import WEIGHTS, ToyFeatures, build_toy_sam2, unpack
-from fss_lab.datasets.folds import FOLDS
 from fss_lab.errors import CheckpointError, InputError
 from fss_lab.method import FSSAM
 from fss_lab.models.provenance import note_origin
@@ -88,7 +87,7 @@ def _source(name: str, revision: str, given: str | Path | None, weights: str | N
 
 
 def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
-    if fold not in range(FOLDS):
+    if not (WEIGHTS / f"toy_fold{fold}_fssam.safetensors").exists():
         raise InputError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
     if weights not in (*TOY_WEIGHTS, None):
         raise InputError(

@@ -40,18 +40,10 @@ CLASSES: dict[str, Callable[[Rng], list[Part]]] = {
 
 
 def draw(name: str, rng: Rng) -> list[Part]:
-    """One identity's drawing.
+    """One identity's drawing: its parts, back to front, centred and filling -1..1 in the longer direction (y down).
 
-    Args:
-        name: one of :data:`CLASSES`.
-        rng: the source of every choice; the same state gives the same drawing.
-
-    Returns:
-        Its parts, back to front, centred on the origin and filling -1..1 in the longer direction (x to the
-        right, y down).
-
-    Raises:
-        InputError: there is no class of this name.
+    name: one of `CLASSES`. rng: the source of every choice; the same state gives the same drawing.
+    Raises InputError for another name.
     """
     if name not in CLASSES:
         raise InputError(f"no Pictograms class is called {name!r}; choose one of: {', '.join(CLASSES)}")

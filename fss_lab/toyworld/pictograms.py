@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fss_lab.datasets.folds import FOLDS, SPLITS
+from fss_lab.datasets.folds import FOLDS, SPLITS, classes_of
 from fss_lab.episode import Episode, as_episode
 from fss_lab.errors import InputError
 from fss_lab.toyworld.drawings import CLASSES, draw
@@ -30,7 +30,7 @@ from fss_lab.toyworld.scenes import (
 )
 
 CLASS_NAMES = tuple(CLASSES)
-CLASSES_PER_FOLD = 5
+NOVEL = tuple(tuple(range(5 * fold, 5 * fold + 5)) for fold in range(FOLDS))
 TARGET_RADII = (0.18, 0.42)  # of the image's size; PASCAL's objects are about as large
 DISTRACTOR_RADII = (0.12, 0.32)
 TEXTURED = 0.4  # of all objects; the others are plain
@@ -41,11 +41,7 @@ def fold_classes(fold: int, split: str) -> tuple[int, ...]:
 
     Raises InputError for another fold or split.
     """
-    if fold not in range(FOLDS):
-        raise InputError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
-    if split not in SPLITS:
-        raise InputError(f'split must be "base" or "novel", got {split!r}')
-    return tuple(c for c in range(len(CLASS_NAMES)) if (c // CLASSES_PER_FOLD == fold) == (split == "novel"))
+    return classes_of(NOVEL, fold, split)
 
 
 class Pictograms:

@@ -19,15 +19,10 @@ def to_subpixels(points: np.ndarray) -> np.ndarray:
 
 
 def coverage(contours: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """How much of every pixel the polygon covers.
+    """How much of every pixel the polygon covers: (height, width) int32 in 0..256 (256 = wholly inside).
 
-    Args:
-        contours: closed polygons, each (V, 2) int64 of x, y in 1/64 pixel. A contour that runs the other way
-            round than the one about it is a hole.
-        height, width: size of the canvas in pixels; whatever lies outside is cut off.
-
-    Returns:
-        (height, width) int32 in 0..256 (256 = wholly inside).
+    contours: closed polygons, each (V, 2) int64 of x, y in 1/64 pixel. A contour that runs the other way round than the
+    one about it is a hole. height, width: size of the canvas in pixels; whatever lies outside is cut off.
     """
     start = np.concatenate(contours)
     end = np.concatenate([points for contour in contours for points in (contour[1:], contour[:1])])

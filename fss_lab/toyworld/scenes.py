@@ -48,13 +48,8 @@ class Pose:
 
 @dataclass(frozen=True)
 class Scene:
-    """A rendered scene.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        instances: (H, W) uint8; 0 = background, i + 1 = object i, 255 = the ring about every object's border.
-        identities: the objects, in the order of their instance numbers.
-    """
+    """image: (H, W, 3) uint8 RGB. instances: (H, W) uint8; 0 = background, i + 1 = object i, 255 = the ring about every
+    object's border. identities: the objects, in the order of their instance numbers."""
 
     image: np.ndarray
     instances: np.ndarray

@@ -20,10 +20,8 @@ Point = tuple[float, float]
 class Part:
     """One painted piece of a drawing.
 
-    Attributes:
-        outlines: the contour, and after it the holes in it.
-        role: which of the identity's colours paints it: "body", "second", "accent", "dark" or "light".
-        textured: whether the identity's texture covers it.
+    outlines: the contour, and after it the holes in it. role: which of the identity's colours paints it: "body",
+    "second", "accent", "dark" or "light". textured: whether the identity's texture covers it.
     """
 
     outlines: tuple[Outline, ...]
@@ -97,19 +95,9 @@ def curve(points: Sequence[Point], steps: int = 6) -> Outline:
     p = np.array(points, dtype=np.float64)
     before, after, beyond = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
     t = (np.arange(steps) / steps)[:, None, None]
-    return (
-        (
-            0.5
-            * (
-                2 * p
-                + (after - before) * t
-                + (2 * before - 5 * p + 4 * after - beyond) * t**2
-                + (3 * p - before - 3 * after + beyond) * t**3
-            )
-        )
-        .transpose(1, 0, 2)
-        .reshape(-1, 2)
-    )
+    constant, linear, square = 2 * p, after - before, 2 * before - 5 * p + 4 * after - beyond
+    points_at = 0.5 * (constant + linear * t + square * t**2 + (3 * p - before - 3 * after + beyond) * t**3)
+    return points_at.transpose(1, 0, 2).reshape(-1, 2)
 
 
 def move(

@@ -361,7 +361,7 @@ def test_a_manifest_without_the_source_and_a_root_that_is_a_file_are_one_line(tm
 
 
 def test_a_package_without_its_clone_says_what_to_do(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(real.fss_lab, "__file__", str(tmp_path / "site-packages" / "fss_lab" / "__init__.py"))
+    monkeypatch.setattr(real, "__file__", str(tmp_path / "site-packages" / "fss_lab" / "datasets" / "catalogue.py"))
     with pytest.raises(DataError, match="does not run from a clone.*--root.*--manifest"):
         real.data_folder()
 

@@ -13,9 +13,9 @@ from fss_lab.cli import commands as cli
 from fss_lab.datasets import label_maps as painting
 from fss_lab.datasets.coco import CATEGORIES
 from fss_lab.datasets.coco import prepare as prepare_coco
-from fss_lab.datasets.folds import voc_palette
 from fss_lab.datasets.pascal import prepare as prepare_pascal
-from fss_lab.errors import DataError
+from fss_lab.errors import DataError, MissingPackageError
+from fss_lab.images.masks import voc_colours
 
 
 def labels(path: Path) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_vocs_maps_are_kept_and_sbds_added(voc) -> None:
     added = half(7)
     assert np.array_equal(labels(folder / "2008_07b.png"), np.where(added == 255, 0, added))
     with Image.open(folder / "2008_07b.png") as image:
-        assert image.mode == "P" and image.getpalette() == voc_palette()
+        assert image.mode == "P" and image.getpalette() == voc_colours().ravel().tolist()
     assert len((folder.parent / "train_noval.txt").read_text().split()) == 20
 
 
@@ -230,7 +230,7 @@ def test_without_annotations_or_with_another_rule(tmp_path, coco) -> None:
 def test_without_scipy_or_pycocotools_the_message_says_what_to_install(voc, coco, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
-    with pytest.raises(DataError, match=r"needs scipy: `pip install 'fss-lab\[real\]'`"):
+    with pytest.raises(MissingPackageError, match=r'needs scipy.*: pip install "fss-lab\[real\]"'):
         prepare_pascal(voc, workers=1)
-    with pytest.raises(DataError, match=r"needs pycocotools: `pip install 'fss-lab\[real\]'`"):
+    with pytest.raises(MissingPackageError, match=r'needs pycocotools.*: pip install "fss-lab\[real\]"'):
         prepare_coco(coco, workers=1)

@@ -10,7 +10,7 @@ import scipy.io
 from PIL import Image
 
 from fss_lab.datasets import coco
-from fss_lab.datasets.folds import voc_palette
+from fss_lab.images.masks import voc_colours
 
 HEIGHT, WIDTH = 64, 72  # half of it, 2,304 pixels, is enough for an image to count
 
@@ -34,7 +34,7 @@ def photo(path: Path, labels: np.ndarray) -> None:
 def label_map(path: Path, labels: np.ndarray) -> None:
     """A palette PNG as VOC's."""
     image = Image.fromarray(labels)
-    image.putpalette(voc_palette())
+    image.putpalette(voc_colours().ravel().tolist())
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fss_lab.datasets.folds import FOLDS, voc_palette
+from fss_lab.datasets.folds import FOLDS
 from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms, fold_classes
 from fss_lab.toyworld.scenes import IGNORE, ring
 
@@ -132,10 +132,3 @@ def test_ring_marks_both_sides_of_a_border() -> None:
     instances = np.zeros((5, 6), dtype=np.uint8)
     instances[:, 3:] = 1
     np.testing.assert_array_equal(ring(instances)[2], [0, 0, 255, 255, 1, 1])
-
-
-def test_voc_palette_is_the_published_one() -> None:
-    palette = np.array(voc_palette()).reshape(256, 3)
-    assert palette[[0, 1, 2, 3, 8, 15, 255]].tolist() == [
-        [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [64, 0, 0], [192, 128, 128], [224, 224, 192],
-    ]  # fmt: skip
