@@ -11,12 +11,9 @@ by image, so that what a cache holds never changes a number; set `model.chunk = 
 
 In evaluation a cache pays whenever images come back: 1,000 episodes of fold 0 of PASCAL-5i show 364 images 2,000
 times. In training it pays only if images come back unchanged: with augmentation off (`augment=False`), or with a fixed
-number of views (`pool=N`: N episodes, augmented once, are shown again and again; each view then is an image of its own
-and needs an entry of its own). Fresh random augmentation never shows the same pixels twice, so a cache would only cost
-time and memory. What a pool costs in mIoU: `benchmarks/cached_training.py`.
+number of views (`pool=N`: N episodes, augmented once, are shown again and again).
 
-The image encoders are frozen, today always, and what is cached carries no gradient. Whoever trains them must do
-without: an encoder in training mode is refused.
+An encoder in training mode is refused: what is cached carries no gradient.
 
 At full size (SAM 2 small at 512, DINOv2-B/14 at 560) an image takes 9 MB in float32, with the toy model 0.8 MB.
 """
@@ -114,7 +111,8 @@ class FeatureCache:
                 fresh = encode(list(missing.values()))
             for number, key in enumerate(missing):
                 features_of[key] = {name: tensor[number : number + 1] for name, tensor in fresh.items()}
-                self._put(key, features_of[key])
+                self._hold(key, features_of[key])
+                self._write(key, features_of[key])
         rows = [features_of[key] for key in keys]
         return {name: torch.cat([row[name].to(device) for row in rows]) for name in rows[0]}
 
@@ -126,10 +124,6 @@ class FeatureCache:
         if features is not None:
             self._hold(key, features)
         return features
-
-    def _put(self, key: str, features: Features) -> None:
-        self._hold(key, features)
-        self._write(key, features)
 
     def _hold(self, key: str, features: Features) -> None:
         # a copy, for a part of a batch would keep the whole batch in memory

@@ -18,14 +18,10 @@ def fingerprint(network: nn.Module) -> str:
 
 def module_settings(network: nn.Module) -> str:
     """The types and plain settings of a network's modules, by name."""
-    modules = [
-        [
-            name,
-            type(module).__qualname__,
-            sorted((k, repr(v)) for k, v in vars(module).items() if k != "training" and _is_plain(v)),
-        ]
-        for name, module in network.named_modules()
-    ]
+    modules = []
+    for name, module in network.named_modules():
+        settings = sorted((k, repr(v)) for k, v in vars(module).items() if k != "training" and _is_plain(v))
+        modules.append([name, type(module).__qualname__, settings])
     return json.dumps(modules)
 
 

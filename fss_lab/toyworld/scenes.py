@@ -136,19 +136,12 @@ def paint(canvas: np.ndarray, instances: np.ndarray, identity: Identity, pose: P
     """Paint one identity into `canvas` (H, W, 3) int32 and its number into `instances` (H, W), both in place."""
     cos, sin = math.cos(pose.turn), math.sin(pose.turn)
     across, along = pose.radius * (-1 if pose.flip else 1), pose.radius * pose.squash
-    outlines = [
-        [
-            np.stack(
-                [
-                    pose.x + across * cos * outline[:, 0] - along * sin * outline[:, 1],
-                    pose.y + across * sin * outline[:, 0] + along * cos * outline[:, 1],
-                ],
-                axis=1,
-            )
-            for outline in part.outlines
-        ]
-        for part in identity.parts
-    ]
+
+    def posed(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        right, down = pose.x + across * cos * x - along * sin * y, pose.y + across * sin * x + along * cos * y
+        return np.stack([right, down], axis=1)
+
+    outlines = [[posed(*outline.T) for outline in part.outlines] for part in identity.parts]
     corners = np.concatenate([outline for part in outlines for outline in part])
     region = _region(corners, canvas.shape)
     if region is None:
@@ -185,13 +178,11 @@ def paint(canvas: np.ndarray, instances: np.ndarray, identity: Identity, pose: P
 def ring(instances: np.ndarray) -> np.ndarray:
     """Mark the pixels on both sides of every border with 255, as PASCAL VOC does."""
     border = np.zeros(instances.shape, dtype=bool)
-    for first, second in (
-        ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
-        ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
-    ):
-        step = instances[first] != instances[second]
-        border[first] |= step
-        border[second] |= step
+    for axis in (0, 1):
+        at, edges = np.moveaxis(instances, axis, 0), np.moveaxis(border, axis, 0)  # views
+        step = at[1:] != at[:-1]
+        edges[1:] |= step
+        edges[:-1] |= step
     return np.where(border, IGNORE, instances).astype(np.uint8)
 
 
