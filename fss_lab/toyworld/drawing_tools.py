@@ -57,6 +57,11 @@ def group(
     return part(np.concatenate([first, home, *tours]), role, holes=holes, textured=textured)
 
 
+def symmetric(*right: Point) -> Outline:
+    """The outline through the points on the right, from top to bottom, and their mirror images on the left."""
+    return polygon(*right, *((-x, y) for x, y in reversed(right)))
+
+
 def pair(outline: Outline, role: str = "body", textured: bool = False) -> Part:
     """The outline and its mirror image about x = 0."""
     return group([outline, mirror(outline)], role, textured)

@@ -96,36 +96,16 @@ def bird(rng: Rng) -> list[Part]:
     if chance(rng, 0.95):
         ground = 0.8 * high + legs
         for foot in (-0.12, 0.16):
-            parts.append(
-                part(
-                    polygon(
-                        (foot - 0.045, 0),
-                        (foot + 0.045, 0),
-                        (foot + 0.045, ground),
-                        (foot - 0.2, ground),
-                        (foot - 0.2, ground - 0.08),
-                        (foot - 0.045, ground - 0.08),
-                    ),
-                    "accent",
-                )
-            )
+            toes = [(foot - 0.2, ground), (foot - 0.2, ground - 0.08), (foot - 0.045, ground - 0.08)]
+            leg = polygon((foot - 0.045, 0), (foot + 0.045, 0), (foot + 0.045, ground), *toes)
+            parts.append(part(leg, "accent"))
     tail, reach, droop = choose(rng, 0, 2), vary(rng, 0.4, 0.75), vary(rng, -0.35, 0.25)
     end = (rear[0] + reach, rear[1] + droop)
     if tail == 0:  # a blunt bar
         parts.append(part(stroke([(0.3 * long, 0), end], 0.3, 0.22), "second"))
     elif tail == 1:  # forked
-        parts.append(
-            part(
-                polygon(
-                    (0.3 * long, -0.12),
-                    (end[0], end[1] - 0.17),
-                    (end[0] - 0.22, end[1] + 0.02),
-                    (end[0], end[1] + 0.2),
-                    (0.3 * long, 0.14),
-                ),
-                "second",
-            )
-        )
+        fork = [(end[0], end[1] - 0.17), (end[0] - 0.22, end[1] + 0.02), (end[0], end[1] + 0.2)]
+        parts.append(part(polygon((0.3 * long, -0.12), *fork, (0.3 * long, 0.14)), "second"))
     else:  # a fan
         parts.append(part(stroke([(0.4 * long, 0), end], 0.12, 0.6), "second"))
     throat = [(x, y), (x - 0.02, y + 0.5 * neck), (-0.55 * long, -0.1)]
@@ -145,13 +125,8 @@ def bird(rng: Rng) -> list[Part]:
     elif form == 2:  # a duck's
         beak = polygon((x, y - 0.3 * head), (tip + 0.1, y + 0.02), (tip, y), (tip, y + 0.13), (x, y + 0.6 * head))
     else:  # open
-        beak = polygon(
-            (x, y - 0.5 * head),
-            (tip, y - 0.12),
-            (x - 0.9 * head, y + 0.04),
-            (tip + 0.06, y + 0.18),
-            (x, y + 0.6 * head),
-        )
+        beak = polygon((x, y - 0.5 * head), (tip, y - 0.12), (x - 0.9 * head, y + 0.04), (tip + 0.06, y + 0.18),
+            (x, y + 0.6 * head))  # fmt: skip
     parts += [part(beak, "accent"), dot(x, y, head, "second" if chance(rng, 0.05) else "body")]
     parts += eye(x - 0.25 * head, y - 0.15 * head, 0.36 * head)
     if chance(rng, 0.1):  # raised
@@ -174,23 +149,11 @@ def butterfly(rng: Rng) -> list[Part]:
     elif form == 1:  # pointed
         upper = [(0.0, 0.1), (0.15, -0.3), (0.7 * out, -0.8 * up), (1.1 * out, -up), (0.85 * out, -0.3), (0.5, 0.1)]
     else:  # broad
-        upper = [
-            (0.0, 0.1),
-            (0.25, -0.25),
-            (0.95 * out, -0.65 * up),
-            (1.05 * out, -0.4 * up),
-            (0.9 * out, 0.1),
-            (0.4, 0.12),
-        ]
+        upper = [(0.0, 0.1), (0.25, -0.25), (0.95 * out, -0.65 * up), (1.05 * out, -0.4 * up), (0.9 * out, 0.1),
+            (0.4, 0.12)]  # fmt: skip
     wide, low = vary(rng, 0.45, 0.8), vary(rng, 0.45, 0.85)
-    lower = [
-        (0.0, -0.05),
-        (0.5 * wide, -0.05),
-        (wide, 0.2),
-        (0.85 * wide, 0.8 * low),
-        (0.4 * wide, low),
-        (0.1, 0.4 * low),
-    ]
+    lower = [(0.0, -0.05), (0.5 * wide, -0.05), (wide, 0.2), (0.85 * wide, 0.8 * low), (0.4 * wide, low),
+        (0.1, 0.4 * low)]  # fmt: skip
     parts = []
     if chance(rng, 0.05):  # a swallowtail
         parts.append(pair(leaf((0.4 * wide, 0.5 * low), (0.75 * wide, low + 0.4), 0.24), "second"))

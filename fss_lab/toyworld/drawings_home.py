@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fss_lab.toyworld.drawing_tools import Rng, bar, chance, choose, dot, dots, fit, group, pair, ring, vary
+from fss_lab.toyworld.drawing_tools import Rng, bar, chance, choose, dot, dots, fit, group, pair, ring, symmetric, vary
 from fss_lab.toyworld.shapes import Part, arc, box, curve, ellipse, part, polygon, stroke
 
 
@@ -51,11 +51,8 @@ def house(rng: Rng) -> list[Part]:
         y = -high + 0.3 + 0.5 * floor if floors == 2 else -0.62 * high
         windows += [(x, y) for i, x in enumerate(places) if i != door or floor < floors - 1]
     round_by = 0.15 if chance(rng, 0.05) else 0.0
-    parts.append(
-        group(
-            [box(x - width / 2, y - sill / 2, x + width / 2, y + sill / 2, round_by) for x, y in windows[:4]], "light"
-        )
-    )
+    panes = [box(x - width / 2, y - sill / 2, x + width / 2, y + sill / 2, round_by) for x, y in windows[:4]]
+    parts.append(group(panes, "light"))
     return fit(parts)
 
 
@@ -75,43 +72,22 @@ def mug(rng: Rng) -> list[Part]:
         inner = polygon((0, thick - drop), (x + out - 1.7 * thick, thick - drop), (0.8 * x, drop - 1.0 * thick))
         handle = part(outer, holes=[inner])
     else:  # an ear
-        ear = [
-            (x - 0.1, -0.9 * drop),
-            (x + 0.8 * out, -drop),
-            (x + out, -0.2 * drop),
-            (x + 0.5 * out, 0.5 * drop),
-            (x - 0.1, drop),
-        ]
+        ear = [(x - 0.1, -0.9 * drop), (x + 0.8 * out, -drop), (x + out, -0.2 * drop), (x + 0.5 * out, 0.5 * drop),
+            (x - 0.1, drop)]  # fmt: skip
         handle = part(stroke(ear, thick))
     parts = [handle]
     if chance(rng, 0.05):
         wide = top + vary(rng, 0.3, 0.5)
-        parts.append(
-            part(
-                polygon(
-                    (-wide, tall - 0.06), (wide, tall - 0.06), (0.55 * wide, tall + 0.14), (-0.55 * wide, tall + 0.14)
-                ),
-                "second",
-            )
-        )
+        parts.append(part(symmetric((wide, tall - 0.06), (0.55 * wide, tall + 0.14)), "second"))
     side = [(top, -tall), (belly, 0.0), (0.96 * foot, 0.75 * tall), (0.8 * foot, tall)]
     walls = side if belly > (top + foot) / 2 else [side[0], (0.98 * foot, 0.8 * tall), side[3]]
-    parts.append(part(polygon(*walls, *[(-px, py) for px, py in reversed(walls)]), textured=True))
+    parts.append(part(symmetric(*walls), textured=True))
     mark = choose(rng, 0, 3)
     if mark == 1:
         parts.append(part(box(-0.93 * min(top, foot, belly), -0.2, 0.93 * min(top, foot, belly), 0.15), "accent"))
     elif mark == 2:
-        heart = [
-            (0, 0.3),
-            (-0.3, 0.0),
-            (-0.27, -0.2),
-            (-0.1, -0.25),
-            (0, -0.12),
-            (0.1, -0.25),
-            (0.27, -0.2),
-            (0.3, 0.0),
-        ]
-        parts.append(part(polygon(*heart), "accent"))
+        heart = symmetric((0, -0.12), (0.1, -0.25), (0.27, -0.2), (0.3, 0.0), (0, 0.3))
+        parts.append(part(heart, "accent"))
     elif mark == 3:
         parts.append(dot(0, 0, 0.24, "accent"))
     rim = vary(rng, 0.1, 0.2)
@@ -173,14 +149,8 @@ def lamp(rng: Rng) -> list[Part]:
         parts.append(part(arc(0, tall + 0.08, base, 0.26, math.pi, 2 * math.pi, steps=10), "second"))
     elif foot == 2:  # a vase
         wide, end = vary(rng, 0.24, 0.4), max(tall, 0.6)
-        vase = [
-            (-0.1, end - 0.55),
-            (0.1, end - 0.55),
-            (wide, end - 0.2),
-            (0.6 * wide, end + 0.08),
-            (-0.6 * wide, end + 0.08),
-            (-wide, end - 0.2),
-        ]
+        vase = [(-0.1, end - 0.55), (0.1, end - 0.55), (wide, end - 0.2), (0.6 * wide, end + 0.08),
+            (-0.6 * wide, end + 0.08), (-wide, end - 0.2)]  # fmt: skip
         parts.append(part(curve(vase, 4), "second", textured=True))
     else:  # three legs
         legs = [stroke([(0, tall - 0.35), (x, tall + 0.08)], 0.11) for x in (-base, 0, base)]
@@ -203,11 +173,8 @@ def lamp(rng: Rng) -> list[Part]:
     parts.append(part(cover, textured=True))
     trim = choose(rng, 0, 2)
     if trim == 1:
-        parts.append(
-            part(box(-low + 0.02, -0.13, low - 0.02, 0), "accent")
-            if form != 1
-            else part(box(-0.85 * low, -0.13, 0.85 * low, 0), "accent")
-        )
+        edge = 0.85 * low if form == 1 else low - 0.02
+        parts.append(part(box(-edge, -0.13, edge, 0), "accent"))
     elif trim == 2:
         parts.append(dot(0, -shade * (0.9 if form == 2 else 1.0), 0.1, "accent"))
     return fit(parts)
@@ -230,13 +197,8 @@ def teapot(rng: Rng) -> list[Part]:
             parts.append(ring(wide + 0.05, -0.05, size, vary(rng, 0.28, 0.4), thick, "second"))
         else:
             right, top = wide + size, -vary(rng, 0.28, 0.4)
-            parts.append(
-                part(
-                    box(0.5 * wide, top, right, 0.3, 0.08),
-                    "second",
-                    holes=[box(0.5 * wide + thick, top + thick, right - thick, 0.3 - thick)],
-                )
-            )
+            hole = box(0.5 * wide + thick, top + thick, right - thick, 0.3 - thick)
+            parts.append(part(box(0.5 * wide, top, right, 0.3, 0.08), "second", holes=[hole]))
     out = wide + vary(rng, 0.35, 0.5)
     if chance(rng, 0.9):  # a swan's neck
         spout = [(-0.6 * wide, 0.2), (-wide - 0.08, 0.12), (-out + 0.14, 0.5 * tip), (-out, tip)]
@@ -250,28 +212,10 @@ def teapot(rng: Rng) -> list[Part]:
     if form == 0:
         body = ellipse(0, 0, wide, high, corners=26)
     elif form == 1:  # a pear
-        body = curve(
-            [
-                (0.5 * wide, -high),
-                (0.75 * wide, -0.3 * high),
-                (wide, 0.45 * high),
-                (0.6 * wide, high),
-                (-0.6 * wide, high),
-                (-wide, 0.45 * high),
-                (-0.75 * wide, -0.3 * high),
-                (-0.5 * wide, -high),
-            ],
-            3,
-        )
+        side = [(0.5 * wide, -high), (0.75 * wide, -0.3 * high), (wide, 0.45 * high), (0.6 * wide, high)]
+        body = curve(symmetric(*side), 3)
     elif form == 2:  # angular
-        body = polygon(
-            (-0.55 * wide, -high),
-            (0.55 * wide, -high),
-            (wide, 0.2 * high),
-            (0.7 * wide, high),
-            (-0.7 * wide, high),
-            (-wide, 0.2 * high),
-        )
+        body = symmetric((0.55 * wide, -high), (wide, 0.2 * high), (0.7 * wide, high))
     else:  # a can
         body = polygon((-0.7 * wide, -1.1 * high), (0.7 * wide, -1.1 * high), (0.95 * wide, high), (-0.95 * wide, high))
     parts.append(part(body, textured=True))

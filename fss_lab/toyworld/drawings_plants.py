@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fss_lab.toyworld.drawing_tools import Rng, chance, choose, dot, dots, fit, group, leaf, shift, vary
+from fss_lab.toyworld.drawing_tools import Rng, chance, choose, dot, dots, fit, group, leaf, shift, symmetric, vary
 from fss_lab.toyworld.shapes import Outline, Part, Point, arc, curve, ellipse, part, polygon, stroke
 
 
@@ -126,17 +126,8 @@ def _toadstool(rng: Rng) -> list[Part]:
         )
     elif form == 2:  # broad and flat
         high *= 0.6
-        cap = curve(
-            [
-                (-wide, 0.02),
-                (-0.65 * wide, -0.8 * high),
-                (0, -high),
-                (0.65 * wide, -0.8 * high),
-                (wide, 0.02),
-                (0, 0.12),
-            ],
-            4,
-        )
+        cap = curve([(-wide, 0.02), (-0.65 * wide, -0.8 * high), (0, -high), (0.65 * wide, -0.8 * high), (wide, 0.02),
+            (0, 0.12)], 4)  # fmt: skip
     else:  # pointed
         cap = polygon(
             (-wide, 0.06), (-0.5 * wide, -0.6 * high), (0, -high - 0.15), (0.5 * wide, -0.6 * high), (wide, 0.06)
@@ -148,10 +139,5 @@ def _toadstool(rng: Rng) -> list[Part]:
         places = [(-0.5, -0.25), (0.05, -0.35), (0.5, -0.2), (-0.15, -0.75), (0.28, -0.65)][: choose(rng, 3, 5)]
         parts.append(dots([(x * wide, y * high) for x, y in places], size, "light"))
     elif mark == 2 and form in (0, 3):
-        parts.append(
-            part(
-                polygon((-0.98 * wide, 0), (-0.85 * wide, -0.25 * high), (0.85 * wide, -0.25 * high), (0.98 * wide, 0)),
-                "accent",
-            )
-        )
+        parts.append(part(symmetric((0.85 * wide, -0.25 * high), (0.98 * wide, 0)), "accent"))
     return parts

@@ -39,16 +39,9 @@ def key(rng: Rng) -> list[Part]:
         parts.append(group([shaft, *pieces], role, True))
     elif bit == 1:  # a flag with a notch
         tall, wide = vary(rng, 0.35, 0.5), vary(rng, 0.3, 0.42)
-        flag = polygon(
-            (end - wide, 0),
-            (end, 0),
-            (end, tall),
-            (end - 0.35 * wide, tall),
-            (end - 0.35 * wide, tall - 0.16),
-            (end - 0.65 * wide, tall - 0.16),
-            (end - 0.65 * wide, tall),
-            (end - wide, tall),
-        )
+        flag = polygon((end - wide, 0), (end, 0), (end, tall), (end - 0.35 * wide, tall),
+            (end - 0.35 * wide, tall - 0.16), (end - 0.65 * wide, tall - 0.16), (end - 0.65 * wide, tall),
+            (end - wide, tall))  # fmt: skip
         parts.append(group([shaft, flag], role, True))
     else:  # a saw on one side
         tips = choose(rng, 3, 5)
@@ -112,39 +105,13 @@ def guitar(rng: Rng) -> list[Part]:
         body = curve([(0.0, 0.12), (0.7 * high, 0.3), (high, 0.12), (1.1 * high, 0.3), *half[3:], *left], 3)
     elif form == 2:  # a pear
         wide = 0.85 * low
-        body = curve(
-            [
-                (0, 0),
-                (0.35 * wide, 0.1),
-                (wide, 0.65),
-                (0.7 * wide, 1.02),
-                (0, 1.1),
-                (-0.7 * wide, 1.02),
-                (-wide, 0.65),
-                (-0.35 * wide, 0.1),
-            ],
-            4,
-        )
+        body = curve([(0, 0), (0.35 * wide, 0.1), (wide, 0.65), (0.7 * wide, 1.02), (0, 1.1), (-0.7 * wide, 1.02),
+            (-wide, 0.65), (-0.35 * wide, 0.1)], 4)  # fmt: skip
     else:  # two horns
         horn, other = vary(rng, -0.3, -0.05), vary(rng, -0.15, 0.1)
-        body = curve(
-            [
-                (0, 0.25),
-                (0.2, 0.2),
-                (0.8 * high, other),
-                (high, 0.3),
-                (waist, 0.5),
-                (0.9 * low, 0.85),
-                (0.5 * low, 1.12),
-                (-0.5 * low, 1.12),
-                (-0.9 * low, 0.85),
-                (-waist, 0.5),
-                (-high, 0.25),
-                (-0.8 * high, horn),
-                (-0.2, 0.2),
-            ],
-            3,
-        )
+        body = curve([(0, 0.25), (0.2, 0.2), (0.8 * high, other), (high, 0.3), (waist, 0.5), (0.9 * low, 0.85),
+            (0.5 * low, 1.12), (-0.5 * low, 1.12), (-0.9 * low, 0.85), (-waist, 0.5), (-high, 0.25),
+            (-0.8 * high, horn), (-0.2, 0.2)], 3)  # fmt: skip
     electric = form == 3
     top = -neck
     parts = [part(body, textured=True)]
@@ -164,12 +131,8 @@ def guitar(rng: Rng) -> list[Part]:
             part(polygon((-0.09, top + 0.1), (-wide - 0.05, crown), (wide + 0.05, crown), (0.09, top + 0.1)), "second")
         )
     else:
-        parts.append(
-            part(
-                polygon((-0.1, top + 0.1), (-wide, crown), (wide + 0.1, crown - 0.12), (wide, top), (0.1, top + 0.1)),
-                "second",
-            )
-        )
+        rim = [(-wide, crown), (wide + 0.1, crown - 0.12), (wide, top)]
+        parts.append(part(polygon((-0.1, top + 0.1), *rim, (0.1, top + 0.1)), "second"))
     parts.append(part(bar(0, top, 0.35, thick), "dark" if chance(rng, 0.5) else "second"))
     if chance(rng, 0.5):
         frets = choose(rng, 2, 4)

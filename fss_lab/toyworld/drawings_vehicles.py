@@ -26,17 +26,8 @@ def boat(rng: Rng) -> list[Part]:
     low, start = -0.16, top + (0.3 if form == 2 else 0.12)
     if form == 2:  # square
         wide = vary(rng, 0.4, 0.62)
-        sail = curve(
-            [
-                (mast - 0.8 * wide, start),
-                (mast + 0.8 * wide, start),
-                (mast + wide, (start + low) / 2),
-                (mast + 0.9 * wide, low),
-                (mast - 0.9 * wide, low),
-                (mast - wide, (start + low) / 2),
-            ],
-            3,
-        )
+        sail = curve([(mast - 0.8 * wide, start), (mast + 0.8 * wide, start), (mast + wide, (start + low) / 2),
+            (mast + 0.9 * wide, low), (mast - 0.9 * wide, low), (mast - wide, (start + low) / 2)], 3)  # fmt: skip
         parts.append(part(sail, "second", textured=True))
         parts.append(part(box(mast - wide, start - 0.06, mast + wide, start + 0.06), "dark"))
         if chance(rng, 0.5):
@@ -150,21 +141,12 @@ def bicycle(rng: Rng) -> list[Part]:
             parts.append(dot(x, y, r - 0.04, "light"))
         parts.append(ring(x, y, r, r, tyre, "dark" if disc else "second"))
         parts.append(dot(x, y, 0.1, "accent"))
-    crank, seat, fork = (
-        (-0.02, 0.2),
-        (vary(rng, 0.1, 0.3), -vary(rng, 0.25, 0.6)),
-        (front + vary(rng, 0.1, 0.3), -vary(rng, 0.3, 0.6)),
-    )
+    crank, seat = (-0.02, 0.2), (vary(rng, 0.1, 0.3), -vary(rng, 0.25, 0.6))
+    fork = (front + vary(rng, 0.1, 0.3), -vary(rng, 0.3, 0.6))
     low = chance(rng, 0.05)
     joint = (0.1, -0.05) if low else (seat[0], seat[1] + 0.08)
-    tubes = [
-        [(rear, ry), crank],
-        [crank, (seat[0], seat[1] - 0.1)],
-        [(rear, ry), joint],
-        [crank, fork],
-        [joint, fork],
-        [(front, fy), fork, (fork[0] + 0.06, fork[1] - 0.2)],
-    ]
+    tubes = [[(rear, ry), crank], [crank, (seat[0], seat[1] - 0.1)], [(rear, ry), joint], [crank, fork], [joint, fork],
+        [(front, fy), fork, (fork[0] + 0.06, fork[1] - 0.2)]]  # fmt: skip
     parts.append(group([stroke(t, tube) for t in tubes], textured=True))
     parts.append(dot(*crank, 0.13, "accent"))
     saddle, x, y = (seat[0], seat[1] - 0.14), fork[0] + 0.06, fork[1] - 0.2

@@ -90,7 +90,7 @@ def stroke(points: Sequence[Point], width: float, end_width: float | None = None
     return np.concatenate([path + side, (path - side)[::-1]])
 
 
-def curve(points: Sequence[Point], steps: int = 6) -> Outline:
+def curve(points: Sequence[Point] | Outline, steps: int = 6) -> Outline:
     """A smooth closed outline through the points (Catmull-Rom)."""
     p = np.array(points, dtype=np.float64)
     before, after, beyond = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
