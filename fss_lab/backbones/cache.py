@@ -46,11 +46,9 @@ class FeatureCache:
     hits, misses: images found (in memory or in the folder, or twice in one batch), and images encoded.
     """
 
-    def __init__(
-        self, capacity_bytes: int = 4 * 2**30, directory: str | Path | None = None, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, capacity_bytes: int = 4 * 2**30, directory: str | Path | None = None) -> None:
         """capacity_bytes: of the tensors held in memory; 0 keeps them in the folder only. The folder is not bounded,
-        and may be deleted whenever nothing runs. device: where entries are held; "cuda" saves their way to the card.
+        and may be deleted whenever nothing runs.
 
         Raises InputError for a capacity below 0, or of 0 without a folder; OSError where the folder cannot be made.
         """
@@ -63,7 +61,6 @@ class FeatureCache:
         self.directory = None if directory is None else Path(directory)
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
-        self.device = torch.device(device)
         self.hits = self.misses = self.nbytes = 0
         self._entries: OrderedDict[str, Features] = OrderedDict()  # the least recently used first
         self._fingerprints: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
@@ -127,7 +124,7 @@ class FeatureCache:
 
     def _hold(self, key: str, features: Features) -> None:
         # a copy, for a part of a batch would keep the whole batch in memory
-        copies = {name: tensor.to(self.device, copy=True) for name, tensor in features.items()}
+        copies = {name: tensor.to("cpu", copy=True) for name, tensor in features.items()}
         if _nbytes(copies) > self.capacity_bytes:
             return
         self._entries[key] = copies

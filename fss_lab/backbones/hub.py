@@ -12,11 +12,13 @@ from pathlib import Path
 from fss_lab.backbones.registry import PUBLISHED, Published
 from fss_lab.errors import CheckpointError, InputError, needs
 
+BRANCH = "main"  # of every repo
+
 
 def fetch(name: str, revision: str | None = None) -> Path:
     """Where the weights `name` lie on this machine; downloaded first if need be, once, with a progress bar.
 
-    name: a key of `PUBLISHED`. revision: branch, tag or commit on the hub instead of the table's.
+    name: a key of `PUBLISHED`. revision: branch, tag or commit on the hub instead of `BRANCH`.
     Without a revision, `Published.local` in `weights_folder()` comes first; then huggingface_hub's cache, whatever the
     hub holds by now; then the hub (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE and its other variables hold). With a branch
     as revision the hub is always asked for its latest commit.
@@ -32,7 +34,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
         return local
     with needs('weights that are not given as files (or "random")', "real"):
         from huggingface_hub import hf_hub_download as download
-    asked = revision or published.revision
+    asked = revision or BRANCH
     try:
         if revision is None and (kept := _kept(published)):
             return kept
@@ -58,7 +60,7 @@ def _kept(published: Published) -> Path | None:
     """Where the weights lie that were fetched before, if all files are there; the hub is not asked."""
     from huggingface_hub import try_to_load_from_cache
 
-    cached = [try_to_load_from_cache(published.repo, file, revision=published.revision) for file in published.files]
+    cached = [try_to_load_from_cache(published.repo, file, revision=BRANCH) for file in published.files]
     paths = [Path(path) for path in cached if isinstance(path, str)]
     return _where(published, paths[0]) if len(paths) == len(cached) else None
 

@@ -20,15 +20,11 @@ class Published:
 
     repo: on the hub. files: what is fetched of it. local: what a person may put into `hub.weights_folder()` instead:
         the file in Meta's own format, from Meta's download page, or a folder with `files`.
-    revision: branch, tag or commit of the repo. "main" is whatever the repo holds on the day of the first download, and
-        stays that on this machine; a commit hash pins the weights on every machine. `hub.commit_of` tells the one that
-        you have, and so does every run's `run.yaml`.
     """
 
     repo: str
     files: tuple[str, ...]
     local: str
-    revision: str = "main"
 
 
 @dataclass(frozen=True)
@@ -80,4 +76,5 @@ PUBLISHED: dict[str, Published] = {  # the paper's is sam2-small
     for version in ("2", "2.1")
     for size in ("tiny", "small", "base-plus", "large")
 } | {name: features.published for name, features in FEATURES.items()}
-"""All weights that `hub.fetch` knows. Every revision is "main"; to pin one, name it: "sam2-small@<commit>"."""
+"""All weights that `hub.fetch` knows, as their repos hold them on the day of the first download. A commit in the name,
+"sam2-small@<commit>", pins them on every machine; a run's `run.yaml` tells the one that it had."""

@@ -48,8 +48,7 @@ class ImageFeatures:
         return len(self.top)
 
     def __getitem__(self, index: slice | Tensor | Sequence[int]) -> ImageFeatures:
-        """Select images by a slice, a list or an index tensor (never by a single int: the batch axis
-        stays)."""
+        """Select images by a slice, a list or an index tensor (never by a single int: the batch axis stays)."""
         finer, fine = self.high_res
         return ImageFeatures(self.top[index], self.position[index], (finer[index], fine[index]))
 
@@ -70,8 +69,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class MemoryTokens:
-    """The sequence that memory attention reads: spatial memories one after the other, then the object
-    pointers.
+    """The sequence that memory attention reads: spatial memories one after the other, then the object pointers.
 
     tokens, position: (L, B, D); pointer_tokens: how many of the L tokens, at the end, come from pointers.
     """
@@ -195,10 +193,9 @@ class Sam2Backbone(Normalised):
     def remember(self, features: ImageFeatures, mask: Tensor) -> Memory:
         """Remember each image with its mask, as SAM 2 remembers a mask prompt (Sec. 3.1 of the SAM 2 paper).
 
-        mask: (B, 1, H, W) in 0..1, soft masks allowed; the memory encoder sees 20 * sigmoid(20 * mask - 10) -
-        10, so a soft mask is nearly binarised at 0.5. The object pointer comes from the mask decoder,
-        prompted with the mask; it is `no_obj_ptr` where the decoder sees no object or the mask has no pixel
-        above 0.
+        mask: (B, 1, H, W) in 0..1, soft masks allowed; the memory encoder sees 20 * sigmoid(20 * mask - 10) - 10, so a
+        soft mask is nearly binarised at 0.5. The object pointer comes from the mask decoder, prompted with the mask; it
+        is `no_obj_ptr` where the decoder sees no object or the mask has no pixel above 0.
         Raises InputError on another shape.
         """
         self._check_mask(features, mask)
@@ -254,9 +251,8 @@ class Sam2Backbone(Normalised):
     ) -> Tensor:
         """Let the image features read the memory: SAM 2's memory attention. Returns (B, C, h, w).
 
-        cross_attention: computes every layer's cross-attention in place of the layer's own module, with that
-        module's weights (it is given the module). Everything else in the layer stays stock. None: the stock
-        attention.
+        cross_attention: computes every layer's cross-attention in place of the layer's own module, with that module's
+        weights (it is given the module). Everything else in the layer stays stock. None: the stock attention.
         """
         stock = self.model.memory_attention
         current, position = _to_sequence(features.top), _to_sequence(features.position)
@@ -309,11 +305,9 @@ class Sam2Backbone(Normalised):
 def project_heads(
     attention: RoPEAttention, q: Tensor, k: Tensor, v: Tensor, pointer_tokens: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The first half of a cross-attention to memory: projections, head layout, rotary encoding (not of
-    pointers).
+    """The first half of a cross-attention to memory: projections, head layout, rotary encoding (not of pointers).
 
-    q: (B, N, C); k, v: (B, L, D). Returns q (B, heads, N, d), k and v (B, heads, L, d), in SAM 2's own
-    arithmetic.
+    q: (B, N, C); k, v: (B, L, D). Returns q (B, heads, N, d), k and v (B, heads, L, d), in SAM 2's own arithmetic.
     """
     q, k, v = attention.q_proj(q), attention.k_proj(k), attention.v_proj(v)
     q, k, v = (attention._separate_heads(x, attention.num_heads) for x in (q, k, v))

@@ -14,10 +14,11 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -206,35 +207,27 @@ def _transfer(url: str, part: Path, download: Download, timeout: float, bar: Any
         if total is not None:
             check_space(part.parent, total - start, f"to download {download.name}")
         bar.total, bar.n = total, start
-        with _open(part, "ab" if start else "wb") as file:
+        with _on_disk(part):
+            file = part.open("ab" if start else "wb", buffering=0)  # nothing is left to fail when it is closed
+        with file:
             while block := answer.read1(BLOCK):  # what has come, without waiting for a full block
-                _write(file, block)
                 bar.update(len(block))
+                rest = memoryview(block)
+                with _on_disk(part):
+                    while rest:
+                        rest = rest[file.write(rest) :]
     if total is not None and _size(part) < total:
         raise ConnectionError(f"the connection ended after {_size(part)} of {total} bytes")
 
 
-def _open(part: Path, mode: str) -> IO[bytes]:
-    """Open to write, unbuffered: nothing is left to fail when the file is closed."""
+@contextmanager
+def _on_disk(part: Path) -> Iterator[None]:
+    """Raises DataError where the file cannot be written, so that a full disk is not taken for a broken connection."""
     try:
-        return part.open(mode, buffering=0)
+        yield
     except OSError as error:
-        raise _unwritable(part, error) from error
-
-
-def _write(file: IO[bytes], block: bytes) -> None:
-    rest = memoryview(block)
-    try:
-        while rest:
-            rest = rest[file.write(rest) :]
-    except OSError as error:
-        raise _unwritable(file.name, error) from error
-
-
-def _unwritable(part: str | Path, error: OSError) -> DataError:
-    """So that a full disk is not taken for a broken connection."""
-    advice = "free some disk space" if error.errno == errno.ENOSPC else "look at the disk and who may write there"
-    return DataError(f"{part} cannot be written ({error}); {advice}, and run the same command again")
+        advice = "free some disk space" if error.errno == errno.ENOSPC else "look at the disk and who may write there"
+        raise DataError(f"{part} cannot be written ({error}); {advice}, and run the same command again") from error
 
 
 def _size(path: Path) -> int:

@@ -16,6 +16,7 @@ from fss_lab.method import FSSAM
 from fss_lab.models.provenance import note_origin
 
 TOY_WEIGHTS = ("fssam", "baseline", "pretrained")
+TOY_FOLDS = range(4)  # whose trained weights ship
 
 
 def load_model(
@@ -87,7 +88,7 @@ def _source(name: str, revision: str, given: str | Path | None, weights: str | N
 
 
 def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
-    if not (WEIGHTS / f"toy_fold{fold}_fssam.safetensors").exists():
+    if fold not in TOY_FOLDS:
         raise InputError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
     if weights not in (*TOY_WEIGHTS, None):
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,10 +38,7 @@ def fit(parts: Sequence[Part]) -> list[Part]:
     low, high = points.min(axis=0), points.max(axis=0)
     scale = 2 / float((high - low).max())
     middle = (low + high) / 2
-    return [
-        Part(tuple((outline - middle) * scale for outline in piece.outlines), piece.role, piece.textured)
-        for piece in parts
-    ]
+    return [replace(piece, outlines=tuple((outline - middle) * scale for outline in piece.outlines)) for piece in parts]
 
 
 def group(
@@ -95,7 +93,7 @@ def bar(x: float, y0: float, y1: float, width: float) -> Outline:
 
 def shift(parts: Sequence[Part], dx: float, dy: float, scale: float = 1.0) -> list[Part]:
     """The parts scaled about the origin, then shifted."""
-    return [Part(tuple(move(o, dx, dy, scale=scale) for o in p.outlines), p.role, p.textured) for p in parts]
+    return [replace(piece, outlines=tuple(move(o, dx, dy, scale=scale) for o in piece.outlines)) for piece in parts]
 
 
 def leaf(base: Point, tip: Point, width: float) -> Outline:

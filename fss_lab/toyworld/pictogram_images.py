@@ -13,8 +13,7 @@ class PictogramImages:
     """The toy world as an `ImageSet`: image i is the query of `Pictograms(fold, split, seed=seed)[i]`, all labelled.
 
     An image counts for every class that covers at least 2 h w = 512 of its 65,536 pixels, not only for the one it was
-    made for. Rendered scenes are kept (0.26 MB each). Raises InputError for another fold or split, or
-    no images.
+    made for. Rendered scenes are kept (0.26 MB each). Raises InputError for another fold or split, or no images.
     """
 
     class_uniform = False

@@ -50,16 +50,12 @@ class Pictograms:
     As in PASCAL-5i, an image counts for a class that covers at least 2 h w = 512 of its pixels, images of base
     classes never show a novel class, and images of novel classes may show any other class beside the target.
 
-    Args:
-        fold: 0..3, which five classes are novel.
-        split: "base" (train on these) or "novel" (test on these).
-        shots: supports per episode, at least 1.
-        seed: chooses the episodes.
-        episodes: length of the data set.
-        size: height and width of the images in pixels.
-        identity: "other": each object is an individual of its own, as in few-shot segmentation; "same": the supports
-            show the very individual of the query, as in a video. The query is the same in both.
-        targets: objects of the target class in a scene; None: mostly 1, now and then 2 or 3.
+    fold: 0..3, which five classes are novel. split: "base" (train on these) or "novel" (test on these).
+    shots: supports per episode, at least 1. seed: chooses the episodes. episodes: length of the data set.
+    size: height and width of the images in pixels.
+    identity: "other": each object is an individual of its own, as in few-shot segmentation; "same": the supports show
+        the very individual of the query, as in a video. The query is the same in both.
+    targets: objects of the target class in a scene; None: mostly 1, now and then 2 or 3.
 
     Raises InputError for a value outside these.
     """
