@@ -191,7 +191,19 @@ class Episodes(Protocol):
     def __getitem__(self, index: int, /) -> Episode: ...
 
 
-class Subset:
+class Numbered:
+    """What data sets of episodes share: numbers from 0 on, by which they are walked through."""
+
+    def __iter__(self: Episodes) -> Iterator[Episode]:
+        return (self[index] for index in range(len(self)))
+
+    def check_number(self: Episodes, index: int) -> None:
+        """Raises IndexError outside 0 .. len - 1."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"episode {index} is outside 0 .. {len(self) - 1}")
+
+
+class Subset(Numbered):
     """Some episodes of a data set, by their numbers. The protocol of a `ListedEpisodes` is not taken along."""
 
     def __init__(self, episodes: Episodes, numbers: Sequence[int]) -> None:
@@ -202,6 +214,3 @@ class Subset:
 
     def __getitem__(self, index: int, /) -> Episode:
         return self.episodes[self.numbers[index]]
-
-    def __iter__(self) -> Iterator[Episode]:
-        return (self[index] for index in range(len(self)))

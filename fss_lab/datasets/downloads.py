@@ -1,8 +1,7 @@
 """Downloading data sets: resumed where they broke off, checked by MD5 and SHA-256, unpacked safely and in one step.
 
-An archive lands in `downloads/NAME`, unfinished as `NAME.part`. It is checked before every use, after the download and
-when it was there already. Only regular files of an archive are unpacked, into a folder aside that is renamed when all
-of it is there: the folder exists whole or not at all. A process that wants a file which another one is getting waits.
+An archive lands in `downloads/NAME`, unfinished as `NAME.part`, and is checked before every use. It is unpacked aside:
+the folder exists whole or not at all. A process that wants a file which another one is getting waits.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Making the label maps of a data set, in several processes; `pascal.prepare` and `coco.prepare` say from what.
 
 Each map is written in one step and made only once, so that an interrupted run goes on where it was. None is flushed to
-the disk, for 123,000 flushes take long: after a power cut a new map may be empty, and an empty one is made again. One
-process at a time makes the maps of a data set (with `workers` of its own); a second one waits.
+the disk, for 123,000 flushes take long: after a power cut a new map may be empty, and an empty one is made again.
 """
 
 from __future__ import annotations

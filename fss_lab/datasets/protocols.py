@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fss_lab.datasets.augmentation import stretch
 from fss_lab.datasets.folds import SPLITS
-from fss_lab.episode import Episode, as_episode, class_mask
+from fss_lab.episode import Episode, Numbered, as_episode, class_mask
 from fss_lab.errors import InputError
 from fss_lab.files import write_atomically
 
@@ -282,7 +282,7 @@ def load_or_draw(
 # ---- images
 
 
-class ListedEpisodes:
+class ListedEpisodes(Numbered):
     """The `Episode`s of a list, read from its images: a data set like `Pictograms`.
 
     size: None, if all images have one size; else images (bilinear) and masks (nearest) are stretched to size x size
@@ -305,9 +305,6 @@ class ListedEpisodes:
     def __len__(self) -> int:
         return len(self.list)
 
-    def __iter__(self) -> Iterator[Episode]:
-        return (self[index] for index in range(len(self)))
-
     def __getitem__(self, index: int) -> Episode:
         """Episode number `index`. Raises IndexError outside 0 .. len - 1."""
         drawn = self._drawn(index)
@@ -320,8 +317,7 @@ class ListedEpisodes:
         return class_mask(self.images.label(drawn.query), drawn.class_id)
 
     def _drawn(self, index: int) -> Drawn:
-        if not 0 <= index < len(self):
-            raise IndexError(f"episode {index} is outside 0 .. {len(self) - 1}")
+        self.check_number(index)
         return self.list.episodes[index]
 
     def _view(self, name: str, class_id: int) -> tuple[Tensor, Tensor]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from torch import Tensor
 
 from fss_lab.datasets.augmentation import Augmentation, stretch
 from fss_lab.datasets.folds import SPLITS
 from fss_lab.datasets.protocols import Drawn, ImageSet, class_members, draw_supports
-from fss_lab.episode import Episode, as_episode, class_mask
+from fss_lab.episode import Episode, Numbered, as_episode, class_mask
 
 
-class TrainingEpisodes:
+class TrainingEpisodes(Numbered):
     """Training data as a data set: `dataset[i]` is always the same `Episode`, in any process and any order.
 
     Every image is a query once an epoch, in an order of that epoch, with a random one of the classes it counts for;
@@ -44,9 +42,6 @@ class TrainingEpisodes:
     def __len__(self) -> int:
         return self.episodes
 
-    def __iter__(self) -> Iterator[Episode]:
-        return (self[index] for index in range(len(self)))
-
     def __getitem__(self, index: int) -> Episode:
         """Episode number `index`. Raises IndexError outside 0 .. len - 1, and as the images do for bad files."""
         drawn = self.drawn(index)
@@ -56,8 +51,7 @@ class TrainingEpisodes:
 
     def drawn(self, index: int) -> Drawn:
         """The names of episode `index`. Raises IndexError outside 0 .. len - 1."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"episode {index} is outside 0 .. {len(self) - 1}")
+        self.check_number(index)
         epoch, place = divmod(index, len(self.names))
         if self._order[0] != epoch:
             self._order = epoch, self._rng(1, epoch).permutation(len(self.names))

@@ -65,12 +65,8 @@ class AuthorsReport:
         if self.linear is None or self.scales is None or self.frozen is None:
             return "\n".join([*lines, "not compared with the SAM 2 checkpoint"])
         lines.append(f"changed against {self.compared_with}:")
-        groups = {
-            "trained modules: Linear and Conv": self.linear,
-            "trained modules: scales and tokens": self.scales,
-            "frozen modules": self.frozen,
-        }
-        for name, change in groups.items():
+        groups = ("trained modules: Linear and Conv", "trained modules: scales and tokens", "frozen modules")
+        for name, change in zip(groups, (self.linear, self.scales, self.frozen), strict=True):
             lines.append(
                 f"  {name:<35} {change.tensors_changed:>4} of {change.tensors:>4} tensors, "
                 f"{change.parameters_changed:>11,} of {change.parameters:>11,} numbers, by at most {change.largest:.2g}"

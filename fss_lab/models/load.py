@@ -96,25 +96,19 @@ def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
             "your own runs go to `fss-lab evaluate --weights` or fss_lab.evaluation.ToyWorld.load"
         )
     sam2, features = build_toy_sam2(), ToyFeatures().eval()
-    if weights is None:
-        note_origin(sam2, "toy", None)
-        note_origin(features, "toy", None)
-        return FSSAM(sam2, features, **options)
-    source = WEIGHTS / "toy_features.safetensors"
-    load_into(features, unpack(load_state(source)), source=source)
-    note_origin(features, "toy", source.name)
-    source = WEIGHTS / "toy_sam2.safetensors"
-    state = load_state(source)
-    load_into(sam2.model, state, source=source)
-    note_origin(sam2, "toy", source.name)
+    for network, name in ((features, "toy_features.safetensors"), (sam2, "toy_sam2.safetensors")):
+        note_origin(network, "toy", None if weights is None else name)
+        if weights is not None:
+            state = unpack(load_state(WEIGHTS / name))
+            load_into(sam2.model if network is sam2 else features, state, source=WEIGHTS / name)
     if weights == "baseline":
         options = {"memory": "support", **options}
     model = FSSAM(sam2, features, **options)
-    if weights != "pretrained":
+    if weights in ("fssam", "baseline"):
         source = WEIGHTS / f"toy_fold{fold}_{weights}.safetensors"
         trained = load_state(source)
         expected = {key for key, _ in model.trainable_parameters()}
         if set(trained) != expected:
             raise CheckpointError(f"{source} does not hold the trained parameters of the toy model; reinstall fss_lab")
-        load_into(sam2.model, state | trained, source=source)
+        load_into(sam2.model, sam2.model.state_dict() | trained, source=source)
     return model

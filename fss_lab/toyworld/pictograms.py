@@ -6,18 +6,17 @@ them with colours and texture that say nothing of the class. Every scene shows t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fss_lab.datasets.folds import FOLDS, SPLITS, classes_of
-from fss_lab.episode import Episode, as_episode
+from fss_lab.episode import IGNORE, Episode, Numbered, as_episode
 from fss_lab.errors import InputError
 from fss_lab.toyworld.drawings import CLASSES, draw
 from fss_lab.toyworld.scenes import (
-    IGNORE,
     Identity,
     Rng,
     Scene,
@@ -44,7 +43,7 @@ def fold_classes(fold: int, split: str) -> tuple[int, ...]:
     return classes_of(NOVEL, fold, split)
 
 
-class Pictograms:
+class Pictograms(Numbered):
     """Episodes of the toy world: `dataset[i]` is always the same `Episode`, on every machine and in any order.
 
     As in PASCAL-5i, an image counts for a class that covers at least 2 h w = 512 of its pixels, images of base
@@ -88,9 +87,6 @@ class Pictograms:
     def __len__(self) -> int:
         return self.episodes
 
-    def __iter__(self) -> Iterator[Episode]:
-        return (self[index] for index in range(len(self)))
-
     def __getitem__(self, index: int) -> Episode:
         """Episode number `index`. Raises IndexError outside 0 .. len - 1."""
         class_id, scenes = self.scenes(index)
@@ -98,8 +94,7 @@ class Pictograms:
 
     def scenes(self, index: int) -> tuple[int, list[Scene]]:
         """The class of episode `index` and its scenes: the query's, then the supports'."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"episode {index} is outside 0 .. {len(self) - 1}")
+        self.check_number(index)
         key = [self.seed, self.fold, SPLITS.index(self.split), index]
         class_id = self.classes[int(np.random.default_rng(key).integers(len(self.classes)))]
         query, individual = self._scene(np.random.default_rng([*key, 0]), class_id)

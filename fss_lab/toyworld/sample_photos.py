@@ -19,8 +19,7 @@ SIZES = ((480, 360), (360, 480), (400, 400), (512, 384))  # width, height; as wi
 
 
 def write_sample_photos(root: str | Path, fold: int = 0, seed: int = 0, count: int = 4) -> Path:
-    """Write `count` "photographs" of each of two novel classes of the fold, as `fss_lab.datasets.folder.Folder`
-    wants them.
+    """Write `count` "photographs" of each of two novel classes of the fold, as `fss_lab.datasets.folder.Folder` reads.
 
     Every photograph shows one object of its class, none of the other class, and distractors. Returns `root`.
     Raises InputError for fewer than one photograph or another fold; OSError where files cannot be written.
