@@ -4,6 +4,7 @@ Knows episodes, the method's tensors and the toy world; nothing of models, evalu
 draws what it is given and computes no prediction. The names below serve every notebook, the modules `nbNN` one each.
 """
 
+from fss_lab.figures.panels import contour, heat, overlay
 from fss_lab.figures.prediction import (
     attention_figure,
     central_cell,
@@ -29,10 +30,7 @@ from fss_lab.figures.style import (
     TITLE,
     TRUTH,
     Picture,
-    contour,
-    heat,
     keep,
-    overlay,
 )
 
 __all__ = [

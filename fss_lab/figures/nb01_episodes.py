@@ -16,8 +16,9 @@ from fss_lab.datasets.folds import FOLDS
 from fss_lab.episode import IGNORE, Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
+from fss_lab.figures.panels import bare, map_panel, mask_panel, name_panel, symmetric
 from fss_lab.figures.prediction import iou, prediction_panel, support_panel, truth_panel
-from fss_lab.figures.style import Picture, bare, colour_bar, legend, map_panel, mask_panel, name_panel, symmetric
+from fss_lab.figures.style import Picture, colour_bar, legend
 from fss_lab.toyworld.pictograms import CLASS_NAMES, fold_classes
 
 MISSED = "#F0E442"  # yellow of the same palette: object that the answer left out

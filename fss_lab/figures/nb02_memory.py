@@ -13,22 +13,9 @@ from torch import Tensor
 
 from fss_lab.errors import InputError
 from fss_lab.figures import style
+from fss_lab.figures.panels import contour, feature_panel, heat, mark_cell, mask_panel, name_panel, principal_colours
 from fss_lab.figures.prediction import coverage, iou
-from fss_lab.figures.style import (
-    Picture,
-    cell_entry,
-    chart,
-    colour_bar,
-    contour,
-    feature_panel,
-    heat,
-    legend,
-    mark_cell,
-    mask_panel,
-    name_panel,
-    patch,
-    principal_colours,
-)
+from fss_lab.figures.style import Picture, cell_entry, chart, colour_bar, legend, patch
 
 LINES = (style.SUPPORT, "#E69F00", style.PREDICTION, "#56B4E9", style.TRUTH)
 DASHES = ("-", ":", "--", "-", "-.")

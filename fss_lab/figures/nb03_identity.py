@@ -11,18 +11,9 @@ from torch import Tensor
 from fss_lab.episode import Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
+from fss_lab.figures.panels import contour, heat, map_panel, mask_panel, name_panel
 from fss_lab.figures.prediction import iou, prediction_panel, support_panel, truth_panel
-from fss_lab.figures.style import (
-    Picture,
-    colour_bar,
-    contour,
-    heat,
-    legend,
-    map_panel,
-    mask_panel,
-    name_panel,
-    truth_line,
-)
+from fss_lab.figures.style import Picture, colour_bar, legend, truth_line
 
 
 def supports_figure(episodes: Mapping[str, Episode], masks: Mapping[str, Tensor]) -> Picture:

@@ -12,23 +12,18 @@ from torch import Tensor
 
 from fss_lab.episode import Episode
 from fss_lab.figures import style
-from fss_lab.figures.prediction import iou, support_panel, truth_panel
-from fss_lab.figures.style import (
-    Picture,
-    chart,
-    colour_bar,
+from fss_lab.figures.panels import (
     contour,
     feature_panel,
     heat,
-    legend,
     map_panel,
     mask_panel,
     name_panel,
     overlay,
-    patch,
     principal_colours,
-    truth_line,
 )
+from fss_lab.figures.prediction import iou, support_panel, truth_panel
+from fss_lab.figures.style import Picture, chart, colour_bar, legend, patch, truth_line
 from fss_lab.method.prompts import resize
 
 SIMILARITY_MAP = "viridis"  # raw similarities, before they are stretched to a prior

@@ -15,18 +15,9 @@ from fss_lab.errors import InputError
 from fss_lab.figures import style
 from fss_lab.figures.nb02_memory import mask_code_figure
 from fss_lab.figures.nb04_prompts import SIMILARITY_MAP
+from fss_lab.figures.panels import feature_panel, map_panel, name_panel, principal_colours
 from fss_lab.figures.prediction import support_panel, truth_panel
-from fss_lab.figures.style import (
-    Picture,
-    chart,
-    colour_bar,
-    feature_panel,
-    legend,
-    map_panel,
-    name_panel,
-    principal_colours,
-    truth_line,
-)
+from fss_lab.figures.style import Picture, chart, colour_bar, legend, truth_line
 
 
 def sharpening_figure() -> Picture:

@@ -9,20 +9,9 @@ from torch import Tensor
 from fss_lab.episode import Episode
 from fss_lab.figures import style
 from fss_lab.figures.nb04_prompts import SIMILARITY_MAP
+from fss_lab.figures.panels import contour, map_panel, mark_cell, name_panel, overlay
 from fss_lab.figures.prediction import iou, prediction_panel, truth_panel
-from fss_lab.figures.style import (
-    Picture,
-    cell_entry,
-    colour_bar,
-    contour,
-    legend,
-    map_panel,
-    mark_cell,
-    name_panel,
-    overlay,
-    patch,
-    truth_line,
-)
+from fss_lab.figures.style import Picture, cell_entry, colour_bar, legend, patch, truth_line
 
 
 def bias_figure() -> Picture:

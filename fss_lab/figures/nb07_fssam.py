@@ -12,8 +12,9 @@ from torch import Tensor
 from fss_lab.episode import Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
+from fss_lab.figures.panels import map_panel, name_panel
 from fss_lab.figures.prediction import iou, prediction_panel, support_panel, truth_panel
-from fss_lab.figures.style import Picture, chart, colour_bar, interval_row, legend, map_panel, name_panel, truth_line
+from fss_lab.figures.style import Picture, chart, colour_bar, interval_row, legend, truth_line
 from fss_lab.method.trace import Trace
 from fss_lab.metrics import Interval
 

@@ -14,20 +14,9 @@ from torch import Tensor
 from fss_lab.episode import Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
+from fss_lab.figures.panels import contour, heat, map_panel, mark_cell, name_panel, symmetric
 from fss_lab.figures.prediction import coverage, truth_panel
-from fss_lab.figures.style import (
-    Picture,
-    chart,
-    colour_bar,
-    contour,
-    heat,
-    legend,
-    map_panel,
-    mark_cell,
-    name_panel,
-    patch,
-    symmetric,
-)
+from fss_lab.figures.style import Picture, chart, colour_bar, legend, patch
 from fss_lab.method.trace import LayerTrace, Trace
 
 PARTS = {"support memory": style.SUPPORT, "query memory": style.PRIOR, "pointers": style.INK}

@@ -11,8 +11,9 @@ from torch import Tensor
 from fss_lab.episode import Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
+from fss_lab.figures.panels import name_panel, overlay
 from fss_lab.figures.prediction import iou, truth_panel
-from fss_lab.figures.style import Picture, chart, legend, name_panel, overlay, patch
+from fss_lab.figures.style import Picture, chart, legend, patch
 
 COLOURS = (style.PREDICTION, style.INK, style.PALE)
 

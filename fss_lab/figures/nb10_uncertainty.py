@@ -10,7 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from fss_lab.datasets.protocols import EpisodeList, ImageSet
 from fss_lab.errors import InputError
 from fss_lab.figures import style
-from fss_lab.figures.style import Picture, chart, interval_row, legend, name_panel, overlay, patch
+from fss_lab.figures.panels import name_panel, overlay
+from fss_lab.figures.style import Picture, chart, interval_row, legend, patch
 from fss_lab.metrics import Interval
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from fss_lab.errors import InputError
 from fss_lab.figures import style
+from fss_lab.figures.panels import contour, mask_panel, name_panel, overlay
 from fss_lab.figures.prediction import iou
-from fss_lab.figures.style import Picture, contour, legend, mask_panel, name_panel, overlay, patch
+from fss_lab.figures.style import Picture, legend, patch
 
 HEIGHT = 2.3  # of a panel, in inches
 WIDEST, GAP = 9.9, 0.15  # of the whole figure, and beside each panel

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fss_lab.errors import InputError
 from fss_lab.figures import style
-from fss_lab.figures.style import Picture, chart, colour_bar, contour, heat, legend, mask_panel, name_panel, patch
+from fss_lab.figures.panels import contour, heat, mask_panel, name_panel
+from fss_lab.figures.style import Picture, chart, colour_bar, legend, patch
 from fss_lab.method.trace import LayerTrace
 
 LINES = (style.PREDICTION, style.INK, style.PALE)

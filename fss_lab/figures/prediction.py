@@ -16,21 +16,8 @@ from torch import Tensor
 from fss_lab.episode import IGNORE, Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
-from fss_lab.figures.style import (
-    Picture,
-    cell_entry,
-    colour_bar,
-    contour,
-    heat,
-    legend,
-    map_panel,
-    mark_cell,
-    mask_panel,
-    name_panel,
-    patch,
-    symmetric,
-    truth_line,
-)
+from fss_lab.figures.panels import contour, heat, map_panel, mark_cell, mask_panel, name_panel, symmetric
+from fss_lab.figures.style import Picture, cell_entry, colour_bar, legend, patch, truth_line
 from fss_lab.method import Prediction
 from fss_lab.method.trace import Trace
 

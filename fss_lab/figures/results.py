@@ -9,19 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from fss_lab.errors import InputError
-from fss_lab.figures.style import (
-    DEEP_PRIOR,
-    INK,
-    PALE,
-    PREDICTION,
-    PRIOR,
-    SMALL,
-    SUPPORT,
-    TEXT,
-    TRUTH,
-    Picture,
-    name_panel,
-)
+from fss_lab.figures.panels import name_panel
+from fss_lab.figures.style import DEEP_PRIOR, INK, PALE, PREDICTION, PRIOR, SMALL, SUPPORT, TEXT, TRUTH, Picture
 from fss_lab.metrics import METRICS, Interval, SegmentationScore, bootstrap_interval
 
 MARKERS = "osD^v"

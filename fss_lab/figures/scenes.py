@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fss_lab.errors import InputError
 from fss_lab.figures import style
-from fss_lab.figures.style import Picture, legend, name_panel, overlay
+from fss_lab.figures.panels import name_panel, overlay
+from fss_lab.figures.style import Picture, legend
 from fss_lab.toyworld import scenes
 from fss_lab.toyworld.drawings import draw
 from fss_lab.toyworld.pictograms import CLASS_NAMES, TEXTURED, fold_classes

@@ -12,7 +12,7 @@ from fss_lab.figures.nb04_prompts import (
     similarity_figure,
     thresholds_figure,
 )
-from fss_lab.figures.style import principal_colours
+from fss_lab.figures.panels import principal_colours
 from fss_lab.toyworld.pictograms import Pictograms
 
 

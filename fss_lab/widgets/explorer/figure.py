@@ -30,7 +30,8 @@ from fss_lab.figures import (
     heat,
     overlay,
 )  # fmt: skip
-from fss_lab.figures.style import DEEP_PRIOR, colour_bar, legend, name_panel
+from fss_lab.figures.panels import name_panel
+from fss_lab.figures.style import DEEP_PRIOR, colour_bar, legend
 from fss_lab.widgets.explorer.runs import Run
 
 DECADES = 4  # of the logarithmic scale
