@@ -14,10 +14,10 @@ from torch import Tensor
 from fss_lab.episode import Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
-from fss_lab.figures.panels import contour, heat, map_panel, mark_cell, name_panel, symmetric
-from fss_lab.figures.prediction import coverage, truth_panel
+from fss_lab.figures.panels import map_panel, mark_cell, name_panel, symmetric
+from fss_lab.figures.prediction import coverage, memory_maps, support_map_panel, truth_panel
 from fss_lab.figures.style import Picture, chart, colour_bar, legend, patch
-from fss_lab.method.trace import LayerTrace, Trace
+from fss_lab.method.trace import Trace
 
 PARTS = {"support memory": style.SUPPORT, "query memory": style.PRIOR, "pointers": style.INK}
 
@@ -60,30 +60,28 @@ def cells_figure(episode: Episode, trace: Trace, cells: Mapping[str, tuple[int, 
     """Where some cells of the query look, after calibration, in one layer; one row for each cell.
 
     cells: name -> (row, column) on the memory grid. layer: -1 is the last. Several shots share one map.
-    Raises InputError for no cells or one outside the grid, and for a trace without query memory.
+    Raises InputError for no cells, and what `memory_maps` raises.
     """
-    grid, size = _grid(trace), episode.query_mask.shape
-    if not cells or any(not (0 <= row < grid[0] and 0 <= column < grid[1]) for row, column in cells.values()):
-        raise InputError(f"expected cells on the memory grid of {grid[0]} x {grid[1]}, got {dict(cells)}")
-    weights = _weights(trace.layers[layer])[1] * 100  # N, L
+    if not cells:
+        raise InputError("there are no cells to draw")
+    maps = [memory_maps(trace, layer, cell) for cell in cells.values()]
     number = layer % len(trace.layers) + 1
     picture = Picture(8.2, 1.2 + 2.35 * len(cells), f"Where {len(cells)} cells look (layer {number})")
     captions = []
-    for row, (name, cell) in zip(picture.subplots(len(cells), 3, squeeze=False), cells.items(), strict=True):
-        support, query = _maps(weights[cell[0] * grid[1] + cell[1]], trace.layers[layer], grid)
+    rows = picture.subplots(len(cells), 3, squeeze=False)
+    for row, (name, cell), (supports, queries, _) in zip(rows, cells.items(), maps, strict=True):
+        support, query = supports[1], queries[1]
         norm = PowerNorm(0.5, 0, float(torch.stack([support, query]).max()))
         truth_panel(row[0], episode, name)
-        mark_cell(row[0], cell, grid, size)
-        heat(row[1], support, style.ATTENTION_MAP, norm, size)
-        if episode.shots == 1:
-            contour(row[1], episode.support_masks[0], style.SUPPORT, size, width=1)
-        name_panel(row[1], f"support memory, {float(support.sum()):.0f} %", style.SUPPORT)
+        mark_cell(row[0], cell, query.shape, episode.query_mask.shape)
+        support_map_panel(row[1], episode, support, f"support memory, {float(support.sum()):.0f} %", norm)
         title = f"query memory, {float(query.sum()):.0f} %"
         drawn = map_panel(row[2], query, title, style.ATTENTION_MAP, norm, episode.query_mask, style.DEEP_PRIOR)
-        mark_cell(row[2], cell, grid, size)
+        mark_cell(row[2], cell, query.shape, episode.query_mask.shape)
         colour_bar(picture, drawn, [row[2]], "weight in percent")
         captions.append(f"{name}: {float(support.sum()):.0f} % and {float(query.sum()):.0f} %")
-    _outlines(picture, episode)
+    outlines = [patch(style.SUPPORT, "support's object")] if episode.shots == 1 else []
+    legend(picture, *outlines, patch(style.TRUTH, "truth, hidden from the model"))
     picture.alt = (
         f"Attention of single query cells in layer {number} as maps over the support memory and the query memory; what "
         f"these two get: {'; '.join(captions)}."
@@ -100,7 +98,7 @@ def calibration_figure(episode: Episode, trace: Trace) -> Picture:
     """
     if any(layer.calibration is None for layer in trace.layers):
         raise InputError('this trace has no calibration; trace a model with calibration="corrected"')
-    grid = _grid(trace)
+    grid = trace.support_masks_attention.shape[-2:]
     covered = coverage(episode.query_mask, grid).flatten()  # N
     if not covered.any():
         raise InputError("the query shows no object, so none of its cells can be looked at")
@@ -111,7 +109,8 @@ def calibration_figure(episode: Episode, trace: Trace) -> Picture:
     for number, (row, layer) in enumerate(zip(picture.subplots(count, 4, squeeze=False), trace.layers, strict=True)):
         similarity = layer.calibration[0].mean(0).detach().float().cpu()  # type: ignore[index]  # checked above
         bias = layer.bias[0].mean(0)[:, layer.columns.query].detach().float().cpu()  # N, N
-        before, after = (100 * shares @ weights[:, layer.columns.query] for weights in _weights(layer))
+        both = torch.stack([layer.attention_before[0], layer.attention[0]]).mean(1).detach().float().cpu()  # 2, N, L
+        before, after = 100 * shares @ both[..., layer.columns.query]  # N each
         change = after - before
         maps: list[tuple[str, Tensor, str | Colormap, Normalize, str]] = [
             ("c: like the support?", similarity, style.PRIOR_MAP, Normalize(0, 1), "from 0 to 1"),
@@ -124,7 +123,7 @@ def calibration_figure(episode: Episode, trace: Trace) -> Picture:
             colour_bar(picture, drawn, [axes], unit)
         row[0].set_ylabel(f"layer {number + 1}", fontsize=style.TEXT, color=style.INK)
         captions.append(f"layer {number + 1}: {float(before.sum()):.1f} % before, {float(after.sum()):.1f} % after")
-    _outlines(picture, episode, support=False)
+    legend(picture, patch(style.TRUTH, "truth, hidden from the model"))
     picture.alt = (
         "Maps over the query memory for each layer: the similarity c to the support, the mean bias, the attention of "
         f"the object's cells before calibration and its change. The query memory gets {'; '.join(captions)}."
@@ -188,26 +187,3 @@ def background_figure(shares: Mapping[str, Sequence[tuple[float, float]]], title
     )
     picture.alt = f"{title}. {'; '.join(captions)}."
     return picture
-
-
-def _grid(trace: Trace) -> tuple[int, int]:
-    if trace.pseudo_memory is None:
-        raise InputError('this trace has no query memory; trace a model with memory="pseudo"')
-    height, width = trace.support_masks_attention.shape[-2:]
-    return height, width
-
-
-def _weights(layer: LayerTrace) -> Tensor:
-    """Before and after calibration, mean over the heads: (2, N, L)."""
-    return torch.stack([layer.attention_before[0], layer.attention[0]]).mean(1).detach().float().cpu()
-
-
-def _maps(weights: Tensor, layer: LayerTrace, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """One row of weights (L) as maps (h, w) over the support memory, added up over shots, and the query memory."""
-    support = weights[layer.columns.support].unflatten(0, (-1, *grid)).sum(0)
-    return support, weights[layer.columns.query].unflatten(0, grid)
-
-
-def _outlines(picture: Picture, episode: Episode, support: bool = True) -> None:
-    entries = [patch(style.SUPPORT, "support's object")] if support and episode.shots == 1 else []
-    legend(picture, *entries, patch(style.TRUTH, "truth, hidden from the model"))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from fss_lab.episode import IGNORE, Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
 from fss_lab.figures.panels import contour, heat, map_panel, mark_cell, mask_panel, name_panel, symmetric
-from fss_lab.figures.style import Picture, cell_entry, colour_bar, legend, patch, truth_line
+from fss_lab.figures.style import Picture, cell_entry, chart, colour_bar, legend, patch, truth_line
 from fss_lab.method import Prediction
 from fss_lab.method.trace import Trace
 
@@ -147,44 +148,56 @@ def priors_figure(episode: Episode, trace: Trace) -> Picture:
     return picture
 
 
-def attention_figure(
-    episode: Episode, trace: Trace, cell: tuple[int, int], layer: int = -1, head: int | None = None
-) -> Picture:
-    """Where one query cell looks, before and after the support's calibration (Sec. SCMA of the paper).
+def memory_maps(trace: Trace, layer: int, cell: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """What a query cell (row, column) gives to the memory before and after calibration, percent, mean over the heads.
 
-    cell: (row, column) on the memory grid, e.g. from `central_cell`. layer: of memory attention; -1 is the last.
-    head: of that layer, or None for the mean over the heads. Several shots share one map: what the cell gives to
-    them together. All maps share one colour scale, with square-root steps so that small weights stay visible.
-
+    Returns maps over the support memory, added up over the shots, and the query memory, (2, h, w) each, and what the
+    pointers get, (2,).
     Raises InputError for a cell outside the grid or a trace without query memory (memory="support").
     """
-    traced, size, grid = trace.layers[layer], episode.query_mask.shape, trace.support_masks_attention.shape[-2:]
+    traced, grid = trace.layers[layer], trace.support_masks_attention.shape[-2:]
     row, column = cell
     if not (0 <= row < grid[0] and 0 <= column < grid[1]):
         raise InputError(f"the cell must lie on the memory grid of {grid[0]} x {grid[1]}, got {cell}")
-    parts = traced.columns
-    if parts.query.start == parts.query.stop:
+    if trace.pseudo_memory is None:
         raise InputError('this trace has no query memory; trace a model with memory="pseudo"')
     weights = torch.stack([traced.attention_before[0], traced.attention[0]]).detach().float().cpu()  # 2, heads, N, L
-    weights = (weights.mean(1) if head is None else weights[:, head])[:, row * grid[1] + column] * 100  # 2, L
-    support = weights[:, parts.support].unflatten(1, (-1, *grid)).sum(1)  # 2, h, w
-    query = weights[:, parts.query].unflatten(1, grid)  # 2, h, w
-    shares = torch.stack([weights[:, part].sum(1) for part in (parts.support, parts.query, parts.pointers)], 1)  # 2, 3
+    weights, parts = 100 * weights[:, :, row * grid[1] + column].mean(1), traced.columns  # 2, L
+    support = weights[:, parts.support].unflatten(1, (-1, *grid)).sum(1)
+    return support, weights[:, parts.query].unflatten(1, grid), weights[:, parts.pointers].sum(1)
+
+
+def support_map_panel(axes: Axes, episode: Episode, values: Tensor, name: str, norm: Normalize) -> AxesImage:
+    """Attention (h, w) over the support memory; of a single support with the outline of its mask."""
+    drawn = heat(axes, values, style.ATTENTION_MAP, norm, episode.query_mask.shape)
+    if episode.shots == 1:
+        contour(axes, episode.support_masks[0], style.SUPPORT, episode.query_mask.shape, width=1)
+    name_panel(axes, name, style.SUPPORT)
+    return drawn
+
+
+def attention_figure(episode: Episode, trace: Trace, cell: tuple[int, int], layer: int = -1) -> Picture:
+    """Where one query cell looks, before and after the support's calibration (Sec. SCMA of the paper).
+
+    cell: (row, column) on the memory grid, e.g. from `central_cell`. layer: of memory attention; -1 is the last.
+    Mean over the heads. Several shots share one map: what the cell gives to them together. All maps share one colour
+    scale, with square-root steps so that small weights stay visible. Raises what `memory_maps` raises.
+    """
+    support, query, pointers = memory_maps(trace, layer, cell)
+    size, grid = episode.query_mask.shape, query.shape[1:]
+    shares = torch.stack([support.sum((1, 2)), query.sum((1, 2)), pointers], 1)  # 2, 3
 
     number = layer % len(trace.layers) + 1
-    heads = f", head {head}" if head is not None else ", mean over heads" * (traced.attention.shape[1] > 1)
+    heads = ", mean over heads" * (trace.layers[layer].attention.shape[1] > 1)
     picture = Picture(9.5, 5.3, f"Where one cell of the query looks (layer {number} of {len(trace.layers)}{heads})")
     axes = picture.subplots(2, 4)
     truth_panel(axes[0, 0], episode, "query and\nthe cell that looks")
     mark_cell(axes[0, 0], cell, grid, size)
     support_panel(axes[1, 0], episode)
 
-    norm = PowerNorm(0.5, 0, float(weights[:, : parts.pointers.start].max()))
+    norm = PowerNorm(0.5, 0, float(torch.stack([support, query]).max()))
     for i, when in enumerate(("before calibration", "after calibration")):
-        weight_map = heat(axes[i, 1], support[i], style.ATTENTION_MAP, norm, size)
-        if episode.shots == 1:
-            contour(axes[i, 1], trace.support_masks[0, 0], style.SUPPORT, size, width=1)
-        name_panel(axes[i, 1], f"support memory\n{when}", style.SUPPORT)
+        weight_map = support_map_panel(axes[i, 1], episode, support[i], f"support memory\n{when}", norm)
         name = f"query memory\n{when}"
         map_panel(axes[i, 2], query[i], name, style.ATTENTION_MAP, norm, episode.query_mask, style.DEEP_PRIOR)
         mark_cell(axes[i, 2], cell, grid, size)
@@ -248,11 +261,8 @@ def _shares(axes: Axes, shares: Tensor) -> None:
     """Bars of how much goes to support memory, query memory and pointers. shares: (2, 3), before and after."""
     for i, (when, colour) in enumerate((("before", style.PALE), ("after", style.INK))):
         axes.bar(np.arange(3) + 0.4 * (i - 0.5), shares[i].numpy(), width=0.38, color=colour, label=when)
-    axes.set_xticks(range(3), ["support", "query", "pointers"], fontsize=9)
-    axes.tick_params(axis="y", labelsize=9)
-    axes.tick_params(length=0)
-    axes.set_ylabel("share in percent", fontsize=style.SMALL, color=style.INK)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xticks(range(3), ["support", "query", "pointers"])
+    chart(axes, y="share in percent", grid="y")
     axes.set_box_aspect(1)
     axes.set_ylim(0, top := 1.25 * float(shares.max()))  # room for the legend, but no share above 100 %
     axes.set_yticks([tick for tick in MaxNLocator(6).tick_values(0, top) if tick <= min(top, 100)])

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from fss_lab.errors import InputError
+from fss_lab.figures import style
 from fss_lab.figures.panels import name_panel
-from fss_lab.figures.style import DEEP_PRIOR, INK, PALE, PREDICTION, PRIOR, SMALL, SUPPORT, TEXT, TRUTH, Picture
+from fss_lab.figures.style import Picture, chart, interval_row
 from fss_lab.metrics import METRICS, Interval, SegmentationScore, bootstrap_interval
 
 MARKERS = "osD^v"
 MANY_ROWS = 12  # of a log; more are drawn as a line
 Row = Mapping[str, float]
-
-
 Scores = Mapping[str, SegmentationScore]
 
 
@@ -52,24 +50,21 @@ def results_figure(
         for row, (name, colour) in enumerate(zip(names, colours, strict=True)):
             if name not in panel:
                 continue
-            estimate, low, high = (100 * value for value in bootstrap_interval(panel[name], metric))
-            axes.hlines(row, low, high, color=colour, linewidth=3.5, alpha=0.45)
-            axes.plot(estimate, row, "o", color=colour, markersize=8)
-            axes.text(102, row, f"{estimate:.1f}", va="center", fontsize=SMALL, color=INK)
+            estimate, _, _ = interval_row(axes, row, bootstrap_interval(panel[name], metric), colour)
+            axes.text(102, row, f"{estimate:.1f}", va="center", fontsize=style.SMALL, color=style.INK)
             numbers.append(" ".join(filter(None, (name, heading, f"{estimate:.0f}"))))
         axes.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), names if axes.get_subplotspec().is_first_col() else [])
-        axes.set_title(heading, fontsize=TEXT, color=INK, fontweight="bold")
-        axes.set_xlabel(f"{METRICS[metric].label} in percent; line: 95 % interval", fontsize=SMALL, color=INK)
-        _plain(axes, "x")
+        name_panel(axes, heading)
+        chart(axes, f"{METRICS[metric].label} in percent; line: 95 % interval", grid="x")
     picture.alt = f"{title}; {METRICS[metric].label} in percent: {', '.join(numbers)}."
     return picture
 
 
 def _colour(variant: str) -> str:
     if "support" in variant:
-        return SUPPORT
-    return TRUTH if "truth" in variant or "true" in variant else PREDICTION
+        return style.SUPPORT
+    return style.TRUTH if "truth" in variant or "true" in variant else style.PREDICTION
 
 
 def rounds_figure(soft_ious: Mapping[str, Sequence[Interval]], title: str) -> Picture:
@@ -86,17 +81,15 @@ def rounds_figure(soft_ious: Mapping[str, Sequence[Interval]], title: str) -> Pi
     axes = picture.subplots()
     words = []
     for number, (name, values) in enumerate(soft_ious.items()):
-        colour = (DEEP_PRIOR, PRIOR)[number % 2]
+        colour = (style.DEEP_PRIOR, style.PRIOR)[number % 2]
         estimates, lows, highs = np.array(values).T
         rounds = np.arange(len(values))
         axes.fill_between(rounds, lows, highs, color=colour, alpha=0.2, linewidth=0)
         axes.plot(rounds, estimates, f"-{MARKERS[number % len(MARKERS)]}", color=colour, label=name)
         words.append(f"{name}: {', '.join(f'{value:.3f}' for value in estimates)}")
     axes.set_xticks(rounds)
-    axes.set_xlabel("rounds of refinement", fontsize=TEXT, color=INK)
-    axes.set_ylabel("soft IoU of the prior with the truth", fontsize=TEXT, color=INK)
-    axes.legend(frameon=False, fontsize=SMALL)
-    _plain(axes, "y")
+    axes.legend(frameon=False, fontsize=style.SMALL)
+    chart(axes, "rounds of refinement", "soft IoU of the prior with the truth", grid="y")
     picture.alt = f"{title}; soft IoU by round, from 0: {'; '.join(words)}. Bands: 95 % intervals."
     return picture
 
@@ -118,14 +111,13 @@ def attention_figure(masses: Mapping[str, Sequence[Interval]], title: str) -> Pi
         estimates, lows, highs = 100 * np.array(values).T
         places = np.arange(len(values)) + width * (number - (len(masses) - 1) / 2)
         errors = np.maximum([estimates - lows, highs - estimates], 0)
-        colour = ("#F0B48F", PREDICTION, "#888888", PALE, INK)[number % 5]
-        axes.bar(places, estimates, 0.92 * width, yerr=errors, color=colour, ecolor=INK, label=name)
+        colour = ("#F0B48F", style.PREDICTION, "#888888", style.PALE, style.INK)[number % 5]
+        axes.bar(places, estimates, 0.92 * width, yerr=errors, color=colour, ecolor=style.INK, label=name)
         words.append(f"{name}: {', '.join(f'{value:.1f}' for value in estimates)}")
     layers = len(values) - 1
     axes.set_xticks(range(layers + 1), [*(f"layer {layer + 1}" for layer in range(layers)), "mean"])
-    axes.set_ylabel("attention on memory background\nin percent", fontsize=TEXT, color=INK)
-    picture.legend(loc="outside lower center", ncols=len(masses), frameon=False, fontsize=SMALL, title="SCMA")
-    _plain(axes, "y")
+    picture.legend(loc="outside lower center", ncols=len(masses), frameon=False, fontsize=style.SMALL, title="SCMA")
+    chart(axes, y="attention on memory background\nin percent", grid="y")
     picture.alt = f"{title}; percent by layer and mean: {'; '.join(words)}. Bars: 95 % intervals."
     return picture
 
@@ -145,18 +137,18 @@ def curves_figure(log: Sequence[Row], validation: Sequence[Row] = ()) -> Picture
     left = panels[0]
     steps, losses = [row["step"] for row in log], [row["loss"] for row in log]
     if len(log) > MANY_ROWS:
-        left.plot(steps, losses, color=PREDICTION)
+        left.plot(steps, losses, color=style.PREDICTION)
     else:
         for start, stop, loss in zip([0, *steps], steps, losses, strict=False):
-            left.hlines(loss, start, stop, color=PREDICTION, linewidth=3)
+            left.hlines(loss, start, stop, color=style.PREDICTION, linewidth=3)
             left.annotate(
                 f"{loss:.3f}", ((start + stop) / 2, loss), (0, 5), textcoords="offset points", ha="center",
-                fontsize=SMALL, color=INK,
+                fontsize=style.SMALL, color=style.INK,
             )  # fmt: skip
         left.set_ylim(min(losses) - 0.03, max(losses) + 0.03)
     left.set_xlim(0, steps[-1])
-    left.set_ylabel("Dice loss, mean over these steps", fontsize=TEXT, color=INK)
-    name_panel(left, "training episodes", PREDICTION)
+    chart(left, "step", "Dice loss, mean over these steps")
+    name_panel(left, "training episodes", style.PREDICTION)
     picture.alt = (
         f"Dice loss from {losses[0]:.3f} up to step {steps[0]:.0f} to {losses[-1]:.3f} up to step {steps[-1]:.0f}."
     )
@@ -164,27 +156,15 @@ def curves_figure(log: Sequence[Row], validation: Sequence[Row] = ()) -> Picture
         right = panels[1]
         at, scores = [row["step"] for row in validation], [100 * row["miou"] for row in validation]
         best = int(np.argmax(scores))
-        right.plot(at, scores, "-o", color=INK)
-        right.plot(at[best], scores[best], "*", color=PREDICTION, markersize=17, label=f"best: {scores[best]:.1f}")
-        right.set_ylabel("mIoU in percent", fontsize=TEXT, color=INK)
-        right.legend(frameon=False, fontsize=SMALL, loc="lower right")
-        name_panel(right, "held-out episodes of the base classes", INK)
+        right.plot(at, scores, "-o", color=style.INK)
+        right.plot(
+            at[best], scores[best], "*", color=style.PREDICTION, markersize=17, label=f"best: {scores[best]:.1f}"
+        )
+        chart(right, "step", "mIoU in percent")
+        right.legend(frameon=False, fontsize=style.SMALL, loc="lower right")
+        name_panel(right, "held-out episodes of the base classes", style.INK)
         picture.alt += (
             f" mIoU on held-out base-class episodes from {scores[0]:.1f} to {scores[-1]:.1f}, the best "
             f"{scores[best]:.1f} at step {at[best]:.0f}."
         )
-    for axes in panels:
-        axes.set_xlabel("step", fontsize=TEXT, color=INK)
-        axes.grid(color="#E6E6E6")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
     return picture
-
-
-def _plain(axes: Axes, grid: Literal["x", "y"]) -> None:
-    axes.grid(axis=grid, color="#E6E6E6")
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=SMALL, labelcolor=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    if grid == "x":
-        axes.spines["left"].set_visible(False)

@@ -116,7 +116,7 @@ def test_attention_figure(episode, prediction):
 
 def test_attention_figure_adds_shots_that_lie_side_by_side(model, episode):
     trace = model.variant(calibration="off").segment(episode, trace=True).trace
-    picture = figures.attention_figure(episode, trace, (0, 0), head=0)
+    picture = figures.attention_figure(episode, trace, (0, 0))
     drawn = np.asarray(picture.axes[1].images[0].get_array())
     layer = trace.layers[-1]
     assert drawn.sum() == pytest.approx(100 * float(layer.attention[0, 0, 0, layer.columns.support].sum()), rel=1e-4)
