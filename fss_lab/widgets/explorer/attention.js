@@ -125,12 +125,7 @@ export function readers(layer, strength, keys) {
       for (let i = 0; i < n; i++) {
         const logit = dot(q, (h * n + i) * d, k, (h * length + key) * d, d) * scale;
         const row = (h * n + i) * 4;
-        const [sum, sumAfter, low, high] = [
-          layer.rows[row],
-          layer.rows[row + 1],
-          layer.rows[row + 2],
-          layer.rows[row + 3],
-        ];
+        const [sum, sumAfter, low, high] = layer.rows.subarray(row, row + 4);
         const less = reached ? bias(logit, low, high, term[h * n + key - biased[0]], strength) : 0;
         before[i] += Math.exp(logit - sum) * share;
         after[i] += Math.exp(logit + less - sumAfter) * share;

@@ -16,14 +16,8 @@ export function make(tag, attributes = {}, ...children) {
 export const percent = (share) => {
   const value = Math.abs(share * 100);
   const sign = share < 0 ? "−" : "";
-  const number =
-    value === 0
-      ? "0"
-      : value < 0.000995
-        ? powerOfTen(value, 1)
-        : value >= 9.95
-          ? value.toFixed(1)
-          : `${Number(value.toPrecision(2))}`;
+  const rounded = value >= 9.95 ? value.toFixed(1) : `${Number(value.toPrecision(2))}`;
+  const number = value > 0 && value < 0.000995 ? powerOfTen(value, 1) : rounded;
   return `${sign}${number}\u00a0%`; // which no line break parts
 };
 
@@ -59,41 +53,17 @@ export function outlineOf(mask) {
   for (let y = -1; y < height; y++) {
     for (let x = -1; x < width; x++) {
       const code = at(x, y) | (at(x + 1, y) << 1) | (at(x + 1, y + 1) << 2) | (at(x, y + 1) << 3);
-      const ends = { top: [x + 1, y + 0.5], right: [x + 1.5, y + 1], bottom: [x + 1, y + 1.5], left: [x + 0.5, y + 1] };
-      for (const [from, to] of CONTOURS[code]) {
-        for (const [px, py] of [ends[from], ends[to]]) {
-          lines.push(Math.min(Math.max(px / width, 0), 1), Math.min(Math.max(py / height, 0), 1));
-        }
+      const ends = { T: [x + 1, y + 0.5], R: [x + 1.5, y + 1], B: [x + 1, y + 1.5], L: [x + 0.5, y + 1] };
+      for (const side of CONTOURS[code]) {
+        const [px, py] = ends[side];
+        lines.push(Math.min(Math.max(px / width, 0), 1), Math.min(Math.max(py / height, 0), 1));
       }
     }
   }
   return Float32Array.from(lines);
 }
-const [T, R, B, L] = ["top", "right", "bottom", "left"];
-const CONTOURS = [
-  [],
-  [[L, T]],
-  [[T, R]],
-  [[L, R]],
-  [[R, B]],
-  [
-    [L, T],
-    [R, B],
-  ],
-  [[T, B]],
-  [[L, B]],
-  [[B, L]],
-  [[T, B]],
-  [
-    [T, R],
-    [B, L],
-  ],
-  [[R, B]],
-  [[R, L]],
-  [[T, R]],
-  [[T, L]],
-  [],
-];
+// Which sides of a square (top, right, bottom, left) a line joins, by which of its corners are inside.
+const CONTOURS = ["", "LT", "TR", "LR", "RB", "LTRB", "TB", "LB", "BL", "TB", "TRBL", "RB", "RL", "TR", "TL", ""];
 
 /** A palette from left to right, for a style sheet. */
 export const gradientOf = (palette) => {
@@ -119,6 +89,14 @@ const cover = (kind, place) =>
 
 const PLAIN = { willReadFrequently: true }; // kept in memory: small canvases are redrawn faster there than on a GPU
 
+/** A stroke on a wider one of another colour, to be seen on every ground. */
+function rimmed(context, rim, wide, colour, narrow, stroke) {
+  Object.assign(context, { strokeStyle: rim, lineWidth: wide });
+  stroke();
+  Object.assign(context, { strokeStyle: colour, lineWidth: narrow });
+  stroke();
+}
+
 function strokeLines(context, lines, width, height, colour, ratio) {
   context.beginPath();
   for (let i = 0; i < lines.length; i += 4) {
@@ -126,14 +104,11 @@ function strokeLines(context, lines, width, height, colour, ratio) {
     context.lineTo(lines[i + 2] * width, lines[i + 3] * height);
   }
   context.lineCap = "round";
-  for (const [style, line] of [
-    ["rgba(255,255,255,0.85)", 3.6],
-    [colour, 1.9],
-  ]) {
-    Object.assign(context, { strokeStyle: style, lineWidth: line * ratio });
-    context.stroke();
-  }
+  rimmed(context, "rgba(255,255,255,0.85)", 3.6 * ratio, colour, 1.9 * ratio, () => context.stroke());
 }
+
+const POINTER = ["down", "move", "up", "cancel", "leave"].map((change) => `pointer${change}`);
+const EVENTS = [...POINTER, "keydown", "blur"];
 
 /** A canvas over a grid of cells that one can point at, drag over and walk through with the arrow keys. */
 export class Tile {
@@ -144,15 +119,7 @@ export class Tile {
     this.layers = new Map();
     this.canvas = make("canvas", { tabindex: 0, role: "application", "aria-label": label, class: "fx-tile" });
     this.canvas.style.aspectRatio = aspect;
-    for (const type of [
-      "pointerdown",
-      "pointermove",
-      "pointerup",
-      "pointercancel",
-      "pointerleave",
-      "keydown",
-      "blur",
-    ]) {
+    for (const type of EVENTS) {
       this.canvas.addEventListener(type, (event) => listener(type, event, this));
     }
   }
@@ -200,11 +167,8 @@ export class Tile {
     const [context, width, height, ratio] = this.begin();
     const image = picture && (map || dim ? picture.grey : picture.colour);
     if (image) {
-      context.drawImage(
-        this.cached(image, (layer) => layer.drawImage(image, 0, 0, width, height)),
-        0,
-        0,
-      );
+      const ground = this.cached(image, (layer) => layer.drawImage(image, 0, 0, width, height));
+      context.drawImage(ground, 0, 0);
     } else {
       context.fillStyle = map && map.kind !== "weight" ? "#ffffff" : "#777777";
       context.fillRect(0, 0, width, height);
@@ -255,13 +219,8 @@ export class Tile {
     const high = height / this.grid[0];
     const wide = width / this.grid[1];
     const box = [left * wide, top * high, (right - left + 1) * wide, (bottom - top + 1) * high];
-    for (const [style, line] of [
-      ["#000000", 4],
-      ["#ffffff", 1.8],
-    ]) {
-      Object.assign(context, { strokeStyle: style, lineWidth: line * ratio, lineJoin: "round" });
-      context.strokeRect(...box);
-    }
+    context.lineJoin = "round";
+    rimmed(context, "#000000", 4 * ratio, "#ffffff", 1.8 * ratio, () => context.strokeRect(...box));
   }
 
   /** Bars instead of a map, one for each column of the grid. place: of scaleOf; signed bars grow from the middle. */

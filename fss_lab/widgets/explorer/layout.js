@@ -15,14 +15,16 @@ export function layOut(panel) {
   root.setAttribute("aria-label", "Attention explorer");
   const title = ["Attention explorer", data.className && `find the ${data.className}`, names.length === 1 && names[0]];
   root.replaceChildren(
-    make("div", { class: "fx-title" }, title.filter(Boolean).join(" · ")),
+    div("fx-title", title.filter(Boolean).join(" · ")),
     controlsOf(panel),
-    make("div", { class: "fx-rows" }, ...panel.rows.map((row) => row.node)),
+    div("fx-rows", ...panel.rows.map((row) => row.node)),
     scaleBar(panel),
-    make("div", { class: "fx-words" }, panel.summary, panel.read),
-    make("div", { class: "fx-more" }, make("div", {}, panel.chart, notesOf(panel)), ...refinementOf(panel)),
+    div("fx-words", panel.summary, panel.read),
+    div("fx-more", make("div", {}, panel.chart, notesOf(panel)), ...refinementOf(panel)),
   );
 }
+
+const div = (name, ...children) => make("div", { class: name }, ...children);
 
 // -- controls --
 
@@ -42,57 +44,30 @@ function controlsOf(panel) {
     return box;
   };
   const has = (name) => panel.runs.some((other) => other[name]);
-  const select = (name, label, choices) =>
-    make(
-      "label",
-      { class: "fx-select" },
-      label,
-      make(
-        "select",
-        { "data-focus": name, onchange: (event) => panel.change(name, choices[event.target.selectedIndex][0]) },
-        ...choices.map(([value, text]) => make("option", { selected: view[name] === value }, text)),
-      ),
-    );
+  const select = (name, label, choices) => {
+    const onchange = (event) => panel.change(name, choices[event.target.selectedIndex][0]);
+    const options = choices.map(([value, text]) => make("option", { selected: view[name] === value }, text));
+    const list = make("select", { "data-focus": name, onchange }, ...options);
+    return make("label", { class: "fx-select" }, label, list);
+  };
+  const layerOption = (i) =>
+    option(panel, "radio", "layer", i, `${i + 1}`, selection.layer === i, () => panel.select({ layer: i }));
+  const showOption = (show) => {
+    const disabled = !calibrated && show !== "after";
+    return option(panel, "radio", "show", show, show, view.show === show, () => panel.change("show", show), disabled);
+  };
+  const outlines = ["truth", "prediction"].filter(has).map((name) => outlined(name, name));
   const groups = [
-    group(
-      "Layer",
-      ...layers.map((i) =>
-        option(panel, "radio", "layer", i, `${i + 1}`, selection.layer === i, () => panel.select({ layer: i })),
-      ),
-    ),
-    group(
-      "Calibration",
-      ...["before", "after", "difference"].map((show) => {
-        const disabled = !calibrated && show !== "after";
-        return option(panel, "radio", "show", show, show, view.show === show, () => panel.change("show", show), disabled);
-      }),
-    ),
-    group(
-      "Show",
-      ...[
-        has("truth") && outlined("truth", "truth"),
-        has("prediction") && outlined("prediction", "prediction"),
-        outlined("support", "support mask"),
-      ].filter(Boolean),
-    ),
+    group("Layer", ...layers.map(layerOption)),
+    group("Calibration", ...["before", "after", "difference"].map(showOption)),
+    group("Show", ...outlines, outlined("support", "support mask")),
   ];
   if (names.length > 1) {
-    groups.push(
-      group(
-        "Compare",
-        select(
-          "run",
-          "",
-          names.map((name) => [name, name]),
-        ),
-        select("against", "with", [
-          [null, "nothing"],
-          ...names.filter((name) => name !== view.run).map((name) => [name, name]),
-        ]),
-      ),
-    );
+    const choices = names.map((name) => [name, name]);
+    const others = [[null, "nothing"], ...choices.filter(([name]) => name !== view.run)];
+    groups.push(group("Compare", select("run", "", choices), select("against", "with", others)));
   }
-  return make("div", { class: "fx-controls" }, ...groups);
+  return div("fx-controls", ...groups);
 }
 
 const group = (name, ...items) => make("fieldset", { class: "fx-group" }, make("legend", {}, name), ...items);
@@ -134,24 +109,11 @@ function rowOf(panel, run, layer, title) {
   row.memory = run.queryMemory ? figure("memory", "query memory", aspectOf(run.query)) : null;
   row.pointers = figure("pointers", "object pointers", "auto", [1, count], 0, [pointerNames(run)]);
   row.pointers.tile.canvas.classList.add("fx-bars");
-  const supports = make(
-    "div",
-    { class: run.blocks > 1 ? "fx-many" : "fx-single" },
-    ...row.support.map(({ node }) => node),
-  );
-  row.node = make(
-    "section",
-    { class: "fx-row" },
-    ...(panel.runs.length > 1 ? [make("div", { class: "fx-row-title" }, title)] : []),
-    make(
-      "div",
-      { class: `fx-maps${panel.runs.some((other) => other.blocks > 1) ? " fx-wide" : ""}` },
-      row.query.node,
-      supports,
-      ...(row.memory ? [row.memory.node] : []),
-      row.pointers.node,
-    ),
-  );
+  const supports = div(run.blocks > 1 ? "fx-many" : "fx-single", ...row.support.map(({ node }) => node));
+  const wide = panel.runs.some((other) => other.blocks > 1) ? " fx-wide" : "";
+  const maps = [row.query.node, supports, ...(row.memory ? [row.memory.node] : []), row.pointers.node];
+  const heading = panel.runs.length > 1 ? [div("fx-row-title", title)] : [];
+  row.node = make("section", { class: "fx-row" }, ...heading, div(`fx-maps${wide}`, ...maps));
   return row;
 }
 
@@ -162,37 +124,25 @@ function figureOf(panel, info, shape, name, label, aspect, more) {
   const numbers = make("span", { class: "fx-numbers" });
   tile.canvas.dataset.focus = `${info.map}:${info.shot}:${info.row?.run.name}`; // the layer may change under the focus
   panel.tiles.push(tile);
-  return {
-    tile,
-    numbers,
-    node: make(
-      "figure",
-      { class: `fx-figure fx-${info.map}` },
-      make("div", { class: "fx-name" }, name),
-      tile.canvas,
-      ...more,
-      numbers,
-    ),
-  };
+  const parts = [div("fx-name", name), tile.canvas, ...more, numbers];
+  return { tile, numbers, node: make("figure", { class: `fx-figure fx-${info.map}` }, ...parts) };
 }
 
 /** Buttons that choose which support image lies under the map of the averaged support memory. */
 function shotsOf(panel, run) {
-  const buttons = [...Array(run.shots).keys()].map((shot) =>
-    make(
-      "button",
-      {
-        type: "button",
-        class: "fx-shot",
-        "data-focus": `shot:${shot}`,
-        "aria-pressed": `${panel.view.shot === shot}`,
-        title: `draw the map over support ${shot + 1}${run.visible[shot] ? "" : " (its object vanishes on the memory grid and takes no part in the calibration)"}`,
-        onclick: () => panel.change("shot", shot),
-      },
-      `${shot + 1}${run.visible[shot] ? "" : "∅"}`,
-    ),
-  );
-  return make("div", { class: "fx-shots" }, "over", ...buttons);
+  const button = (shot) => {
+    const vanished = " (its object vanishes on the memory grid and takes no part in the calibration)";
+    const attributes = {
+      type: "button",
+      class: "fx-shot",
+      "data-focus": `shot:${shot}`,
+      "aria-pressed": `${panel.view.shot === shot}`,
+      title: `draw the map over support ${shot + 1}${run.visible[shot] ? "" : vanished}`,
+      onclick: () => panel.change("shot", shot),
+    };
+    return make("button", attributes, `${shot + 1}${run.visible[shot] ? "" : "∅"}`);
+  };
+  return div("fx-shots", "over", ...[...Array(run.shots).keys()].map(button));
 }
 
 function pointerNames(run) {
@@ -205,66 +155,40 @@ function pointerNames(run) {
 function scaleBar(panel) {
   const [bar, low, high, what] = ["fx-gradient", "", "", "fx-what"].map((name) => make("span", { class: name }));
   panel.scale = { bar, low, high, what };
-  return make("div", { class: "fx-scale" }, low, bar, high, what);
+  return div("fx-scale", low, bar, high, what);
 }
 
 // -- shares and refinement --
 
 function chartOf(panel) {
-  panel.chartTitle = make("div", { class: "fx-name" });
-  const kinds = ["support", "object", "background", "pointers"],
-    [{ foreground }] = panel.runs;
+  const kinds = ["support", "object", "background", "pointers"];
+  const [{ foreground }] = panel.runs;
+  const several = panel.runs.length > 1;
+  panel.chartTitle = div("fx-name");
   panel.chartWords = kinds.map(() => make("span"));
-  panel.shareBars = panel.runs.flatMap((run) =>
-    run.layers.map((layer, i) => {
-      const bars = Object.fromEntries(
-        (layer.biased ? ["before", "after"] : ["after"]).map((when) => [
-          when,
-          kinds.map((kind) => make("span", { class: `fx-share fx-${kind}-share` })),
-        ]),
-      );
-      const lines = Object.entries(bars).map(([when, segments]) =>
-        make(
-          "div",
-          { class: "fx-stack" },
-          make("span", { class: "fx-when" }, layer.biased ? when : ""),
-          make("div", { class: "fx-bar" }, ...segments),
-        ),
-      );
-      return {
-        run,
-        layer,
-        bars,
-        item: make(
-          "div",
-          { class: "fx-layer" },
-          make(
-            "div",
-            { class: "fx-layer-name" },
-            panel.runs.length > 1 ? `${run.name} · layer ${i + 1}` : `layer ${i + 1}`,
-          ),
-          make("div", { class: "fx-stacks" }, ...lines),
-        ),
-      };
-    }),
-  );
+  const barOf = (run, layer, i) => {
+    const bars = {};
+    const lines = (layer.biased ? ["before", "after"] : ["after"]).map((when) => {
+      bars[when] = kinds.map((kind) => make("span", { class: `fx-share fx-${kind}-share` }));
+      const label = make("span", { class: "fx-when" }, layer.biased ? when : "");
+      return div("fx-stack", label, div("fx-bar", ...bars[when]));
+    });
+    const name = div("fx-layer-name", several ? `${run.name} · layer ${i + 1}` : `layer ${i + 1}`);
+    return { run, layer, bars, item: div("fx-layer", name, div("fx-stacks", ...lines)) };
+  };
+  panel.shareBars = panel.runs.flatMap((run) => run.layers.map((layer, i) => barOf(run, layer, i)));
+  const swatch = (kind, i) =>
+    make("span", {}, make("i", { class: `fx-share fx-${kind}-share` }), panel.chartWords[i]);
+  const note = foreground.cells
+    ? `object: the ${foreground.cells} cells of the query that the ${foreground.of} covers`
+    : `no cell belongs to the object: the ${foreground.of} is empty`;
   return make(
     "section",
-    { class: "fx-chart", style: `--fx-label: ${panel.runs.length > 1 ? 13 : 4.4}em` },
+    { class: "fx-chart", style: `--fx-label: ${several ? 13 : 4.4}em` },
     panel.chartTitle,
     ...panel.shareBars.map(({ item }) => item),
-    make(
-      "div",
-      { class: "fx-legend" },
-      ...kinds.map((kind, i) => make("span", {}, make("i", { class: `fx-share fx-${kind}-share` }), panel.chartWords[i])),
-    ),
-    make(
-      "div",
-      { class: "fx-small" },
-      foreground.cells
-        ? `object: the ${foreground.cells} cells of the query that the ${foreground.of} covers`
-        : `no cell belongs to the object: the ${foreground.of} is empty`,
-    ),
+    div("fx-legend", ...kinds.map(swatch)),
+    div("fx-small", note),
   );
 }
 
@@ -287,15 +211,10 @@ function refinementOf(panel) {
   });
   const bar = make("span", { class: "fx-gradient" });
   bar.style.background = gradientOf(panel.data.palettes.prior);
-  panel.prior = figureOf(
-    panel,
-    { map: "prior" },
-    panel.data.grid,
-    "The memory's prior",
-    "prior of the query memory",
-    panel.pictures.get(run.query)?.aspect ?? 1,
-    [slider, make("div", { class: "fx-range" }, "0", bar, "1")],
-  );
+  const aspect = panel.pictures.get(run.query)?.aspect ?? 1;
+  const more = [slider, div("fx-range", "0", bar, "1")];
+  const [name, label] = ["The memory's prior", "prior of the query memory"];
+  panel.prior = figureOf(panel, { map: "prior" }, panel.data.grid, name, label, aspect, more);
   panel.prior.slider = slider;
   return [make("section", { class: "fx-refinement" }, panel.prior.node)];
 }

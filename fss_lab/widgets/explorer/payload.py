@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
-from matplotlib.colors import Colormap, to_hex
 from PIL import Image
 from torch import Tensor
 
@@ -89,7 +88,7 @@ def pack(runs: Sequence[Run]) -> tuple[dict[str, Any], bytes]:
         "className": runs[0].class_name,
         "runs": [_pack_run(run, block) for run in runs],
         "palettes": {
-            name: block.add("u1", _palette(cmap))
+            name: block.add("u1", colormaps.get_cmap(cmap)(np.arange(256), bytes=True)[:, :3].tobytes())
             for name, cmap in (("weight", ATTENTION_MAP), ("difference", DIFFERENCE_MAP), ("prior", PRIOR_MAP))
         },
         "colours": {"support": SUPPORT, "truth": TRUTH, "prediction": PREDICTION},
@@ -181,12 +180,6 @@ def _shrink(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
 
 def _ends(part: slice) -> list[int]:
     return [part.start, part.stop]
-
-
-def _palette(cmap: str | Colormap) -> bytes:
-    """256 colours as RGB bytes."""
-    colours = colormaps[cmap] if isinstance(cmap, str) else cmap
-    return bytes(int(to_hex(colours(i))[at : at + 2], 16) for i in range(256) for at in (1, 3, 5))
 
 
 def _at_most(size: Sequence[int], side: int) -> tuple[int, int]:
