@@ -24,27 +24,25 @@ from fss_lab.toyworld.pictograms import CLASS_NAMES, fold_classes
 MISSED = "#F0E442"  # yellow of the same palette: object that the answer left out
 
 
-def number_grids(grids: Mapping[str, Tensor], title: str, colours: Sequence[str] = (), note: str = "") -> Picture:
+def number_grids(grids: Mapping[str, Tensor], title: str, colours: Sequence[str] = ()) -> Picture:
     """Small grids of numbers, to be checked on paper: each cell is as strong as its number, 255 is hatched.
 
-    grids: title -> (h, w), values of 0 or more. colours: one for each grid, default INK. note: below the grids.
+    grids: title -> (h, w), values of 0 or more. colours: one for each grid, default INK.
     Raises InputError for no grids or another number of colours.
     """
     colours = list(colours) or [style.INK] * len(grids)
     if not grids or len(colours) != len(grids):
         raise InputError(f"expected at least one grid and a colour for each, got {len(grids)} and {len(colours)}")
     side = min(2.2, 9.2 / len(grids))
-    picture = Picture(max(side * len(grids) + 0.3, 4.5), side + 0.85 + 0.2 * bool(note), title)
+    picture = Picture(max(side * len(grids) + 0.3, 4.5), side + 0.85, title)
     grids = {name: values.detach().cpu().float() for name, values in grids.items()}
     panels = picture.subplots(1, len(grids), squeeze=False)[0]
     for axes, (name, values), colour in zip(panels, grids.items(), colours, strict=True):
         _numbers(axes, values, colour)
         name_panel(axes, name, colour)
-    if note:
-        picture.supxlabel(note, fontsize=style.SMALL, color=style.INK)
     rows = {name: [[float(f"{value:.3g}") for value in row] for row in grid.tolist()] for name, grid in grids.items()}
     numbers = re.sub(r"\.0\b", "", "; ".join(f"{name}: {values}" for name, values in rows.items()))
-    picture.alt = f"{title}. Grids of numbers, row by row. {numbers}. {note}".strip()
+    picture.alt = f"{title}. Grids of numbers, row by row. {numbers}."
     return picture
 
 

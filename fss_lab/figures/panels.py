@@ -56,14 +56,12 @@ def heat(
     bare(axes)
     for spine in axes.spines.values():  # a map may be white up to its border
         spine.set(visible=True, color=PALE, linewidth=0.8)
-    height, width = size or values.shape
-    return axes.imshow(
-        values.detach().float().cpu().numpy(),
-        cmap=cmap,
-        norm=norm,
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-        interpolation="nearest",
-    )
+    pixels = values.detach().float().cpu().numpy()
+    return axes.imshow(pixels, cmap, norm, extent=_extent(size or values.shape), interpolation="nearest")
+
+
+def _extent(size: Sequence[int]) -> tuple[float, float, float, float]:
+    return -0.5, size[1] - 0.5, size[0] - 0.5, -0.5
 
 
 def bare(axes: Axes) -> None:
@@ -99,9 +97,8 @@ def map_panel(
 def feature_panel(axes: Axes, colours: Tensor, name: str, mask: Tensor, mask_colour: str, colour: str = INK) -> None:
     """Features (3, h, w) as `principal_colours` makes them, stretched over an image with the outline of a mask."""
     bare(axes)
-    height, width = mask.shape
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    axes.imshow(colours.to(torch.uint8).permute(1, 2, 0).numpy(), extent=extent, interpolation="nearest")
+    pixels = colours.to(torch.uint8).permute(1, 2, 0).numpy()
+    axes.imshow(pixels, extent=_extent(mask.shape), interpolation="nearest")
     contour(axes, mask, mask_colour, mask.shape, width=1)
     name_panel(axes, name, colour)
 
@@ -128,9 +125,13 @@ def symmetric(change: Tensor, least: float = 1e-6) -> Normalize:
     return Normalize(-limit, limit)
 
 
-def mark_cell(axes: Axes, cell: tuple[int, int], grid: Sequence[int], size: Sequence[int]) -> None:
-    """Frame one cell of the grid over an image of `size` (H, W)."""
+def mark_cell(
+    axes: Axes, cell: tuple[int, int], grid: Sequence[int], size: Sequence[int], end: tuple[int, int] | None = None
+) -> None:
+    """Frame one cell of the grid, or a region up to the opposite corner `end`, over an image of `size` (H, W)."""
     high, wide = size[0] / grid[0], size[1] / grid[1]
-    corner = (cell[1] * wide - 0.5, cell[0] * high - 0.5)
-    axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor="black", linewidth=3.5, zorder=5))
-    axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor="white", linewidth=1.5, zorder=6))
+    (top, left), (bottom, right) = np.sort([cell, cell if end is None else end], axis=0)
+    corner = (left * wide - 0.5, top * high - 0.5)
+    extent = ((right - left + 1) * wide, (bottom - top + 1) * high)
+    for colour, width in (("black", 3.5), ("white", 1.5)):
+        axes.add_patch(Rectangle(corner, *extent, fill=False, edgecolor=colour, linewidth=width, zorder=5))

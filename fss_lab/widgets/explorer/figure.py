@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize, SymLogNorm
+from matplotlib.colors import LogNorm, SymLogNorm
 from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from fss_lab.figures import (
@@ -30,7 +29,7 @@ from fss_lab.figures import (
     heat,
     overlay,
 )  # fmt: skip
-from fss_lab.figures.panels import name_panel
+from fss_lab.figures.panels import mark_cell, name_panel
 from fss_lab.figures.style import DEEP_PRIOR, colour_bar, legend
 from fss_lab.widgets.explorer.runs import Run
 
@@ -49,11 +48,6 @@ def explorer_figure(
     return draw(" · ".join(part for part in title if part), run, percents, selection, view)
 
 
-def _titled(width: float, height: float, title: str) -> Picture:
-    """A picture whose title is text: names may hold dollars, which are no formulas."""
-    return Picture(width, height, title.replace("$", r"\$"))
-
-
 def _memory(
     title: str, run: Run, maps: dict[str, Tensor], selection: Mapping[str, Any], view: Mapping[str, Any]
 ) -> Picture:
@@ -61,31 +55,31 @@ def _memory(
     columns = math.ceil(math.sqrt(run.blocks))
     rows = math.ceil(run.blocks / columns)
     widths = [3, 3 * columns / rows, *([3] if "query" in maps else []), 2.2]
-    picture = _titled(0.98 * sum(widths), 3.6, title)
+    picture = Picture(0.98 * sum(widths), 3.6, title.replace("$", r"\$"))
     grid = GridSpec(1, len(widths), figure=picture, width_ratios=widths)
     query = picture.add_subplot(grid[0])
     _ground(query, run.query, run)
     _query_outlines(query, run, view)
-    _mark(query, selection, run, _size(run.query, run))
+    mark_cell(query, selection["cell"], run.grid, _size(run.query, run), selection["end"])
     name_panel(query, "the query cell" if selection["cell"] == selection["end"] else "the region of the query", INK)
 
-    norm = _norm(max(float(maps[name].abs().max()) for name in ("support", "query") if name in maps), view)
+    top = max(float(maps[name].abs().max()) for name in ("support", "query") if name in maps)
     inner = grid[1].subgridspec(rows, columns)
     for block, values in enumerate(maps["support"]):
         axes = picture.add_subplot(inner[block // columns, block % columns])
         shot = min(view["shot"], run.shots - 1) if run.blocks == 1 else block
         size = _size(None if run.supports is None else run.supports[shot], run)
-        drawn = heat(axes, values, _colours(view), norm, size)
+        drawn = _scaled(axes, values, top, size, view)
         if "support" in view["outlines"]:
             contour(axes, run.trace.support_masks[0, shot], SUPPORT, size, width=1)
         single = "support memory" if run.shots == 1 else f"mean of {run.shots} supports"
         name_panel(axes, single if run.blocks == 1 else f"support {block + 1}", SUPPORT)
     if "query" in maps:
         axes = picture.add_subplot(grid[2])
-        drawn = heat(axes, maps["query"], _colours(view), norm, _size(run.query, run))
+        drawn = _scaled(axes, maps["query"], top, _size(run.query, run), view)
         _query_outlines(axes, run, view)
         name_panel(axes, "query memory", DEEP_PRIOR)
-    _scale_bar(picture, drawn, axes, view)
+    _scale_bar(picture, drawn, axes)
     _bars(picture, grid[-1], maps["pointers"], run)
     _outline_legend(picture, run, view, support=True)
 
@@ -102,7 +96,7 @@ def _readers(
     title: str, run: Run, maps: dict[str, Tensor], selection: Mapping[str, Any], view: Mapping[str, Any]
 ) -> Picture:
     """A memory cell, and what every query cell gives to it."""
-    picture = _titled(7.6, 3.9, title)
+    picture = Picture(7.6, 3.9, title.replace("$", r"\$"))  # names may hold dollars, which are no formulas
     left, right = picture.subplots(1, 2)
     names = {"support": "support-memory cell", "memory": "query-memory cell", "pointers": "pointer token"}
     name = names[selection["map"]]
@@ -118,13 +112,13 @@ def _readers(
             _query_outlines(left, run, view)
         elif "support" in view["outlines"]:
             contour(left, run.trace.support_masks[0, shot], SUPPORT, _size(image, run))
-        _mark(left, selection, run, _size(image, run))
+        mark_cell(left, selection["cell"], run.grid, _size(image, run), selection["end"])
         name_panel(left, f"the {name}", SUPPORT if selection["map"] == "support" else DEEP_PRIOR)
     readers = maps["readers"]
-    drawn = heat(right, readers, _colours(view), _norm(float(readers.abs().max()), view), _size(run.query, run))
+    drawn = _scaled(right, readers, float(readers.abs().max()), _size(run.query, run), view)
     _query_outlines(right, run, view)
     name_panel(right, "the query cells that read it", INK)
-    _scale_bar(picture, drawn, right, view)
+    _scale_bar(picture, drawn, right)
     _outline_legend(picture, run, view, support=selection["map"] == "support")
     best = divmod(int(readers.abs().argmax()), run.grid[1])
     picture.alt = (
@@ -142,16 +136,6 @@ def _size(image: Tensor | None, run: Run) -> tuple[int, int]:
     """Height and width of an image, or of the model's input where there is none."""
     height, width = (run.trace.support_masks if image is None else image).shape[-2:]
     return height, width
-
-
-def _mark(axes: Axes, selection: Mapping[str, Any], run: Run, size: tuple[int, int]) -> None:
-    """Frame the selected cell or region."""
-    (top, left), (bottom, right) = selection["cell"], selection["end"]
-    high, wide = size[0] / run.grid[0], size[1] / run.grid[1]
-    corner = (min(left, right) * wide - 0.5, min(top, bottom) * high - 0.5)
-    extent = ((abs(right - left) + 1) * wide, (abs(bottom - top) + 1) * high)
-    for colour, width in (("black", 3.5), ("white", 1.5)):
-        axes.add_patch(Rectangle(corner, *extent, fill=False, edgecolor=colour, linewidth=width, zorder=5))
 
 
 def _query_outlines(axes: Axes, run: Run, view: Mapping[str, Any]) -> None:
@@ -193,30 +177,24 @@ def _outline_legend(picture: Picture, run: Run, view: Mapping[str, Any], support
         legend(picture, *(Line2D([], [], color=colour, linewidth=2, label=word) for word, colour in drawn))
 
 
-def _norm(top: float, view: Mapping[str, Any]) -> Normalize:
+def _scaled(axes: Axes, values: Tensor, top: float, size: tuple[int, int], view: Mapping[str, Any]) -> AxesImage:
+    """A map on the panel's logarithmic scale. top: the largest magnitude of all maps."""
     top = max(top, 1e-9)
     if view["show"] == "difference":
-        return SymLogNorm(top / 100, vmin=-top, vmax=top)
-    return LogNorm(top / 10**DECADES, top, clip=True)
+        return heat(axes, values, DIFFERENCE_MAP, SymLogNorm(top / 100, vmin=-top, vmax=top), size)
+    return heat(axes, values, ATTENTION_MAP, LogNorm(top / 10**DECADES, top, clip=True), size)
 
 
-def _colours(view: Mapping[str, Any]) -> str:
-    return DIFFERENCE_MAP if view["show"] == "difference" else ATTENTION_MAP
-
-
-def _scale_bar(picture: Picture, heat_map: AxesImage, axes: Axes, view: Mapping[str, Any]) -> None:
+def _scale_bar(picture: Picture, heat_map: AxesImage, axes: Axes) -> None:
     """A colour bar; matplotlib's own ticks of a symmetric logarithm would write over each other."""
-    colour_bar(picture, heat_map, [axes], _unit(view))
-    norm, bar = heat_map.norm, heat_map.colorbar
+    norm = heat_map.norm
+    signed = isinstance(norm, SymLogNorm)
+    colour_bar(picture, heat_map, [axes], "percentage points" if signed else "attention weight in percent")
+    bar = heat_map.colorbar
     if isinstance(norm, SymLogNorm) and bar is not None and norm.vmax is not None:
-        top = norm.vmax
-        ticks = [-top, -top / 10, 0, top / 10, top]
+        ticks = [part * norm.vmax for part in (-1, -0.1, 0, 0.1, 1)]
         bar.set_ticks(ticks, labels=[f"{tick:.1g}" for tick in ticks])
         bar.minorticks_off()
-
-
-def _unit(view: Mapping[str, Any]) -> str:
-    return "percentage points" if view["show"] == "difference" else "attention weight in percent"
 
 
 def _cell(selection: Mapping[str, Any]) -> str:
