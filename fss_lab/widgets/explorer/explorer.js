@@ -8,11 +8,8 @@ import { Panel } from "./panel.js";
 export async function mount(root, description, bytes, store) {
   const data = unpack(description, bytes);
   const pictures = new Map();
-  await Promise.all(
-    data.runs
-      .flatMap((run) => [run.query, ...run.supports])
-      .map(async (image) => pictures.set(image, await decodePicture(image))),
-  );
+  const images = data.runs.flatMap((run) => [run.query, ...run.supports]);
+  await Promise.all(images.map(async (image) => pictures.set(image, await decodePicture(image))));
   root.panel = new Panel(root, data, pictures, store);
   return root.panel;
 }

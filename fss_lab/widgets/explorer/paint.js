@@ -31,7 +31,7 @@ export function paintRow(panel, row, maps, chosen, top) {
   if (maps.query) row.query.numbers.textContent = `largest ${percent(largest(maps.query))}`;
   row.support.forEach((figure, block) => {
     const shot = run.blocks === 1 ? Math.min(panel.view.shot, run.shots - 1) : block;
-    const lines = linesOf(panel, [[run.supportMasks[shot], "support"]]);
+    const lines = linesOf(panel, [["support", run.supportMasks[shot]]]);
     paint(figure, run.supports[shot], maps.support?.[block], lines, marks("support", block), true);
   });
   if (row.memory) paint(row.memory, run.query, maps.memory, onQuery, marks("memory"), true);
@@ -45,18 +45,15 @@ export function paintRow(panel, row, maps, chosen, top) {
 }
 
 function linesOf(panel, masks) {
-  const wanted = masks.filter(([mask, name]) => mask && panel.view.outlines.includes(name));
-  return wanted.map(([mask, name]) => {
+  const wanted = masks.filter(([name, mask]) => mask && panel.view.outlines.includes(name));
+  return wanted.map(([name, mask]) => {
     if (!panel.outlines.has(mask)) panel.outlines.set(mask, outlineOf(mask));
     return [panel.outlines.get(mask), panel.data.colours[name]];
   });
 }
 
 const queryLines = (panel, run) =>
-  linesOf(panel, [
-    [run.truth, "truth"],
-    [run.prediction, "prediction"],
-  ]);
+  linesOf(panel, Object.entries({ truth: run.truth, prediction: run.prediction }));
 
 /** top: the largest weight of all maps. */
 export function paintScale(panel, top) {

@@ -86,10 +86,7 @@ export class Panel {
   answer(layer, chosen) {
     const { cells } = this.cellsOf(chosen);
     const { grid, strength } = this.data;
-    if (chosen.map === "query") {
-      const numbers = cells.map(([row, column]) => row * grid[1] + column);
-      return rows(layer, strength, numbers);
-    }
+    if (chosen.map === "query") return rows(layer, strength, cells.map(([row, column]) => row * grid[1] + column));
     const keys = cells.map(([row, column]) => columnOf(layer, grid, chosen.map, chosen.shot, row, column));
     return keys.includes(null) ? null : readers(layer, strength, keys);
   }
@@ -199,16 +196,11 @@ export class Panel {
       const end = step(this.selection.end);
       this.select(event.shiftKey ? { end } : { cell: end, end });
     } else if (move) {
-      const same = this.reading && this.reading.map === target.map && this.reading.shot === target.shot;
+      const same = this.reading?.map === target.map && this.reading.shot === target.shot;
       const fresh = target.map === "pointers" ? [0, 0] : (this.lastQuery?.cell ?? [0, 0]);
       this.reading = { ...target, cell: same ? step(this.reading.cell) : fresh };
       this.refresh();
-    } else if (
-      (event.key === "Enter" || event.key === " ") &&
-      this.reading &&
-      this.reading.map === target.map &&
-      target.map !== "prior"
-    ) {
+    } else if (["Enter", " "].includes(event.key) && target.map !== "prior" && this.reading?.map === target.map) {
       this.select({ map: target.map, shot: target.shot, cell: this.reading.cell, end: this.reading.cell });
     } else if (event.key === "Escape") {
       const { cell } = this.lastQuery ?? { cell: [0, 0] };
