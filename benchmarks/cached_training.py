@@ -8,20 +8,46 @@ the same held-out episodes of the base classes. Goes on where it was interrupted
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from fss_lab.evaluation.scoring import evaluate
-from fss_lab.method import FSSAM
-from fss_lab.metrics import SegmentationScore, merge_scores, paired_bootstrap
-from fss_lab.models.load import load_model
+from fss_lab import FSSAM, Pictograms, load_model
+from fss_lab.evaluation.jobs import Settings, grid_jobs, run
+from fss_lab.evaluation.report import by_shots
+from fss_lab.evaluation.tables import difference
 from fss_lab.training.config import TrainConfig
 from fss_lab.training.log import read_log
 from fss_lab.training.trainer import base_episodes, train
 
 FRESH = "fresh episodes"
+
+
+@dataclass(frozen=True)
+class Pools:
+    """FSSAM untrained, trained on fresh episodes, and on pools of several sizes; held-out episodes to score it on."""
+
+    output: Path
+    pools: tuple[int, ...]
+    steps: int
+    number: int
+
+    def configs(self, fold: int) -> dict[str, TrainConfig]:
+        """The runs by name."""
+        fresh = TrainConfig(fold=fold, steps=self.steps, validate_every=0, tensorboard=False, accelerator="cpu")
+        return {FRESH: fresh} | {f"{n} episodes, cached": replace(fresh, pool=n, cache=True) for n in self.pools}
+
+    def directory(self, config: TrainConfig) -> Path:
+        """Of a run."""
+        return self.output / f"fold{config.fold}_pool{config.pool}"
+
+    def models(self, fold: int) -> dict[str, FSSAM]:
+        trained = {name: train(config, self.directory(config)).model for name, config in self.configs(fold).items()}
+        return {"not trained": load_model("toy", weights="pretrained")} | trained
+
+    def episodes(self, fold: int, shots: int, seed: int) -> Pictograms:
+        return base_episodes(self.configs(fold)[FRESH], self.number, seed, held_out=True)
 
 
 def main() -> None:
@@ -35,28 +61,21 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    scores: dict[str, list[SegmentationScore]] = {}
-    minutes: dict[str, float] = {}
-    for fold in arguments.folds:
-        fresh = TrainConfig(fold=fold, steps=arguments.steps, validate_every=0, tensorboard=False, accelerator="cpu")
-        pools = {f"{n} episodes, cached": replace(fresh, pool=n, cache=True) for n in arguments.pools}
-        models: dict[str, FSSAM] = {"not trained": load_model("toy", weights="pretrained")}
-        for name, config in {FRESH: fresh, **pools}.items():
-            directory = arguments.output / f"fold{fold}_pool{config.pool}"
-            models[name] = train(config, directory).model
-            minutes[name] = minutes.get(name, 0) + read_log(directory / "log.csv")[-1]["seconds"] / 60
-        held_out = base_episodes(fresh, arguments.episodes, fresh.validation_seed, held_out=True)
-        for name, score in evaluate(models, held_out, progress=True).items():
-            scores.setdefault(name, []).append(score)
+    world = Pools(arguments.output, tuple(arguments.pools), arguments.steps, arguments.episodes)
+    jobs = grid_jobs(arguments.folds, [1], [TrainConfig.validation_seed], world)
+    scores = by_shots(run(jobs, settings=Settings(threads=arguments.threads), progress=True))[1]
+    configs = [world.configs(fold) for fold in arguments.folds]
 
-    print(f"{arguments.steps} steps of {fresh.batch_size} episodes on {arguments.threads} threads; mIoU in percent on")
-    print(f"{arguments.episodes} held-out base-class episodes of fold {', '.join(map(str, arguments.folds))}\n")
+    print(f"{arguments.steps} steps of {TrainConfig.batch_size} episodes on {arguments.threads} threads; mIoU in")
+    print(
+        f"percent on {arguments.episodes} held-out base-class episodes of fold {', '.join(map(str, arguments.folds))}\n"
+    )
     print("| training on | minutes | mIoU | over fresh episodes [95 %] |\n|---|---|---|---|")
-    whole = {name: merge_scores(parts) for name, parts in scores.items()}
-    for name, score in whole.items():
-        gain = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * x for x in paired_bootstrap(score, whole[FRESH])))
-        time = f"{minutes[name]:.1f}" if name in minutes else "–"
-        print(f"| {name} | {time} | {100 * score.miou:.1f} | {'–' if name == FRESH else gain} |")
+    for name, score in scores.items():
+        logs = [read_log(world.directory(runs[name]) / "log.csv") for runs in configs if name in runs]
+        time = f"{sum(log[-1]['seconds'] for log in logs) / 60:.1f}" if logs else "–"
+        gain = "–" if name == FRESH else difference(score, scores[FRESH])
+        print(f"| {name} | {time} | {100 * score.miou:.1f} | {gain} |")
 
 
 if __name__ == "__main__":

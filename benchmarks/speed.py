@@ -14,20 +14,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from fss_lab import __version__
+from fss_lab import FSSAM, Episode, Pictograms, __version__, load_model
 from fss_lab.backbones.cache import FeatureCache
-from fss_lab.episode import Episode, EpisodeBatch, collate
+from fss_lab.episode import EpisodeBatch, collate
 from fss_lab.evaluation.scoring import evaluate
-from fss_lab.files import write_atomically
-from fss_lab.method import FSSAM
-from fss_lab.models.load import load_model
-from fss_lab.toyworld.pictograms import Pictograms
 from fss_lab.training.losses import dice_loss
 
 FOLD_EPISODES, FOLD_IMAGES = 1000, 364  # fold 0 of PASCAL-5i
@@ -348,7 +345,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--batch", type=int, default=8, help="episodes in a batch on a card (default 8)")
     parser.add_argument("--throughput", action="store_true", help="the measurements of a card, on a CPU too")
-    parser.add_argument("--json", help="file for all numbers")
+    parser.add_argument("--json", type=Path, help="file for all numbers")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
@@ -386,7 +383,7 @@ def main() -> None:
         found["toy mIoU"] = toy_precision(arguments.toy_episodes)
     print(markdown(found))
     if arguments.json:
-        write_atomically(arguments.json, (json.dumps(found, indent=2) + "\n").encode())
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:

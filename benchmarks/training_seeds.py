@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from fss_lab.episode import Episodes
+from fss_lab import Pictograms
 from fss_lab.evaluation.jobs import Settings, grid_jobs, run
 from fss_lab.evaluation.report import about, by_shots, spread
 from fss_lab.evaluation.scoring import Scores
-from fss_lab.evaluation.tables import grid, percent, table
+from fss_lab.evaluation.tables import difference, grid, table
 from fss_lab.evaluation.variants import FULL, STEPS, Models
 from fss_lab.evaluation.worlds import ToyWorld
-from fss_lab.metrics import paired_bootstrap
 
 SHIPPED = "321"  # the seed of the shipped weights
 
@@ -53,7 +52,7 @@ class TrainingSeeds:
         path = "{}/fold{{fold}}/weights.safetensors"
         return steps | {name: worlds[SHIPPED].load(path.format(folder), fold) for name, folder in self.sets}
 
-    def episodes(self, fold: int, shots: int, seed: int) -> Episodes:
+    def episodes(self, fold: int, shots: int, seed: int) -> Pictograms:
         return ToyWorld(number=self.number).episodes(fold, shots, seed)
 
 
@@ -64,14 +63,10 @@ def print_seeds(scores: Scores, seeds: list[str]) -> None:
     print("\n".join(grid(["variant", *seeds, "all"], rows)))
     print("\nWhat each step adds, in points of mIoU on the same episodes:\n")
     rows = {
-        f"{better} over {worse}": [difference(scores, f"{seed}: {better}", f"{seed}: {worse}") for seed in seeds]
+        f"{better} over {worse}": [difference(scores[f"{s}: {better}"], scores[f"{s}: {worse}"]) for s in seeds]
         for worse, better in pairwise(STEPS)
     }
     print("\n".join(grid(["step", *seeds], rows)))
-
-
-def difference(scores: Scores, better: str, worse: str) -> str:
-    return percent(paired_bootstrap(scores[better], scores[worse]), "+.1f")
 
 
 def main() -> None:
@@ -99,7 +94,7 @@ def main() -> None:
         if sets:
             print(f"\nOther trainable sets against {SHIPPED}: {FULL}, in points of mIoU on the same episodes:\n")
         for name in sets:
-            print(f"- {name}: {difference(scores, name, f'{SHIPPED}: {FULL}')}")
+            print(f"- {name}: {difference(scores[name], scores[f'{SHIPPED}: {FULL}'])}")
 
 
 if __name__ == "__main__":

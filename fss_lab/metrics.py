@@ -149,23 +149,15 @@ class SegmentationScore:
         return self.value("miou")
 
     @property
-    def iou_background(self) -> float:
-        """Background IoU over all episodes."""
-        return self._iou_all(2)
-
-    @property
-    def iou_foreground(self) -> float:
-        """Foreground IoU over all episodes, whatever their class."""
-        return self._iou_all(0)
-
-    @property
     def fb_iou(self) -> float:
-        """The mean of `iou_foreground` and `iou_background`."""
+        """The mean of the IoUs of foreground and background over all episodes, whatever their class."""
         return self.value("fb_iou")
 
-    def _iou_all(self, column: int) -> float:
-        sums = self.counts[:, 1:].sum(axis=0)
-        return float(_ratio(sums[column], sums[column + 1]))
+    def over_processes(self, add: Callable[[np.ndarray], np.ndarray]) -> SegmentationScore:
+        """The score of all processes' episodes, one row a class. add: the sum of an array over the processes."""
+        sums = add(_class_sums(self.counts, self.class_ids))
+        rows = np.concatenate([np.array(self.class_ids)[:, None], sums], axis=1)
+        return SegmentationScore(self.class_ids, rows[sums.any(axis=1)])  # a class in no episode has no pixels at all
 
 
 def merge_scores(scores: Iterable[SegmentationScore]) -> SegmentationScore:

@@ -24,13 +24,12 @@ from torch.utils.data import DataLoader, Dataset
 from fss_lab.backbones.checkpoints import save_safetensors
 from fss_lab.backbones.sam2 import Memory, Sam2Backbone
 from fss_lab.backbones.toy import FEATURE_INPUT, IMAGE_SIZE, FeaturePyramid, ToyFeatures, build_toy_sam2, pack
-from fss_lab.cli.arguments import positive, seed
 from fss_lab.errors import UserError
 from fss_lab.method.prompts import cosine_map, discriminative_prior, min_max, prototype
-from fss_lab.models.provenance import Facts
 from fss_lab.toyworld.scenes import IGNORE, Scene, silhouette
 from fss_lab.training.checkpoints import only_run_in
 from fss_lab.training.devices import one_device
+from fss_lab.training.facts import facts_of
 from fss_lab.training.loop import run_loop
 from fss_lab.training.run import Learner, Losses, Run
 from fss_lab.training.signals import ignore_signals
@@ -330,7 +329,7 @@ def _run(
         )
 
     with only_run_in(directory, fabric):
-        run_loop(fabric, Run(directory, Facts(options), steps, seed), learner, ahead)
+        run_loop(fabric, Run(directory, facts_of(options), steps, seed), learner, ahead)
         finish()
 
 
@@ -391,8 +390,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m recipes.pretrain", description="Make a toy backbone from scratch.")
     parser.add_argument("network", choices=["sam2", "features"], help="which of the two toy backbones")
     parser.add_argument("--output", type=Path, required=True, help="directory of the log, checkpoint and weights")
-    parser.add_argument("--steps", type=positive, help="optimiser steps (default: 2400 for sam2, 6200 for features)")
-    parser.add_argument("--seed", type=seed, default=0, help="chooses the data and the first weights (default 0)")
+    parser.add_argument("--steps", type=int, help="optimiser steps (default: 2400 for sam2, 6200 for features)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the data and the first weights (default 0)")
     parser.add_argument(
         "--accelerator", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CUDA where there is one (default)"
     )

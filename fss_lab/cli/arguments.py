@@ -1,31 +1,17 @@
-"""Arguments that several commands take, and options made from the fields of a record."""
+"""Options made from the fields of a record."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any
 
 
-def positive(text: str) -> int:
-    """An argument that must be a whole number of at least 1."""
-    return _at_least(int, 1)(text)
-
-
-def seed(text: str) -> int:
-    """What NumPy takes: a whole number of at least 0."""
-    return _at_least(int, 0)(text)
-
-
-def add_options(
-    parser: argparse.ArgumentParser | argparse._ArgumentGroup, record: type, several: Collection[str] = ()
-) -> None:
+def add_options(parser: argparse.ArgumentParser, record: type) -> None:
     """An option for each field of a dataclass that has metadata; one that is not given leaves no trace.
 
-    metadata: help, type (of one value), and possibly choices, least (smallest number), flags (instead of the name),
-    several (takes a list), metavar. A field without a default is required. A field that an earlier record brought is
-    passed over. several: names of more fields that take a list of words.
+    metadata: see `fss_lab.method.options.option`. A field that an earlier record brought is passed over.
     """
     present = {action.dest for action in parser._actions}
     for option in fields(record):
@@ -38,10 +24,8 @@ def add_options(
         common["required"] = option.default is MISSING and option.default_factory is MISSING
         if rules["type"] is bool:
             parser.add_argument(*flags, action=argparse.BooleanOptionalAction, **common)
-        elif option.name in several:
-            parser.add_argument(*flags, nargs="+", **common)
         else:
-            kind = rules["type"] if rules.get("least") is None else _at_least(rules["type"], rules["least"])
+            kind = at_least(rules["type"], rules["least"]) if "least" in rules else rules["type"]
             common |= {"nargs": "+" if rules.get("several") else None, "metavar": rules.get("metavar")}
             parser.add_argument(*flags, type=kind, choices=rules.get("choices"), **common)
 
@@ -60,7 +44,9 @@ def _default(value: Any) -> str:
     return f" (default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
 
 
-def _at_least(kind: Callable[[str], Any], least: float) -> Callable[[str], Any]:
+def at_least(kind: Callable[[str], Any], least: float) -> Callable[[str], Any]:
+    """A type of argument: a number that must not be smaller."""
+
     def number(text: str) -> Any:
         value = kind(text)
         if not value >= least:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fss_lab.cli.arguments import positive
+from fss_lab.cli.arguments import at_least
 from fss_lab.datasets.catalogue import DATASETS, data_folder
 from fss_lab.errors import InputError
 
@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         listed = ", ".join(CHOICES[name])
         action.add_argument("datasets", nargs="*", metavar="dataset", help=f"{listed} (default: all that are there)")
         action.add_argument("--skip-bad", action="store_true", help="leave bad files out, and list them")
-        action.add_argument("--workers", type=positive, help="how many at once (default: the processors, at most 8)")
+        action.add_argument(
+            "--workers", type=at_least(int, 1), help="how many at once (default: the processors, at most 8)"
+        )
     for action in (get, prepare, check):
         action.add_argument("--root", type=Path, help="folder of the data (default: data/ of the clone)")
 

@@ -41,11 +41,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from fss_lab.evaluation.jobs import Settings, identity_jobs, run
     from fss_lab.evaluation.report import markdown, write_results
     from fss_lab.evaluation.variants import STEPS, steps
-    from fss_lab.files import write_atomically
 
     options = EvaluateOptions(**given(arguments, EvaluateOptions))
-    report = options.output if options.output is not None and options.output.suffix == ".md" else None
-    directory = None if report else options.output
+    directory = None if options.output is None or options.output.suffix == ".md" else options.output
     title, added = "Evaluation", STEPS
     files: Mapping[str, str] = {}
     if options.identity:
@@ -60,14 +58,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
         jobs, files = _jobs(options, world), world.weights
     settings = Settings(**given(arguments, ComputeOptions))
     results = run(jobs, directory, settings, workers=options.workers, progress=True)
-    text = (
-        markdown(results, title, added, files)
-        if directory is None
-        else write_results(results, directory, title, added, files)
-    )
-    print(text)
-    if report:
-        write_atomically(report, (text + "\n").encode())
+    if options.output is None:
+        print(markdown(results, title, added, files))
+    else:
+        print(write_results(results, options.output, title, added, files))
     return 0
 
 

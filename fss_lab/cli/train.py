@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fss_lab.cli.arguments import add_options
+from fss_lab.cli.arguments import add_options, given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--profile", choices=PROFILES, help="which defaults (default: toy)")
     source.add_argument("--config", type=Path, help="repeat the run of this run.yaml; other options change it")
-    add_options(parser, TrainConfig, several=("trainable",))
+    add_options(parser, TrainConfig)
     changes = ", ".join(f"{name} {value}" for name, value in PROFILES["paper"].items())
     parser.epilog = (
         f"The paper's profile changes: {changes}; the steps follow from its epochs. The defaults above are those of "
@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from fss_lab.method.options import TRAINABLE
     from fss_lab.training.config import TrainConfig, profile
     from fss_lab.training.facts import read_config
     from fss_lab.training.trainer import train
@@ -39,12 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         print("fss-lab train: --output DIRECTORY is missing: where the run keeps its files", file=sys.stderr)
         return 2
-    given = {name: value for name, value in vars(arguments).items() if name in TrainConfig.__dataclass_fields__}
-    if len(given.get("trainable", ())) == 1 and given["trainable"][0] in TRAINABLE:
-        (given["trainable"],) = given["trainable"]
+    changes = given(arguments, TrainConfig)
     if arguments.config is None:
-        config = profile(arguments.profile or "toy", **given)
+        config = profile(arguments.profile or "toy", **changes)
     else:
-        config = replace(read_config(arguments.config), **given)
+        config = replace(read_config(arguments.config), **changes)
     train(config, arguments.output)
     return 0

@@ -6,27 +6,14 @@ Imports nothing heavy: `fss-lab --help` makes its options from these records. `f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any
 
 from fss_lab.datasets.catalogue import DATASETS
 from fss_lab.datasets.folds import FOLDS
-from fss_lab.method.options import PRECISIONS
+from fss_lab.method.options import PRECISIONS, option
 from fss_lab.toyworld.catalogue import TOY_WORLDS
-
-
-def option(default: Any, help: str, *, type: Callable[[str], Any] | None = None, **rules: Any) -> Any:
-    """A field that is an option of the command line, see `fss_lab.cli.arguments.add_options`.
-
-    type: of one value, where the default does not tell it. rules: least, choices, flags (other than the name),
-    several (a list of values), metavar.
-    """
-    rules |= {"help": help, "type": type or default.__class__}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=rules)
-    return field(default=default, metadata=rules)
 
 
 def named_weights(text: str) -> tuple[str, str]:
@@ -151,6 +138,4 @@ class AblateOptions(RunOptions):
     measured: int | None = option(
         None, "episodes a fold for prior and attention (default: all; 0: leave this out)", type=int, least=0
     )
-    output: Path = field(
-        metadata={"help": "directory of tables and figures, where an interrupted run goes on", "type": Path}
-    )
+    output: Path = option(MISSING, "directory of tables and figures, where an interrupted run goes on", type=Path)

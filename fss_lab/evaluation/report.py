@@ -16,10 +16,10 @@ from fss_lab.errors import InputError
 from fss_lab.evaluation.facts import Facts
 from fss_lab.evaluation.jobs import Result
 from fss_lab.evaluation.scoring import Scores
-from fss_lab.evaluation.tables import grid, percent, table
+from fss_lab.evaluation.tables import difference, grid, table
 from fss_lab.figures.results import results_figure
 from fss_lab.files import write_atomically
-from fss_lab.metrics import METRICS, bootstrap_interval, merge_scores, paired_bootstrap
+from fss_lab.metrics import METRICS, bootstrap_interval, merge_scores
 from fss_lab.toyworld.pictograms import CLASS_NAMES
 
 COLUMNS = (
@@ -37,12 +37,15 @@ def write_results(
 ) -> str:
     """Write results.json, results.csv, results.md and results.png into `directory`; returns the Markdown.
 
-    steps, files: see `markdown`.
+    directory: a FILE.md gets the Markdown alone. steps, files: see `markdown`.
     Nothing in them tells how the run was spread or how long it took: the same evaluation gives the same bytes, if
     `files` are named alike.
     """
     directory = Path(directory)
     text = markdown(results, title, steps, files)
+    if directory.suffix == ".md":
+        write_atomically(directory, (text + "\n").encode())
+        return text
     contents = {
         "results.json": (json.dumps([as_json(result) for result in results], indent=1) + "\n").encode(),
         "results.csv": as_csv(results).encode(),
@@ -97,9 +100,7 @@ def markdown(
         added = list(pairwise(name for name in steps if name in scores))
         if added:
             lines += ["", "What each step adds, in points of mIoU on the same episodes:", ""]
-        for worse, better in added:
-            difference = paired_bootstrap(scores[better], scores[worse])
-            lines.append(f"- {better} over {worse}: {percent(difference, '+.1f')}")
+        lines += [f"- {better} over {worse}: {difference(scores[better], scores[worse])}" for worse, better in added]
     return "\n".join([*lines, "", "## What was evaluated", "", *_provenance(results, files or {})])
 
 

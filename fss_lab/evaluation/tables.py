@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fss_lab.metrics import METRICS, Interval, SegmentationScore, bootstrap_interval
+from fss_lab.metrics import METRICS, Interval, SegmentationScore, bootstrap_interval, paired_bootstrap
 
 
 def table(scores: Mapping[str, SegmentationScore]) -> str:
@@ -25,6 +25,11 @@ def grid(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
 def percent(value: Interval, form: str = ".1f") -> str:
     """An interval of fractions in percent: "50.0 [40.0, 60.0]". form: "+.1f" for a difference."""
     return fraction(Interval(*(100 * number for number in value)), form)
+
+
+def difference(score: SegmentationScore, baseline: SegmentationScore) -> str:
+    """mIoU of one variant over another's on the same episodes, in points: "+5.0 [+4.0, +6.0]"."""
+    return percent(paired_bootstrap(score, baseline), "+.1f")
 
 
 def fraction(value: Interval, form: str = ".3f") -> str:

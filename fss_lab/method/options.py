@@ -45,12 +45,16 @@ only, so with several shots it calibrates the second support by the first and no
 to corrected for one shot. off: SAM 2's own attention over all shots side by side."""
 
 
-def option(
-    default: Any, help: str, *, type: Any = None, least: float | None = None, choices: tuple[Any, ...] | None = None
-) -> Any:
-    """A field of a dataclass of options. type: where the default is None; least: smallest number allowed."""
-    kind = type or default.__class__
-    return field(default=default, metadata={"help": help, "type": kind, "least": least, "choices": choices})
+def option(default: Any, help: str, *, type: Any = None, **rules: Any) -> Any:
+    """A field of a dataclass of options, which the command line offers too (`fss_lab.cli.arguments.add_options`).
+
+    default: MISSING where the option is required. type: of one value, where the default does not tell it. rules: least
+    (smallest number allowed), choices, several (a list of values), flags (other than the name), metavar.
+    """
+    rules |= {"help": help, "type": type or default.__class__}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=rules)
+    return field(default=default, metadata=rules)
 
 
 def check_option(option: Field[Any], value: Any) -> None:
@@ -58,9 +62,9 @@ def check_option(option: Field[Any], value: Any) -> None:
     name, rules = option.name, option.metadata
     if type(value) is not rules["type"]:
         raise InputError(f"{name} must be of type {rules['type'].__name__}, got {value!r}")
-    if rules["choices"] is not None and value not in rules["choices"]:
+    if "choices" in rules and value not in rules["choices"]:
         raise InputError(f"{name} must be one of {rules['choices']}, got {value!r}")
-    if rules["least"] is not None and not (value >= rules["least"] and math.isfinite(value)):
+    if "least" in rules and not (value >= rules["least"] and math.isfinite(value)):
         raise InputError(f"{name} must be a number of at least {rules['least']}, got {value!r}")
 
 
@@ -95,7 +99,7 @@ class Options:
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    item.name: item.metadata["choices"] for item in fields(Options) if item.metadata["choices"]
+    item.name: item.metadata["choices"] for item in fields(Options) if "choices" in item.metadata
 }
 """The words that each option allows."""
 

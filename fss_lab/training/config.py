@@ -10,8 +10,7 @@ from typing import Any
 
 from fss_lab.datasets.catalogue import DATASETS
 from fss_lab.errors import InputError
-from fss_lab.method.options import Options, check_option
-from fss_lab.method.options import option as _option
+from fss_lab.method.options import TRAINABLE, Options, check_option, option
 from fss_lab.training.optimisers import OPTIMISERS, SCHEDULES
 
 
@@ -24,87 +23,88 @@ class TrainConfig(Options):
         InputError: a value outside what its help allows.
     """
 
-    model: str = _option(
+    model: str = option(
         "toy", '"toy", or a pair with published weights such as sam2-small+dinov2-base; @COMMIT after a half pins it'
     )
-    weights: str = _option(
+    weights: str = option(
         "pretrained",
         "start from: pretrained; for toy also fssam or baseline; random: nothing learnt, for trials of speed",
     )
-    sam2_checkpoint: str | None = _option(None, "for a pair: your own SAM 2 weights, .pt or .safetensors", type=str)
-    features_checkpoint: str | None = _option(None, "for a pair: your own DINOv2 weights, file or directory", type=str)
-    image_size: int = _option(512, "for a pair: side of the square input, in pixels", least=16)
-    dataset: str = _option("pictograms", f"whose base classes to train on: pictograms, {', '.join(DATASETS)}")
-    data_root: str | None = _option(None, "folder of the photographs; not given: data/ of the clone", type=str)
-    augment: bool = _option(True, "photographs: a new view each time (scale, rotate, blur, mirror, crop)")
-    skip_bad: bool = _option(False, "photographs: leave bad files out and list them, instead of refusing")
-    protocol: str = _option(
+    sam2_checkpoint: str | None = option(None, "for a pair: your own SAM 2 weights, .pt or .safetensors", type=str)
+    features_checkpoint: str | None = option(None, "for a pair: your own DINOv2 weights, file or directory", type=str)
+    image_size: int = option(512, "for a pair: side of the square input, in pixels", least=16)
+    dataset: str = option("pictograms", f"whose base classes to train on: pictograms, {', '.join(DATASETS)}")
+    data_root: str | None = option(None, "folder of the photographs; not given: data/ of the clone", type=str)
+    augment: bool = option(True, "photographs: a new view each time (scale, rotate, blur, mirror, crop)")
+    skip_bad: bool = option(False, "photographs: leave bad files out and list them, instead of refusing")
+    protocol: str = option(
         "fssam",
         "photographs: which may be trained on; fssam leaves out those that show a novel class, hsnet keeps them",
         choices=("fssam", "hsnet"),
     )
-    fold: int = _option(0, "0 to 3: whose novel classes are kept out", choices=(0, 1, 2, 3))
-    shots: int = _option(1, "supports per episode", least=1)
-    pool: int = _option(0, "go round this many episodes, shuffled each time; 0: never show one twice", least=0)
-    trainable: str | tuple[str, ...] = _option(
+    fold: int = option(0, "0 to 3: whose novel classes are kept out", choices=(0, 1, 2, 3))
+    shots: int = option(1, "supports per episode", least=1)
+    pool: int = option(0, "go round this many episodes, shuffled each time; 0: never show one twice", least=0)
+    trainable: str | tuple[str, ...] = option(
         "paper",
         "paper (memory encoder, memory attention, mask decoder), memory_encoder, as_published (norm scales, "
         "layer-scale gammas and tokens, as the published code), or patterns of parameter names",
-        type=str,
+        several=True,
     )
-    dropout: float | None = _option(None, "dropout of the trained parts; not given: SAM 2's own", type=float, least=0)
-    steps: int = _option(40, "optimiser steps", least=1)
-    batch_size: int = _option(8, "episodes a step, over all devices and accumulated parts together", least=1)
-    accumulate: int = _option(1, "parts in which a device works through its share of a step, to save memory", least=1)
-    optimiser: str = _option("adamw", "adamw, the paper's; sgd has momentum 0.9", choices=tuple(OPTIMISERS))
-    learning_rate: float = _option(3e-4, "of the optimiser, at the start", least=0)
-    weight_decay: float = _option(0.0, "of the optimiser, for all parameters", least=0)
-    schedule: str = _option(
+    dropout: float | None = option(None, "dropout of the trained parts; not given: SAM 2's own", type=float, least=0)
+    steps: int = option(40, "optimiser steps", least=1)
+    batch_size: int = option(8, "episodes a step, over all devices and accumulated parts together", least=1)
+    accumulate: int = option(1, "parts in which a device works through its share of a step, to save memory", least=1)
+    optimiser: str = option("adamw", "adamw, the paper's; sgd has momentum 0.9", choices=tuple(OPTIMISERS))
+    learning_rate: float = option(3e-4, "of the optimiser, at the start", least=0)
+    weight_decay: float = option(0.0, "of the optimiser, for all parameters", least=0)
+    schedule: str = option(
         "poly", "learning rate: poly is (1 - step / steps)^0.9, cosine has a warm-up", choices=tuple(SCHEDULES)
     )
-    seed: int = _option(321, "chooses the episodes and dropout", least=0)
-    precision: str = _option(
+    seed: int = option(321, "chooses the episodes and dropout", least=0)
+    precision: str = option(
         "auto",
         "auto: bfloat16 mixed where a CUDA device has it, else float32",
         choices=("auto", "32-true", "bf16-mixed"),
     )
-    validate_every: int = _option(40, "steps between validations on held-out base-class episodes; 0: never", least=0)
-    validation_episodes: int = _option(40, "episodes of a validation", least=1)
-    validation_seed: int = _option(
+    validate_every: int = option(40, "steps between validations on held-out base-class episodes; 0: never", least=0)
+    validation_episodes: int = option(40, "episodes of a validation", least=1)
+    validation_seed: int = option(
         10_000, "chooses them (of photographs their classes and supports); the same for all runs compared", least=0
     )
-    patience: int = _option(0, "stop after this many validations without a better one; 0: never", least=0)
-    save_every: int = _option(20, "steps between checkpoints", least=1)
-    cache: bool = _option(False, "remember the frozen features of images (worth it with a pool, or without augment)")
-    cache_megabytes: int = _option(
+    patience: int = option(0, "stop after this many validations without a better one; 0: never", least=0)
+    save_every: int = option(20, "steps between checkpoints", least=1)
+    cache: bool = option(False, "remember the frozen features of images (worth it with a pool, or without augment)")
+    cache_megabytes: int = option(
         4000, "memory for these features: at full size an image takes 9 MB, with toy models 0.8 MB", least=1
     )
-    cache_directory: str | None = _option(
+    cache_directory: str | None = option(
         None, "remember them in this folder too, for other processes and runs: 9 MB an image at full size", type=str
     )
-    accelerator: str = _option("auto", "auto: CUDA where there is one, else the CPU", choices=("auto", "cpu", "cuda"))
-    devices: str = _option(
+    accelerator: str = option("auto", "auto: CUDA where there is one, else the CPU", choices=("auto", "cpu", "cuda"))
+    devices: str = option(
         "1", "how many devices of a node; auto: all GPUs, or one CPU process; torchrun chooses itself"
     )
-    nodes: int = _option(1, "how many machines; start the command on each, see `fabric run` or torchrun", least=1)
-    strategy: str = _option("auto", "ddp: one process a device, even on the CPU", choices=("auto", "ddp"))
-    workers: int = _option(0, "processes that prepare episodes for each device; 0: the loop does it itself", least=0)
-    tensorboard: bool = _option(False, "also write the log for TensorBoard, which needs pip install fss-lab[tracking]")
+    nodes: int = option(1, "how many machines; start the command on each, see `fabric run` or torchrun", least=1)
+    strategy: str = option("auto", "ddp: one process a device, even on the CPU", choices=("auto", "ddp"))
+    workers: int = option(0, "processes that prepare episodes for each device; 0: the loop does it itself", least=0)
+    tensorboard: bool = option(False, "also write the log for TensorBoard, which needs pip install fss-lab[tracking]")
 
     def __post_init__(self) -> None:
-        for option in fields(self):
-            name, value, rules = option.name, getattr(self, option.name), option.metadata
+        for item in fields(self):
+            name, value, rules = item.name, getattr(self, item.name), item.metadata
             if name == "trainable" and not isinstance(value, str):
-                object.__setattr__(self, "trainable", _patterns(value))
+                patterns = _patterns(value)
+                value = patterns[0] if patterns[0] in TRAINABLE and len(patterns) == 1 else patterns
+                object.__setattr__(self, "trainable", value)
                 continue
             if rules["type"] is float and isinstance(value, int) and not isinstance(value, bool):
                 value = float(value)
             if name == "devices" and isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)
             object.__setattr__(self, name, value)
-            if value is None and option.default is None:
-                continue
-            check_option(option, value)
+            if value is not None or item.default is not None:
+                check_option(item, value)
         if self.dropout is not None and self.dropout >= 1:
             raise InputError(f"dropout must be below 1, got {self.dropout!r}")
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):

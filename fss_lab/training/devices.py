@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -81,6 +82,13 @@ def mean_of_processes(fabric: Fabric, values: Tensor) -> Tensor:
     mean = fabric.all_reduce(values, reduce_op="mean")
     assert isinstance(mean, Tensor)  # Fabric takes and gives nested ones too
     return mean
+
+
+def sum_of_processes(fabric: Fabric, values: np.ndarray) -> np.ndarray:
+    """The sum of an array over the processes, on each of them."""
+    total = fabric.all_reduce(torch.from_numpy(values).to(fabric.device), reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total.cpu().numpy()
 
 
 def average_gradients(fabric: Fabric, parameters: Sequence[nn.Parameter]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -53,20 +55,19 @@ def read_facts(path: str | Path) -> Facts:
     return Facts({str(name): value for name, value in content.items()})
 
 
-def facts_of(config: TrainConfig, frozen: Frozen | None = None) -> Facts:
+def facts_of(config: TrainConfig | Mapping[str, Any], frozen: Frozen | None = None) -> Facts:
     """The configuration as plain numbers, strings and lists, and the frozen networks that it trains with."""
-    options = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
-    return Facts(options, frozen or {})
+    options = asdict(config) if isinstance(config, TrainConfig) else config
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    return Facts(plain, frozen or {})
 
 
 def to_yaml(facts: Facts) -> str:
     """The text of a `run.yaml`; the frozen networks, which are no option, as comments."""
     from omegaconf import OmegaConf
 
-    from fss_lab import __version__
-
     networks = [f"{name} from {network_origin(network)}" for name, network in facts.frozen.items()]
-    comments = "".join(f"# {line}\n" for line in (f"fss-lab {__version__}", *networks))
+    comments = "".join(f"# {line}\n" for line in (f"fss-lab {version('fss-lab')}", *networks))
     return comments + OmegaConf.to_yaml(OmegaConf.create(dict(facts.options)))
 
 

@@ -6,10 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from fss_lab.backbones.cache import FeatureCache
@@ -26,14 +25,13 @@ from fss_lab.figures.results import curves_figure
 from fss_lab.files import write_atomically
 from fss_lab.method import FSSAM
 from fss_lab.method.options import options_of
-from fss_lab.metrics import SegmentationScore
 from fss_lab.models.load import load_model
 from fss_lab.models.provenance import Facts, check_frozen, frozen_networks
 from fss_lab.toyworld.pictograms import Pictograms
 from fss_lab.training.batches import EpisodeBatches
 from fss_lab.training.checkpoints import only_run_in
 from fss_lab.training.config import TrainConfig
-from fss_lab.training.devices import make_fabric, precision_of
+from fss_lab.training.devices import make_fabric, precision_of, sum_of_processes
 from fss_lab.training.facts import check_same_run, facts_of, read_config
 from fss_lab.training.log import read_log
 from fss_lab.training.loop import run_loop
@@ -199,12 +197,7 @@ def _validation(fabric: Fabric, model: FSSAM, config: TrainConfig, cache: Featur
         with fabric.autocast():
             score = evaluate({"": model}, share, batch_size=at_once, cache=cache)[""]
         model.train()
-        sums = np.stack([score.counts[score.counts[:, 0] == c, 1:].sum(axis=0) for c in data.classes])
-        total = fabric.all_reduce(torch.from_numpy(sums).to(fabric.device), reduce_op="sum")
-        assert isinstance(total, Tensor)
-        counts = np.concatenate([np.array(data.classes)[:, None], total.cpu().numpy()], axis=1)
-        drawn = total.any(dim=1).cpu().numpy()  # a class that is in no episode has no pixels at all
-        whole = SegmentationScore(data.classes, counts[drawn])
+        whole = score.over_processes(lambda sums: sum_of_processes(fabric, sums))
         if whole.untested and not warned and fabric.is_global_zero:
             warned = True
             tqdm.write(

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.episode import EpisodeBatch
 from fss_lab.method import FSSAM, Output
-from fss_lab.metrics import SegmentationScore
 from fss_lab.training.losses import dice_loss
 
 REFERENCE = Path(os.environ.get("FSS_LAB_REFERENCE", Path(__file__).parents[1] / "reference"))
@@ -171,18 +170,3 @@ def test_gradients(backbone: Sam2Backbone) -> None:
     trained = {name for name, _ in model.trainable_parameters()}
     assert {name for name, p in sam2.named_parameters() if p.grad is not None} <= trained
     model.zero_grad()
-
-
-def test_metrics() -> None:
-    expected = load_file(REFERENCE / "metrics.safetensors")
-    score = SegmentationScore(range(len(expected["iou_per_class"])))
-    for probability, target, class_id in zip(
-        expected["in.probability"], expected["in.target"], expected["in.class_index"], strict=True
-    ):
-        score.update(probability > 0.5, target, int(class_id))
-    per_class = torch.tensor(list(score.iou_per_class.values()))
-    assert difference(per_class, expected["iou_per_class"]) <= 1e-6
-    assert score.miou == pytest.approx(expected["miou"].item(), abs=1e-6)
-    both = torch.tensor([score.iou_background, score.iou_foreground])
-    assert difference(both, expected["iou_background_foreground"]) <= 1e-6
-    assert score.fb_iou == pytest.approx(expected["fb_iou"].item(), abs=1e-6)
