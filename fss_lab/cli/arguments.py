@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields
 from typing import Any
 
 
-def add_options(parser: argparse.ArgumentParser, record: type) -> None:
-    """An option for each field of a dataclass that has metadata; one that is not given leaves no trace.
+def add_options(parser: argparse.ArgumentParser, records: Iterable[type]) -> None:
+    """An option for each field of dataclasses that has metadata; one that is not given leaves no trace.
 
-    metadata: see `fss_lab.method.options.option`. A field that an earlier record brought is passed over.
+    metadata: see `fss_lab.method.options.option`. A field that several records have counts once.
     """
-    present = {action.dest for action in parser._actions}
-    for option in fields(record):
+    options = {option.name: option for record in records for option in fields(record) if option.metadata}
+    for option in options.values():
         rules = option.metadata
-        if option.name in present or not rules:
-            continue
         flags = rules.get("flags", (f"--{option.name.replace('_', '-')}",))
         common: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS}
         common["help"] = (rules["help"] + _default(option.default)).replace("%", "%%")

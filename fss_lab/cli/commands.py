@@ -1,7 +1,6 @@
 """The `fss-lab` command: a thin skin over the library.
 
-A command is one entry of COMMANDS: a line of help, a function that runs it and one that adds its arguments.
-Only the former imports what it needs, so that `fss-lab --help` answers at once.
+Only running a command imports what it needs, so that `fss-lab --help` answers at once.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from fss_lab.errors import UserError
 
 @dataclass(frozen=True)
 class Command:
-    """help: one line; run: arguments -> exit status, 0 for success; add_arguments: fills the parser; goes_on: whether
-    the same command goes on with what an interrupted one left in its --output."""
+    """One line of help, how to run it and fill its parser, and whether it goes on with what an interrupted one left in
+    its --output."""
 
     help: str
-    run: Callable[[argparse.Namespace], int]
+    run: Callable[[argparse.Namespace], int]  # returns the exit status
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     goes_on: bool = False
 

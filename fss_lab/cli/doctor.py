@@ -6,7 +6,7 @@ import importlib
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.resources import files
@@ -108,11 +108,20 @@ def check_python() -> Check:
 
 def check_import(module: str, package: str, remedy: str) -> Check:
     """Import a module; the finding is the version of the package that brings it, or the error."""
-    try:
+
+    def version() -> str:
         importlib.import_module(module)
-        return Check(package, True, metadata.version(package))
-    except Exception as error:  # an import can fail in any way; whichever it is, it is what has to be reported
-        return Check(package, False, f"{type(error).__name__}: {error}", remedy)
+        return metadata.version(package)
+
+    return _attempt(package, version, remedy)
+
+
+def _attempt(name: str, task: Callable[[], str], remedy: str) -> Check:
+    """The finding is what a task returns or the error that it raises: imports and drivers can fail in any way."""
+    try:
+        return Check(name, True, task())
+    except Exception as error:
+        return Check(name, False, f"{type(error).__name__}: {error}", remedy)
 
 
 def check_optional(module: str, purpose: str, remedy: str) -> Check:
@@ -132,20 +141,19 @@ def check_sam2() -> Check:
 
 def check_device() -> Check:
     """Multiply two matrices on the device that training takes by default (Apple's GPUs lack operations of SAM 2)."""
-    try:
-        import torch
+    return _attempt("device", _computing_device, "look at the GPU driver and at torch")
 
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        torch.ones(8, 8, device=name).matmul(torch.ones(8, 8, device=name)).sum().item()
-    except Exception as error:  # drivers fail in many ways; see check_import
-        return Check("device", False, f"{type(error).__name__}: {error}", "look at the GPU driver and at torch")
+
+def _computing_device() -> str:
+    import torch
+
+    name = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.ones(8, 8, device=name).matmul(torch.ones(8, 8, device=name)).sum().item()
     if name == "cuda":
         properties = torch.cuda.get_device_properties(0)
-        return Check("device", True, f"cuda, {properties.name}, {properties.total_memory / 1e9:.0f} GB")
-    finding = f"{name}, {torch.get_num_threads()} threads"
-    if shutil.which("nvidia-smi"):
-        finding += " (there is an NVIDIA GPU: with a CUDA build of torch and a recent driver it would be used)"
-    return Check("device", True, finding)
+        return f"cuda, {properties.name}, {properties.total_memory / 1e9:.0f} GB"
+    unused = " (there is an NVIDIA GPU: with a CUDA build of torch and a recent driver it would be used)"
+    return f"{name}, {torch.get_num_threads()} threads{unused if shutil.which('nvidia-smi') else ''}"
 
 
 def memory_gb() -> float:
@@ -181,9 +189,8 @@ def check_disk(folder: Path) -> Check:
     return Check("disk", free >= MIN_DISK_GB, finding, f"free some space: {MIN_DISK_GB:.0f} GB are needed")
 
 
-def check_weights(paths: Iterable[Path]) -> Iterator[Check]:
+def check_weights(paths: Sequence[Path]) -> Iterator[Check]:
     """Open each file of the shipped weights; truncated or foreign files do not open."""
-    paths = list(paths)
     remedy = "get the package's files again: git checkout -- fss_lab/weights"
     if not paths:
         yield Check("weights", False, f"no *.safetensors in {WEIGHTS}", remedy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fss_lab.cli.arguments import add_options, given
@@ -25,16 +26,8 @@ if TYPE_CHECKING:
     from fss_lab.evaluation.worlds import World
 
 RECORDS = (ToyOptions, PhotographOptions, ComputeOptions)  # of both commands
-
-
-def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    for record in (EvaluateOptions, *RECORDS):
-        add_options(parser, record)
-
-
-def add_ablate_arguments(parser: argparse.ArgumentParser) -> None:
-    for record in (AblateOptions, *RECORDS):
-        add_options(parser, record)
+add_evaluate_arguments = partial(add_options, records=(EvaluateOptions, *RECORDS))
+add_ablate_arguments = partial(add_options, records=(AblateOptions, *RECORDS))
 
 
 def evaluate(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--profile", choices=PROFILES, help="which defaults (default: toy)")
     source.add_argument("--config", type=Path, help="repeat the run of this run.yaml; other options change it")
-    add_options(parser, TrainConfig)
+    add_options(parser, [TrainConfig])
     changes = ", ".join(f"{name} {value}" for name, value in PROFILES["paper"].items())
     parser.epilog = (
         f"The paper's profile changes: {changes}; the steps follow from its epochs. The defaults above are those of "

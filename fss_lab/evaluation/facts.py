@@ -90,33 +90,27 @@ def read_checked(path: Path, facts: Facts, key: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content["facts"], dict) or not isinstance(content[key], dict):
-            raise InputError(f"facts and {key} expected")
+        there, values = dict(content["facts"]), dict(content[key])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); remove it, its part is then done again") from error
-    changes = _differences(content["facts"], facts)
-    if changes:
+    if changes := _differences(there, facts):
         raise InputError(
             f"{path} holds counts of another evaluation: {'; '.join(changes)}. Choose another directory, or remove "
             "this one to start again"
         )
-    return content[key]
+    return values
 
 
 def _differences(there: Facts, here: Facts) -> list[str]:
     """What two evaluations differ in, in words."""
     if "models" in there and set(there["models"]) != set(here["models"]):
         return [f"models {list(there['models'])}, not {list(here['models'])}"]
-    changes = [
-        f"{key} {there.get(key)!r}, not {value!r}"
-        for key, value in here.items()
-        if key not in ("models", "networks") and there.get(key) != value  # files may move: their digests count
-    ]
-    for name, model in here["models"].items():
-        other = there["models"][name]
-        changes += [
-            f"{key} of {name!r} {other.get(key)!r}, not {value!r}"
-            for key, value in model.items()
-            if other.get(key) != value
-        ]
-    return changes
+    before, now = _flat(there), _flat(here)
+    return [f"{key} {before.get(key)!r}, not {value!r}" for key, value in now.items() if before.get(key) != value]
+
+
+def _flat(facts: Facts) -> Facts:
+    """With the models' facts beside the others; without the networks' files, which may move: their digests count."""
+    models = facts.get("models", {}).items()
+    flat = {f"{key} of {name!r}": value for name, model in models for key, value in model.items()}
+    return {key: value for key, value in facts.items() if key not in ("models", "networks")} | flat

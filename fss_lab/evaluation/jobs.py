@@ -275,14 +275,7 @@ def _solve_in_worker(task: Task) -> Counts:
 
 def _read(path: Path | None, facts: Facts) -> dict[int, Counts]:
     """The batches that an earlier run has finished."""
-    if path is None:
-        return {}
-    if list(path.parent.glob(f"{path.stem}.shard*of*.json")):
-        raise InputError(
-            f"{path.parent} holds counts of an earlier version, in shards; finish that run with it, or choose another "
-            "directory"
-        )
-    if not path.exists():
+    if path is None or not path.exists():
         return {}
     return {int(batch): counts for batch, counts in read_checked(path, facts, "batches").items()}
 

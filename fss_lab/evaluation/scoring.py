@@ -112,10 +112,10 @@ def check_shared_encoders(models: Mapping[str, FSSAM]) -> None:
     """
     if not models:
         raise InputError("there is no model to evaluate")
-    first = next(iter(models.values()))
-    for name, model in models.items():
-        if not _share_encoders(first, model):
-            raise InputError(f"{name!r} has other frozen encoders than {next(iter(models))!r}; evaluate it on its own")
+    first, *others = models
+    for name in others:
+        if not _share_encoders(models[first], models[name]):
+            raise InputError(f"{name!r} has other frozen encoders than {first!r}; evaluate it on its own")
 
 
 def _targets(

@@ -50,11 +50,7 @@ class World(WorldOptions, ABC):
     variants: Callable[[Models], Models] = steps
 
     def models(self, fold: int) -> Models:
-        """The variants to score; all share the frozen encoders, which are loaded once for all folds.
-
-        Raises:
-            CheckpointError, InputError, RunError: see `load`.
-        """
+        """The `variants` of what is `trained`; all share the frozen encoders, which are loaded once for all folds."""
         return self.variants(self.trained(fold))
 
     def trained(self, fold: int) -> Models:

@@ -19,8 +19,7 @@ from fss_lab.method.refinement import Round
 
 @dataclass(frozen=True)
 class Columns:
-    """Slices of the key columns: [support | query memory | pointers]. `query` is empty for
-    memory="support"."""
+    """Slices of the key columns: [support | query memory | pointers]. `query` is empty for memory="support"."""
 
     support: slice
     query: slice
@@ -28,8 +27,7 @@ class Columns:
 
     @staticmethod
     def of(support: int, total: int, pointers: int) -> Columns:
-        """Layout of `total` columns, the first `support` of them support, the last `pointers` pointer
-        tokens."""
+        """Layout of `total` columns, the first `support` of them support, the last `pointers` pointer tokens."""
         return Columns(slice(0, support), slice(support, total - pointers), slice(total - pointers, total))
 
 

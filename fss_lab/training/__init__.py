@@ -10,16 +10,10 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
-    "PROFILES": "config",
-    "TrainConfig": "config",
-    "profile": "config",
-    "read_config": "facts",
-    "TrainResult": "trainer",
-    "base_episodes": "trainer",
-    "load_trained": "trainer",
-    "train": "trainer",
+    "PROFILES": "config", "TrainConfig": "config", "profile": "config", "read_config": "facts",
+    "TrainResult": "trainer", "base_episodes": "trainer", "load_trained": "trainer", "train": "trainer",
     "trainable_table": "trainer",
-}
+}  # fmt: skip
 __all__ = list(_PUBLIC)
 
 

@@ -106,9 +106,6 @@ class _Numbered(Dataset[tuple[int, Episode | RunError]]):
 
 
 def _collate(parts: list[tuple[int, Episode | RunError]]) -> Numbered | RunError:
-    numbers, episodes = [number for number, _ in parts], []
-    for _, episode in parts:
-        if isinstance(episode, RunError):
-            return episode
-        episodes.append(episode)
-    return numbers, collate(episodes)
+    numbers, episodes = zip(*parts, strict=True)
+    failures = [episode for episode in episodes if isinstance(episode, RunError)]
+    return failures[0] if failures else (list(numbers), collate(episodes))

@@ -94,15 +94,11 @@ class TrainConfig(Options):
         for item in fields(self):
             name, value, rules = item.name, getattr(self, item.name), item.metadata
             if name == "trainable" and not isinstance(value, str):
-                patterns = _patterns(value)
-                value = patterns[0] if patterns[0] in TRAINABLE and len(patterns) == 1 else patterns
-                object.__setattr__(self, "trainable", value)
+                object.__setattr__(self, name, _patterns(value))
                 continue
-            if rules["type"] is float and isinstance(value, int) and not isinstance(value, bool):
-                value = float(value)
-            if name == "devices" and isinstance(value, int) and not isinstance(value, bool):
-                value = str(value)
-            object.__setattr__(self, name, value)
+            if type(value) is int and (rules["type"] is float or name == "devices"):
+                value = rules["type"](value)
+                object.__setattr__(self, name, value)
             if value is not None or item.default is not None:
                 check_option(item, value)
         if self.dropout is not None and self.dropout >= 1:
@@ -115,11 +111,12 @@ class TrainConfig(Options):
             raise InputError("patience needs validations: set validate_every, or patience to 0")
 
 
-def _patterns(value: Any) -> tuple[str, ...]:
+def _patterns(value: Any) -> str | tuple[str, ...]:
+    """The patterns as a tuple; a list of one word is that word."""
     patterns = tuple(value) if isinstance(value, list | tuple) else ()
     if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
         raise InputError(f"trainable must be a word or one or more patterns of parameter names, got {value!r}")
-    return patterns
+    return patterns[0] if len(patterns) == 1 and patterns[0] in TRAINABLE else patterns
 
 
 PROFILES: dict[str, dict[str, Any]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 
 from fss_lab.errors import MissingPackageError
@@ -73,19 +72,12 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 
 def _trim(path: Path, last: int) -> None:
-    """Drop the rows after step `last`."""
+    """Drop the rows after step `last`, and half a row that a killed process may have left."""
     if not path.exists():
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or [])
-        # a killed process may have left half a row, whose later cells are None
-        rows = [row for row in reader if None not in row.values() and int(row["step"]) <= last]
-    if not rows:
+    head, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
+    rows = [line for line in lines if line.endswith(b"\r\n") and int(line.partition(b",")[0]) <= last]
+    if rows:
+        write_atomically(path, b"".join([head, *rows]))
+    else:
         path.unlink()  # the first row makes it anew
-        return
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())

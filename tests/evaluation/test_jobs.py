@@ -125,13 +125,6 @@ def test_the_models_of_a_fold_are_made_once_for_all_its_jobs(monkeypatch) -> Non
     assert folds == [0, 1]
 
 
-def test_shards_of_an_earlier_version_are_refused(tmp_path) -> None:
-    (tmp_path / "counts").mkdir()
-    (tmp_path / "counts" / "fold1_1shot_seed5.shard1of1.json").write_text("{}")
-    with pytest.raises(ValueError, match="counts of an earlier version, in shards; .* choose another directory"):
-        run(tiny_jobs(), tmp_path, SETTINGS)
-
-
 @pytest.mark.parametrize("stop", [1, 3, 4, 8])
 def test_a_run_resumed_after_an_interruption_equals_an_uninterrupted_one(tmp_path, monkeypatch, stop: int) -> None:
     calls = []
