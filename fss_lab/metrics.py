@@ -18,6 +18,8 @@ from torch import Tensor
 
 from fss_lab.errors import InputError
 
+REPLICATES = 2000  # of a bootstrap
+TAILS = ((1 - 0.95) / 2, (1 + 0.95) / 2)
 COUNTS = ("class_id", "inter_fg", "union_fg", "inter_bg", "union_bg")
 
 
@@ -174,37 +176,29 @@ def merge_scores(scores: Iterable[SegmentationScore]) -> SegmentationScore:
 
 
 def bootstrap_interval(
-    score: SegmentationScore, metric: str = "miou", *, replicates: int = 2000, level: float = 0.95, seed: int = 0
+    score: SegmentationScore, metric: str = "miou", *, replicates: int = REPLICATES, seed: int = 0
 ) -> Interval:
-    """Percentile bootstrap interval of one of `METRICS` over the episodes.
+    """95 % percentile bootstrap interval of one of `METRICS` over the episodes.
 
     Episodes are drawn with replacement within each class, so every replicate tests every class as often as
     the run did; drawing over all of them would leave classes out by chance and score them 0. The same seed
     gives the same interval.
 
     Raises:
-        InputError: a score without episodes, an unknown metric, or a level outside (0, 1).
+        InputError: a score without episodes, an unknown metric, or no replicates.
     """
-    return _bootstrap([score], metric, replicates, level, seed)
+    return _bootstrap([score], metric, replicates, seed)
 
 
-def paired_bootstrap(
-    score: SegmentationScore,
-    baseline: SegmentationScore,
-    metric: str = "miou",
-    *,
-    replicates: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
+def paired_bootstrap(score: SegmentationScore, baseline: SegmentationScore, metric: str = "miou") -> Interval:
     """Interval of the difference `score` - `baseline` of two variants on the same episodes in the same order.
 
     Both are resampled with the same draws, which removes what the episodes have in common: the interval is
     far narrower than those of the two scores suggest.
 
     Raises:
-        InputError: a score without episodes, an unknown metric, a level outside (0, 1), or episodes that are not the
-            same (other classes, order, or number of counted pixels).
+        InputError: a score without episodes, an unknown metric, or episodes that are not the same (other classes,
+            order, or number of counted pixels).
     """
     if score.class_ids != baseline.class_ids:
         raise InputError(
@@ -217,19 +211,11 @@ def paired_bootstrap(
             "a paired bootstrap needs both scores on the same episodes in the same order, got "
             f"{len(episodes)} and {len(others)} episodes that differ; use one episode list for both"
         )
-    return _bootstrap([score, baseline], metric, replicates, level, seed)
+    return _bootstrap([score, baseline], metric)
 
 
-def mean_interval(
-    values: np.ndarray,
-    baseline: np.ndarray | None = None,
-    *,
-    relative: bool = False,
-    replicates: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Percentile bootstrap interval of the mean of something measured once per episode.
+def mean_interval(values: np.ndarray, baseline: np.ndarray | None = None, *, relative: bool = False) -> Interval:
+    """95 % percentile bootstrap interval of the mean of something measured once per episode.
 
     values: (N,). baseline: the same measure of another variant on the same episodes, (N,); then the interval is of
     the difference of the means, or with relative=True of mean(values) / mean(baseline) - 1, with paired draws.
@@ -243,20 +229,20 @@ def mean_interval(
     if relative and baseline is None:
         raise InputError("a relative change needs a baseline")
     n = table.shape[1]
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=replicates)  # replicates, N
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=REPLICATES)  # replicates, N
     means = np.concatenate([table.mean(axis=1, keepdims=True), table @ drawn.T / n], axis=1)  # observed first
     result = means[0]
     if baseline is not None:
         result = means[0] / means[1] - 1 if relative else means[0] - means[1]
-    low, high = np.quantile(result[1:], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(result[1:], TAILS)
     return Interval(float(result[0]), float(low), float(high))
 
 
-def _bootstrap(scores: list[SegmentationScore], metric: str, replicates: int, level: float, seed: int) -> Interval:
+def _bootstrap(scores: list[SegmentationScore], metric: str, replicates: int = REPLICATES, seed: int = 0) -> Interval:
     """Interval of the first score, or of the first minus the second."""
     compute = _metric(metric).compute
-    if not 0 < level < 1 or replicates < 1:
-        raise InputError(f"expected 0 < level < 1 and replicates >= 1, got {level} and {replicates}")
+    if replicates < 1:
+        raise InputError(f"replicates must be at least 1, got {replicates}")
     if len(scores[0]) == 0:
         raise InputError("there are no episodes to resample; call update() first")
     class_ids = scores[0].class_ids
@@ -274,7 +260,7 @@ def _bootstrap(scores: list[SegmentationScore], metric: str, replicates: int, le
     observed = compute(np.stack([_class_sums(table, class_ids) for table in tables]))  # S
     if len(scores) == 2:
         replicated, observed = replicated[0] - replicated[1], observed[0] - observed[1]
-    low, high = np.quantile(replicated, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(replicated, TAILS)
     return Interval(float(np.squeeze(observed)), float(low), float(high))
 
 

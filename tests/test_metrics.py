@@ -248,8 +248,6 @@ def test_bad_bootstrap_arguments_are_refused() -> None:
         bootstrap_interval(SegmentationScore(CLASSES))
     with pytest.raises(ValueError, match="metric"):
         bootstrap_interval(score, "dice")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="level"):
-        bootstrap_interval(score, level=95)
     with pytest.raises(ValueError, match="replicates"):
         bootstrap_interval(score, replicates=0)
 

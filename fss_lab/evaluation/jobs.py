@@ -89,11 +89,7 @@ def identity_jobs(folds: Sequence[int], seeds: Sequence[int], episodes: int) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ComputeOptions):
-    """How a run computes.
-
-    device: of the models. save_every: batches between two writes. cache_megabytes: of each process, for frozen features
-    of images seen before, 0 for none; cache_directory: where the processes share them on disk. precision: of the frozen
-    encoders, see `FSSAM`; None: as the models have it.
+    """How a run computes, see `ComputeOptions`. save_every: batches between two writes.
 
     Raises:
         InputError: numbers below 1 (cache_megabytes: below 0), or a device that torch does not know or lacks.

@@ -27,16 +27,13 @@ BEFORE = "corrected, before its bias"
 BACKGROUND = ("edge", "clear")  # what counts as background: edge cells in part, or cells clear of the object alone
 
 
-def prior_soft_iou(
-    model: FSSAM, episodes: Episodes, rounds: int = ROUNDS, batch_size: int = 8, progress: bool = False
-) -> np.ndarray:
+def prior_soft_iou(model: FSSAM, episodes: Episodes, rounds: int = ROUNDS, batch_size: int = 8) -> np.ndarray:
     """How well the prior fits the query's true mask before refinement and after each round (Sec. IMR): (N, rounds + 1).
 
     Soft IoU = sum of minima / sum of maxima, at the memory grid: the prior as IMR has it there, the true mask as the
     share of each cell that the object covers (ignored pixels count as background). In 0..1.
     """
-    batches = _extracted(model, episodes, batch_size, progress)
-    return np.concatenate([_soft_ious(model, features, rounds) for features in batches])
+    return np.concatenate([_soft_ious(model, part, rounds) for part in _extracted(model, episodes, batch_size)])
 
 
 def soft_iou(one: Tensor, other: Tensor) -> Tensor:
@@ -44,9 +41,7 @@ def soft_iou(one: Tensor, other: Tensor) -> Tensor:
     return torch.minimum(one, other).sum((-2, -1)) / torch.maximum(one, other).sum((-2, -1)).clamp(min=1e-7)
 
 
-def background_attention(
-    models: Mapping[str, FSSAM], episodes: Episodes, batch_size: int = 8, progress: bool = False
-) -> dict[str, np.ndarray]:
+def background_attention(models: Mapping[str, FSSAM], episodes: Episodes, batch_size: int = 8) -> dict[str, np.ndarray]:
     """How much attention the query's object gives to background in its memory (Sec. SCMA): (N, layers, 2, 2).
 
     For each model the attention mass before SCMA's bias and with it, mean over the heads, in 0..1; a mass is the mean
@@ -59,7 +54,7 @@ def background_attention(
     """
     first = next(iter(models.values()))
     masses: dict[str, list[np.ndarray]] = {name: [] for name in models}
-    for features in _extracted(first, episodes, batch_size, progress):
+    for features in _extracted(first, episodes, batch_size):
         for name, model in models.items():
             masses[name].append(_masses(model, features))
     return {name: np.concatenate(parts) for name, parts in masses.items()}
@@ -139,7 +134,7 @@ def summarise(parts: Sequence[Mapping[str, np.ndarray]]) -> Measurement:
 
 
 def _extracted(
-    model: FSSAM, episodes: Episodes, size: int, progress: bool, cache: FeatureCache | None = None
+    model: FSSAM, episodes: Episodes, size: int, progress: bool = False, cache: FeatureCache | None = None
 ) -> Iterator[EpisodeFeatures]:
     """The episodes in batches, as the frozen networks see them."""
     with tqdm(total=len(episodes), desc="measured", disable=None if progress else True) as bar:

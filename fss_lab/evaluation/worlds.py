@@ -276,15 +276,13 @@ def listed_episodes(
     return ListedEpisodes(load_or_draw(path, rules, images, shots, number, seed), images, size)
 
 
-def evaluate_toy(
-    folds: Sequence[int] = range(FOLDS), shots: int = 1, episodes: int = 300, seed: int = 0, progress: bool = False
-) -> Scores:
+def evaluate_toy(folds: Sequence[int] = range(FOLDS), shots: int = 1, episodes: int = 300, seed: int = 0) -> Scores:
     """`steps` on the novel classes of the folds, `episodes` a fold; the folds' scores are merged.
 
     mIoU over all classes of several folds is the mean of the folds' mIoUs, for each has five classes.
     """
     world = ToyWorld(number=episodes)
-    scores = [evaluate(world.models(fold), world.episodes(fold, shots, seed), progress=progress) for fold in folds]
+    scores = [evaluate(world.models(fold), world.episodes(fold, shots, seed)) for fold in folds]
     return {name: merge_scores(score[name] for score in scores) for name in scores[0]}
 
 
