@@ -61,7 +61,7 @@ def score_batch(
     protocol = getattr(episodes, "protocol", BENCHMARKS["fssam"])
     batch = collate([episodes[index] for index in indices])
     first = next(iter(models.values()))
-    guess = any(model.options.remembers_query for model in models.values())
+    guess = any(model.options.guesses for model in models.values())
     features = first.extract(batch, cache, priors=guess)
     targets = _targets(episodes, batch, indices, protocol.resolution, features.support_masks.shape[-1])
     for name, model in models.items():

@@ -13,11 +13,13 @@ from fss_lab.method.options import CHOICES, Options
 Models = dict[str, FSSAM]
 FULL = "PPG + IMR + SCMA (FSSAM)"
 ADDED = "trained: "  # begins the names of weights that are neither FSSAM's nor the baseline's
-STEPS: tuple[str, ...] = ("support memory, fine-tuned", "PPG", "PPG + IMR", FULL)
+PRIOR_ALONE = "prior alone (P_fg cut at ½)"
+STEPS: tuple[str, ...] = ("support memory, fine-tuned", PRIOR_ALONE, "PPG", "PPG + IMR", FULL)
 """The rows of `steps` of which each adds one part to the row before."""
 
 ROUNDS = 5
 PARTS: dict[str, dict[str, Any]] = {
+    PRIOR_ALONE: {"memory": "none", "prior": "foreground"},
     "PPG": {"rounds": 0, "calibration": "off"},
     "PPG + IMR": {"calibration": "off"},
     "PPG + SCMA": {"rounds": 0},
@@ -38,12 +40,13 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def steps(models: Models) -> Models:
-    """From the paper's starting point to its method; where nothing is fine-tuned, the models as they are."""
+    """From the paper's starting point to its method; where nothing is fine-tuned, the models and the prior alone."""
     if FULL not in models:
-        return models
+        pairs = [model for model in models.values() if model.options.guesses]
+        return models | {PRIOR_ALONE: model.variant(**PARTS[PRIOR_ALONE]) for model in pairs[:1]}
     full = models[FULL]
     upper_bound = {"true query mask (upper bound)": full.variant(prior="truth")}
-    parts = {name: full.variant(**PARTS[name]) for name in ("PPG", "PPG + IMR")}
+    parts = {name: full.variant(**PARTS[name]) for name in (PRIOR_ALONE, "PPG", "PPG + IMR")}
     return _around({**parts, FULL: full, **upper_bound}, models)
 
 

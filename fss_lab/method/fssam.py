@@ -90,8 +90,10 @@ class FSSAM(Trainable, FrozenEncoders):
         """Everything after the supports' memories: remember the query, refine, attend, decode. Differentiable.
 
         trace: also return every tensor of every step (`Output.trace`).
-        Raises InputError if the options need a prior or a query mask that `encoded` lacks.
+        Raises InputError if the options need a prior or a query mask that `encoded` lacks, or leave nothing to trace.
         """
+        if self.options.memory == "none":
+            return self._prior_alone(encoded, trace)
         options, sam2, support = self.options, self.sam2, encoded.support_memory
         grid = (sam2.grid_size, sam2.grid_size)
         masks_refine = resize(encoded.support_masks, grid)
@@ -103,7 +105,7 @@ class FSSAM(Trainable, FrozenEncoders):
         # the query's pseudo memory (PPG), refined (IMR)
         pseudo = prior = foreground = similarity = None
         rounds: list[Round] = []
-        if options.remembers_query:
+        if options.guesses:
             prior = self._prior(encoded, options.prior)
             pseudo = sam2.remember(encoded.query, prior)
             if options.rounds > 0 and options.prior != "truth":
@@ -113,7 +115,7 @@ class FSSAM(Trainable, FrozenEncoders):
 
         # attention to the memories, calibrated by the supports (SCMA)
         tokens = sam2.memory_tokens(memories, pointers)
-        mode = options.calibration if options.remembers_query else "off"
+        mode = options.calibration if options.guesses else "off"
         attention = CalibratedCrossAttention(masks_attention, mode, explicit=trace)
         stock = mode == "off" and not trace  # SAM 2's own fused attention, unless somebody wants to look inside
         attended = sam2.attend(encoded.query, tokens, None if stock else attention)
@@ -145,6 +147,14 @@ class FSSAM(Trainable, FrozenEncoders):
                 'build FSSAM with one, or use memory="support"'
             )
         return getattr(encoded.priors, name)
+
+    def _prior_alone(self, encoded: Encoded, trace: bool) -> Output:
+        """The prior as the answer, made logits as SAM 2's memory encoder makes a mask (Sec. 2): 0 where it is ½."""
+        if trace:
+            raise InputError('memory="none" runs no SAM 2, so there is nothing to trace; trace memory="pseudo"')
+        logits = 20 * self._prior(encoded, self.options.prior) - 10
+        small = F.interpolate(logits, scale_factor=0.25, mode="bilinear", align_corners=False)
+        return Output(logits.squeeze(1), small, logits.new_zeros(len(logits), 3))
 
     def _refine(
         self, encoded: Encoded, pseudo: Memory, prior: Tensor, masks: Tensor, pointer: bool

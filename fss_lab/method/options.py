@@ -75,8 +75,9 @@ class Options:
     memory: str = option(
         "pseudo",
         "pseudo: memories of the supports and of the query with a guess at its mask, FSSAM; support: of the supports "
-        "alone, the baseline it starts from, which the options below do not touch",
-        choices=("pseudo", "support"),
+        "alone, the baseline it starts from, which the options below do not touch; none: the prior cut at one half, "
+        "without SAM 2 and with nothing to train",
+        choices=("pseudo", "support", "none"),
     )
     prior: str = option(
         "discriminative",
@@ -93,8 +94,8 @@ class Options:
             check_option(item, getattr(self, item.name))
 
     @property
-    def remembers_query(self) -> bool:
-        """Whether the query gets a memory of its own, which needs a prior."""
+    def guesses(self) -> bool:
+        """Whether a guess at the query's mask is needed, the prior."""
         return self.memory != "support"
 
 

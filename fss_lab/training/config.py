@@ -101,6 +101,8 @@ class TrainConfig(Options):
                 object.__setattr__(self, name, value)
             if value is not None or item.default is not None:
                 check_option(item, value)
+        if self.memory == "none":
+            raise InputError('memory="none" has nothing to train; choose pseudo or support')
         if self.dropout is not None and self.dropout >= 1:
             raise InputError(f"dropout must be below 1, got {self.dropout!r}")
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):

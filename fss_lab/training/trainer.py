@@ -100,7 +100,7 @@ def episode_losses(model: FSSAM, batch: EpisodeBatch, cache: FeatureCache | None
 
     cache: of the frozen features of images.
     """
-    encoded = model.encode(batch, cache, priors=model.options.remembers_query)
+    encoded = model.encode(batch, cache, priors=model.options.guesses)
     assert encoded.query_masks is not None
     return {"loss": dice_loss(model.predict(encoded).logits, encoded.query_masks.squeeze(1).bool())}
 

@@ -451,3 +451,13 @@ def test_the_foreground_of_a_label_map_is_named() -> None:
     labels = torch.where(binary, 7, 3).to(torch.uint8)
     named = model.remember(episode.support_images[0], labels, foreground=7)
     assert torch.equal(named.memory.memory, model.remember(episode.support_images[0], binary).memory.memory)
+
+
+def test_the_prior_alone_is_the_prior_cut_at_one_half() -> None:
+    model, episode = load_model("toy"), Pictograms(0)[0]
+    alone = model.variant(memory="none", prior="foreground")
+    prior = model.segment(episode, trace=True).trace.priors.foreground[0, 0]
+    prediction = alone.segment(episode)
+    assert torch.equal(prediction.mask, prior > 0.5)
+    with pytest.raises(ValueError, match="nothing to trace"):
+        alone.segment(episode, trace=True)
