@@ -10,8 +10,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 
+from fss_lab import __version__
 from fss_lab.cli import course, data, evaluate, train
 from fss_lab.errors import UserError
 
@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fss-lab", description="Learn, train and evaluate few-shot segmentation with SAM 2."
     )
-    parser.add_argument("--version", action="version", version=f"fss-lab {version('fss-lab')}")
+    parser.add_argument("--version", action="version", version=f"fss-lab {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, command in COMMANDS.items():
         command.add_arguments(commands.add_parser(name, help=command.help, description=command.help))

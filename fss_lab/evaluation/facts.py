@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fss_lab import __version__
 from fss_lab.backbones.fingerprint import environment, hash_tensors
 from fss_lab.datasets.protocols import benchmark
 from fss_lab.episode import Episodes
@@ -68,7 +68,7 @@ def facts_of(episodes: Episodes, models: Mapping[str, FSSAM], settings: ComputeO
         "precision": precision,
         "chunk": first.chunk or (1 if settings.cached or kind == "cpu" else "batch"),  # as `FSSAM` encodes
         "machine": machine,
-        "fss_lab": version("fss-lab"),
+        "fss_lab": __version__,
         "torch": torch.__version__,
     }
     return json.loads(json.dumps(facts))  # as it will be read back: lists, no tuples

@@ -42,8 +42,8 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
 def steps(models: Models) -> Models:
     """From the paper's starting point to its method; where nothing is fine-tuned, the models and the prior alone."""
     if FULL not in models:
-        pairs = [model for model in models.values() if model.options.guesses]
-        return models | {PRIOR_ALONE: model.variant(**PARTS[PRIOR_ALONE]) for model in pairs[:1]}
+        guessing = next((model for model in models.values() if model.options.guesses), None)
+        return models if guessing is None else models | {PRIOR_ALONE: guessing.variant(**PARTS[PRIOR_ALONE])}
     full = models[FULL]
     upper_bound = {"true query mask (upper bound)": full.variant(prior="truth")}
     parts = {name: full.variant(**PARTS[name]) for name in (PRIOR_ALONE, "PPG", "PPG + IMR")}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fss_lab import __version__
 from fss_lab.errors import RunError
 from fss_lab.files import read_yaml
 from fss_lab.models.provenance import Facts, Frozen, check_same_networks, network_origin, without_commits
@@ -67,7 +67,7 @@ def to_yaml(facts: Facts) -> str:
     from omegaconf import OmegaConf
 
     networks = [f"{name} from {network_origin(network)}" for name, network in facts.frozen.items()]
-    comments = "".join(f"# {line}\n" for line in (f"fss-lab {version('fss-lab')}", *networks))
+    comments = "".join(f"# {line}\n" for line in (f"fss-lab {__version__}", *networks))
     return comments + OmegaConf.to_yaml(OmegaConf.create(dict(facts.options)))
 
 

@@ -11,7 +11,7 @@ from fss_lab.cli import commands as cli
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.errors import RunError
 from fss_lab.evaluation import jobs
-from fss_lab.evaluation.variants import FULL, STEPS
+from fss_lab.evaluation.variants import FULL, PRIOR_ALONE, STEPS
 from fss_lab.evaluation.worlds import ToyWorld
 from fss_lab.metrics import METRICS
 
@@ -21,7 +21,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command on tiny images, with stand-ins for the toy's variants."""
 
     def models(world, fold):
-        return {name: Threshold(level) for name, level in zip(STEPS, (3.0, 2.0, 1.0, 0.0), strict=True)}
+        return {name: Threshold(level) for name, level in zip(STEPS, (4.0, 3.0, 2.0, 1.0, 0.0), strict=True)}
 
     def episodes(world, fold, shots, seed):
         source, protocol = TinyImages(), BENCHMARKS[world.protocol or "fssam"]
@@ -37,8 +37,8 @@ def test_evaluate_writes_all_results_into_a_directory_or_the_text_into_a_file(ti
     text = (tmp_path / "all" / "results.md").read_text(encoding="utf-8")
     assert text == capsys.readouterr().out and "Protocol hsnet (queries: (image, class) pairs in order" in text
     assert (
-        "What each step adds, in points of mIoU on the same episodes:\n\n- PPG over support memory, fine-tuned: "
-        in text
+        "What each step adds, in points of mIoU on the same episodes:\n\n"
+        f"- {PRIOR_ALONE} over support memory, fine-tuned: " in text
     )
     assert f"- {FULL} over PPG + IMR: " in text
     (content,) = json.loads((tmp_path / "all" / "results.json").read_text())

@@ -22,7 +22,7 @@ from fss_lab.evaluation.measurement import (
     summarise,
 )
 from fss_lab.evaluation.scoring import check_shared_encoders
-from fss_lab.evaluation.variants import FULL, GROUPS, suite
+from fss_lab.evaluation.variants import FULL, GROUPS, PRIOR_ALONE, suite
 from fss_lab.evaluation.worlds import ToyWorld
 from fss_lab.method.options import CALIBRATIONS as MODES
 from fss_lab.method.prompts import resize
@@ -50,8 +50,8 @@ def test_the_suite_has_every_variant_once() -> None:
     models = ToyWorld(weights={"mine": str(WEIGHTS / "toy_fold{fold}_fssam.safetensors")}, variants=suite).models(1)
     check_shared_encoders(models)
     own = {name: m.options for name, m in models.items() if "support" not in name and "trained" not in name}
-    assert len(set(own.values())) == len(own) == 4 + 4 + 5 + 2 + 2
-    assert list(models)[:3] == ["support memory, not fine-tuned", "support memory, fine-tuned", "PPG"]
+    assert len(set(own.values())) == len(own) == 5 + 4 + 5 + 2 + 2
+    assert list(models)[:4] == ["support memory, not fine-tuned", "support memory, fine-tuned", PRIOR_ALONE, "PPG"]
     assert models["trained: mine"].options == models[FULL].options
     for variants in GROUPS.values():
         for changes in variants.values():

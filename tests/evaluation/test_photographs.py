@@ -19,7 +19,7 @@ from fss_lab.cli import commands as cli
 from fss_lab.datasets.catalogue import open_photos
 from fss_lab.datasets.coco import Coco20i
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
-from fss_lab.evaluation.variants import FULL
+from fss_lab.evaluation.variants import FULL, PRIOR_ALONE
 from fss_lab.evaluation.worlds import Photographs
 from fss_lab.models import load
 from fss_lab.models.provenance import origins
@@ -122,7 +122,7 @@ def test_a_step_of_training_and_an_evaluation_with_a_full_size_architecture(
     (result,) = json.loads((tmp_path / "out" / "results.json").read_text())
     assert result["seed"] == 321 and result["list"] and result["episodes"] == 1
     assert result["networks"] == {"sam2": networks["sam2_checkpoint"], "features": networks["features_checkpoint"]}
-    rows = ["support memory, not fine-tuned", "PPG", "PPG + IMR", "PPG + IMR + SCMA (FSSAM)",
+    rows = ["support memory, not fine-tuned", PRIOR_ALONE, "PPG", "PPG + IMR", "PPG + IMR + SCMA (FSSAM)",
             "true query mask (upper bound)"]  # fmt: skip
     assert list(result["scores"]) == rows
     assert (tmp_path / "out" / "episodes" / "fssam_fold0_1shot_seed321.json").exists()
@@ -186,7 +186,7 @@ def test_weights_go_with_the_networks_they_were_trained_with_wherever_these_lie(
 def test_rows_without_training_and_with_the_authors_checkpoint(networks, tmp_path) -> None:
     world = Photographs(**{**networks, "image_size": 128})
     stock = world.models(0)  # nothing to switch off
-    assert list(stock) == ["support memory, not fine-tuned", f"{FULL}, not fine-tuned"]
+    assert list(stock) == ["support memory, not fine-tuned", f"{FULL}, not fine-tuned", PRIOR_ALONE]
     model = stock[f"{FULL}, not fine-tuned"]
     parts = {f"module.sam2.{name}": tensor for name, tensor in model.sam2.model.state_dict().items()}
     torch.save({"epoch": 1, "state_dict": parts, "optimizer": {}}, tmp_path / "authors0.pth")

@@ -54,7 +54,7 @@ def test_models_that_differ_behind_the_encoders_are_evaluated_together(tmp_path)
 
 def test_folds_are_merged_into_one_score_over_all_classes() -> None:
     scores = evaluate_toy(folds=(1, 3), episodes=1)
-    assert [len(score) for score in scores.values()] == [2] * 6
+    assert [len(score) for score in scores.values()] == [2] * 7
     assert scores["PPG"].class_ids == (*range(5, 10), *range(15, 20))
     assert set(STEPS) <= set(scores)
 
