@@ -178,8 +178,8 @@ def _wrong_text(notebook: NotebookNode) -> Iterator[str]:
         yield "the objectives are missing: `After this you can` with a list below it"
     elif not 3 <= (count := len(re.findall(r"^[-*] ", objectives[1], re.MULTILINE))) <= 5:
         yield f"{count} objectives; 3 to 5 can be kept in mind"
-    if not re.search(r"^\*\*.*[Kk]now before:?\*\*", prose, re.MULTILINE):
-        yield "it does not say what to `**know before:**`"
+    if not re.search(r"^\*\*Prerequisites:\*\*", prose, re.MULTILINE):
+        yield "it does not name its `**Prerequisites:**`"
     if len(re.findall(r"^## ", prose, re.MULTILINE)) < 3:
         yield "fewer than three sections (`## `)"
 

@@ -17,7 +17,7 @@ After this you can
   what it is not,
 - draw a circle.
 
-**To know before:** multiplication."""
+**Prerequisites:** multiplication."""
 EXERCISE = """\
 import math
 

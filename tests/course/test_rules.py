@@ -72,7 +72,7 @@ def test_comments_and_empty_lines_are_no_code_but_many_long_cells_are_too_many(c
         ("After this you can", "It is about", "objectives are missing"),
         ("- draw a circle.", "", "2 objectives; 3 to 5"),
         ("- draw a circle.", "- draw a circle,\n- two,\n- three,\n- four.", "6 objectives; 3 to 5"),
-        ("**To know before:**", "**Multiplication:**", "what to `**know before:**`"),
+        ("**Prerequisites:**", "**Multiplication:**", "does not name its `**Prerequisites:**`"),
     ],
 )
 def test_the_beginning_says_what_to_expect(circles, cell, old, new, match):
