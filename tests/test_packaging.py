@@ -151,7 +151,7 @@ WITHOUT_IMPORT = {
     "myst-nb": "an extension in docs/site/conf.py", "furo": "the theme in docs/site/conf.py",
     "sphinx-mathjax-offline": "docs/site/conf.py copies its files",
 }  # fmt: skip
-COURSE_TOOLS = {f"fss_lab.course.{name}" for name in ("execution", "notebooks", "release", "site")}
+COURSE_TOOLS = {f"fss_lab.course.{name}" for name in ("execution", "grading", "notebooks", "release", "site")}
 
 
 def imports(*paths):
@@ -248,7 +248,7 @@ def test_the_top_level_is_small():
 def test_files_are_short():
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in package_files(".py", ".js", ".css")}
     assert {str(path.relative_to(ROOT)): length for path, length in lengths.items() if length > 350} == {}
-    assert sum(lengths.values()) <= 20_000
+    assert sum(lengths.values()) <= 21_500  # may shrink; whoever adds looks first for what it replaces
 
 
 def test_functions_have_few_parameters():

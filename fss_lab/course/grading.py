@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbformat import NotebookNode
-
 from fss_lab.course.notebooks import code_cells, grading, read
-from fss_lab.errors import CourseError
+from fss_lab.errors import CourseError, needs
 from fss_lab.files import write_atomically
+
+with needs("grading", "course"):
+    import nbformat
+    from nbformat import NotebookNode
 
 SECONDS, SECONDS_LATER = 300, 20  # a cell's limit, before and after the first one that exceeds it
 LETHAL = {"_exit", "abort", "kill", "killpg", "exit", "quit"}
