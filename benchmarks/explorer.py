@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from anywidget import AnyWidget
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
@@ -34,7 +35,6 @@ from fss_lab import FSSAM, Episode, Pictograms, explore, load_model
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.toy import ToyFeatures
 from fss_lab.figures import central_cell, iou
-from fss_lab.widgets.explorer import Explorer
 
 HOVER = """async ({ hovers }) => {
   const { panel } = document.getElementById("explorer");
@@ -64,7 +64,7 @@ HOVER = """async ({ hovers }) => {
 }"""
 
 
-def large_explorer() -> Explorer:
+def large_explorer() -> AnyWidget:
     """SAM 2 small at 512 x 512 pixels with random weights: 4 layers, a grid of 32 x 32."""
     torch.manual_seed(0)
     model = FSSAM(Sam2Backbone.build("sam2-small", 512), ToyFeatures().eval())
@@ -77,7 +77,7 @@ def large_explorer() -> Explorer:
     return explore(model.segment(episode, trace=True))
 
 
-def measure(page: Page, explorer: Explorer, path: Path, hovers: int, budget: float) -> None:
+def measure(page: Page, explorer: AnyWidget, path: Path, hovers: int, budget: float) -> None:
     """Print one line. budget: milliseconds for a hover."""
     start = time.perf_counter()
     page.goto(explorer.save_html(path).as_uri())
@@ -94,7 +94,7 @@ def measure(page: Page, explorer: Explorer, path: Path, hovers: int, budget: flo
     )
 
 
-def best_explorer(candidates: int = 40) -> Explorer:
+def best_explorer(candidates: int = 40) -> AnyWidget:
     """The toy model's best answer among the first episodes with novel classes."""
     model, episodes = load_model("toy", fold=0), Pictograms(fold=0, split="novel", episodes=candidates)
     answers = [model.segment(episode) for episode in episodes]
@@ -103,7 +103,7 @@ def best_explorer(candidates: int = 40) -> Explorer:
     return explore(model.segment(episode, trace=True))
 
 
-def take_pictures(page: Page, explorer: Explorer, folder: Path, page_path: Path) -> None:
+def take_pictures(page: Page, explorer: AnyWidget, folder: Path, page_path: Path) -> None:
     """Write explorer.png and explorer.gif."""
     page.goto(explorer.save_html(page_path).as_uri())
     page.wait_for_selector("#explorer .fx-rows")
