@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fss_lab.backbones.cache import FeatureCache
 from fss_lab.backbones.sam2 import Memory, Sam2Backbone
-from fss_lab.episode import Episode, EpisodeBatch
+from fss_lab.episode import Episode, EpisodeBatch, check_support
 from fss_lab.errors import InputError
 from fss_lab.images import Source, as_list, load_image, load_mask, orientation_doubt, reduced
 from fss_lab.method.calibration import CalibratedCrossAttention
@@ -45,9 +45,8 @@ class FSSAM(Trainable, FrozenEncoders):
         """sam2: the backbone; features: the frozen dense features of PPG, images (B, 3, H, W) in 0..255 to
         (B, c, hf, wf). None is possible where PPG is not needed (memory="support" or prior="truth").
         precision: of the frozen encoders' arithmetic, "float32" or "bfloat16" (autocast; faster where the hardware
-        has it, and the features lose digits, see benchmarks/speed.py). options: see `Options`.
-
-        Raises InputError for a value that is not allowed, TypeError for an option that does not exist.
+        has it, and the features lose digits, see benchmarks/speed.py). options: see `Options`. Raises InputError for a
+        value that is not allowed, TypeError for an option that does not exist.
         """
         super().__init__(sam2, features, precision)
         self.options = Options(**options)
@@ -138,7 +137,7 @@ class FSSAM(Trainable, FrozenEncoders):
         if name == "truth":
             if encoded.query_masks is None:
                 raise InputError(
-                    'prior="truth" needs the query\'s own mask: segment an Episode, or choose another prior'
+                    'prior="truth" needs the query\'s true mask: segment an Episode, or take another prior'
                 )
             return encoded.query_masks
         if encoded.priors is None:
@@ -186,27 +185,21 @@ class FSSAM(Trainable, FrozenEncoders):
     ) -> Support:
         """Look at K labelled supports once, for any number of queries.
 
-        images, masks: one each, or K of them: paths, PIL images, arrays or tensors (`fss_lab.images`; there a
-        mask of only 0 and 255 means 255 = foreground, next to 1 it means ignore). Each mask has its image's
-        size; sizes may differ between shots. Very large photos are averaged down first (`fss_lab.images.reduced`).
+        images, masks: one each, or K of them: paths, PIL images, arrays or tensors (`fss_lab.images`). Each mask has
+        its image's size; sizes may differ between shots. Very large photos are averaged down first (`images.reduced`).
         foreground: which value or class of the masks is meant, see `load_mask`. The model must be in evaluation mode
         for the result to be reproducible (it is, unless `train()` was called). cache: as in `encode`.
 
-        Warns where a mask may have been drawn on a photo as stored, which EXIF turns.
-
-        Raises InputError for no support, unequal numbers, unequal sizes, or a mask without any foreground;
-        and whatever `load_image` and `load_mask` raise.
+        Warns where a mask may have been drawn on a photo as stored, which EXIF turns. Raises InputError for no support,
+        unequal numbers or sizes, or a mask without foreground; and whatever `load_image` and `load_mask` raise.
         """
         image_list, mask_list = as_list(images, dims=3), as_list(masks, dims=2)
         if len(image_list) != len(mask_list) or not image_list:
-            raise InputError(
-                f"expected as many support masks as images, at least one, got {len(image_list)} images and "
-                f"{len(mask_list)} masks"
-            )
+            numbers = f"{len(image_list)} images and {len(mask_list)} masks"
+            raise InputError(f"expected as many support masks as images, at least one, got {numbers}")
         for doubt in filter(None, map(orientation_doubt, image_list, mask_list)):
             warnings.warn(doubt, stacklevel=2)
-        pairs = list(zip(image_list, mask_list, strict=True))
-        labels = [load_mask(mask, foreground=foreground, photo=image) for image, mask in pairs]
+        labels = [load_mask(m, foreground=foreground, photo=i) for i, m in zip(image_list, mask_list, strict=True)]
         return self._remember([load_image(image) for image in image_list], labels, cache, reduce=True)
 
     @torch.no_grad()
@@ -231,20 +224,18 @@ class FSSAM(Trainable, FrozenEncoders):
         if isinstance(query, Episode):
             support = query if support is None else support
             image, truth, name = query.query_image, query.query_mask, query.class_name
-            seen = image  # the numbers of a benchmark's images stay what they are, however large
         else:
             image = load_image(query)
-            seen = reduced(image, self.sam2.image_size)
+        # a benchmark's images keep their numbers, however large they are
+        seen = image if isinstance(query, Episode) else reduced(image, self.sam2.image_size)
         if isinstance(support, Episode):
             name = support.class_name
             support = self._remember(list(support.support_images), list(support.support_masks), cache)
         elif isinstance(support, tuple) and len(support) == 2:
             support = self.remember(*support, cache=cache)
         if not isinstance(support, Support):
-            raise TypeError(
-                "expected support to be a Support from remember(), a pair (images, masks) or an Episode, "
-                f"got {type(support).__name__}"
-            )
+            given = type(support).__name__
+            raise TypeError(f"expected a Support from remember(), a pair (images, masks) or an Episode, got {given}")
         if support.sam2 is not self.sam2:
             raise InputError("this Support was remembered by another model; call remember() of the model that segments")
         features, dense = self.encode_images([seen], cache)
@@ -252,12 +243,10 @@ class FSSAM(Trainable, FrozenEncoders):
         if dense is not None and support.features is not None:
             priors = generate_priors(dense, support.features.unsqueeze(0), support.masks.unsqueeze(0))
         encoded = Encoded(
-            query=features,
-            support_masks=support.masks.unsqueeze(0),
-            priors=priors,
+            query=features, support_masks=support.masks.unsqueeze(0), priors=priors,
             query_masks=None if truth is None else self.fit_masks(truth[None, None]),
             support_memory=map_tensors(lambda x: x.unsqueeze(0), support.memory),
-        )
+        )  # fmt: skip
         output = self.predict(encoded, trace=trace)
         traced = output.trace and replace(output.trace, inputs=Inputs(image, support.images, truth, name))
         logits = resize(output.logits.unsqueeze(1).float(), image.shape[-2:])[0, 0].cpu()
@@ -270,16 +259,7 @@ class FSSAM(Trainable, FrozenEncoders):
         """images: K of (3, H, W); masks: K of (H, W) with 0, 1, 255. reduce: average very large images down."""
         fitted = []
         for shot, (image, mask) in enumerate(zip(images, masks, strict=True)):
-            if image.shape[-2:] != mask.shape:
-                raise InputError(
-                    f"support {shot}: the image has {tuple(image.shape[-2:])} pixels and its mask "
-                    f"{tuple(mask.shape)}; give the mask of this image at the same size"
-                )
-            if not (mask == 1).any():
-                raise InputError(
-                    f"support {shot}: the mask has no foreground pixel (value 1; 255 is ignored); mark the "
-                    "object of the class in it"
-                )
+            check_support(shot, image, mask)
             fitted.append(self.fit_masks(mask[None, None])[0])
             if not fitted[-1].any():
                 raise InputError(
@@ -288,5 +268,4 @@ class FSSAM(Trainable, FrozenEncoders):
                 )
         seen = [reduced(image, self.sam2.image_size) for image in images] if reduce else images
         features, dense = self.encode_images(seen, cache)
-        memory = self.sam2.remember(features, torch.stack(fitted))
-        return Support(memory, torch.cat(fitted), dense, images, self.sam2)
+        return Support(self.sam2.remember(features, torch.stack(fitted)), torch.cat(fitted), dense, images, self.sam2)
