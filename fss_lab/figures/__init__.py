@@ -14,6 +14,7 @@ from fss_lab.figures.prediction import (
     priors_figure,
 )
 from fss_lab.figures.results import results_figure
+from fss_lab.figures.roadmap import road_map
 from fss_lab.figures.scenes import contact_sheet, toy_world_figure
 from fss_lab.figures.style import (
     ATTENTION_MAP,
@@ -37,5 +38,5 @@ __all__ = [
     "ATTENTION_MAP", "DEEP_PRIOR", "DIFFERENCE_MAP", "INK", "PALE", "PREDICTION", "PRIOR", "PRIOR_MAP", "SMALL",
     "SUPPORT", "TEXT", "TITLE", "TRUTH", "Picture", "attention_figure", "central_cell", "contact_sheet", "contour",
     "episode_figure", "heat", "iou", "keep", "overlay", "overview_figure", "priors_figure", "results_figure",
-    "toy_world_figure",
+    "road_map", "toy_world_figure",
 ]  # fmt: skip

@@ -9,10 +9,13 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize, to_rgb
+from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
 from fss_lab import figures
 from fss_lab.backbones.toy import ToyFeatures, build_toy_sam2
+from fss_lab.errors import InputError
+from fss_lab.figures.roadmap import BLOCKS
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
 from fss_lab.toyworld.pictograms import CLASS_NAMES, Pictograms
@@ -130,6 +133,26 @@ def test_attention_figure_refuses(model, episode, prediction):
         figures.attention_figure(episode, trace, (0, 0))
     with pytest.raises(ValueError, match="no prior"):
         figures.priors_figure(episode, trace)
+
+
+@pytest.mark.parametrize("highlight", [(), "ppg", ("features", "remember")], ids=str)
+def test_the_road_map_marks_where_the_reader_is(highlight):
+    picture = figures.road_map(highlight)
+    check(picture)
+    dark = [box for box in picture.findobj(FancyBboxPatch) if to_rgb(box.get_facecolor()) == to_rgb(figures.INK)]
+    names = [BLOCKS[key].name for key in ([highlight] if isinstance(highlight, str) else highlight)]
+    assert len(dark) == len(names) and all(name in picture.alt.partition("Highlighted:")[2] for name in names)
+    assert "SCMA (memory attention) → Mask" in picture.alt
+
+
+def test_the_road_map_shows_the_toy_models_shapes(model, episode, prediction):
+    trace, written = prediction.trace, {text.get_text() for text in texts(figures.road_map())}
+    dense = model.features(episode.query_image[None])[0]
+    for tensor in (episode.query_image, trace.rounds[-1].memory[0], trace.attended[0], dense):
+        assert any("×".join(map(str, tensor.shape)) in text.replace("\n", "") for text in written)
+    assert not any("×" in text.get_text() for text in texts(figures.road_map(shapes=False)))
+    with pytest.raises(InputError, match="no block"):
+        figures.road_map("magic")
 
 
 def test_overview_figure(model, episode, prediction):
