@@ -1,7 +1,7 @@
-"""Scores of few-shot segmentation: mIoU over the classes of a fold, FB-IoU, and bootstrap intervals of both.
+"""Scores of few-shot segmentation: mIoU over the classes of a fold, FB-IoU, bootstrap intervals; separation of a map.
 
-Everything follows from five integers per episode: the class, and intersection and union of foreground and of
-background, counted over the pixels whose target is not 255. They are kept, so that parts add up exactly and
+The scores of masks follow from five integers per episode: the class, and intersection and union of foreground and
+of background, counted over the pixels whose target is not 255. They are kept, so that parts add up exactly and
 intervals can be computed afterwards. All scores are fractions in 0..1. `METRICS` lists what tables, files and figures
 show.
 """
@@ -236,6 +236,25 @@ def mean_interval(values: np.ndarray, baseline: np.ndarray | None = None, *, rel
         result = means[0] / means[1] - 1 if relative else means[0] - means[1]
     low, high = np.quantile(result[1:], TAILS)
     return Interval(float(result[0]), float(low), float(high))
+
+
+def separation(scores: Tensor, inside: Tensor) -> float:
+    """How well a map separates an object's cells from all others: the area under the ROC curve, in 0..1.
+
+    The probability that a cell of the object scores higher than a cell that is not; a tie counts half. 1: perfect; 0.5:
+    chance. Only the order of the scores matters.
+    scores, inside: one shape, e.g. (h, w); inside is bool, true on the object's cells.
+
+    Raises:
+        InputError: other shapes, an inside that is not bool, or no cell on one of the two sides.
+    """
+    if scores.shape != inside.shape or inside.dtype != torch.bool or inside.all() or not inside.any():
+        raise InputError(
+            "expected scores and a bool mask of one shape with cells inside and outside, got scores "
+            f"{tuple(scores.shape)} and a mask {tuple(inside.shape)} {inside.dtype}, true on {int(inside.sum())} cells"
+        )
+    difference = scores[inside][:, None] - scores[~inside]
+    return float((difference.sign() + 1).double().mean() / 2)
 
 
 def _bootstrap(scores: list[SegmentationScore], metric: str, replicates: int = REPLICATES, seed: int = 0) -> Interval:

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from fss_lab.metrics import SegmentationScore, bootstrap_interval, mean_interval, merge_scores, paired_bootstrap
+from fss_lab.metrics import (
+    SegmentationScore,
+    bootstrap_interval,
+    mean_interval,
+    merge_scores,
+    paired_bootstrap,
+    separation,
+)
 
 REFERENCE = Path(os.environ.get("FSS_LAB_REFERENCE", Path(__file__).parent / "reference"))
 deterministic = settings(max_examples=50)
@@ -287,3 +294,31 @@ def test_mean_interval_refuses_what_has_no_mean(bad):
         mean_interval(bad)
     with pytest.raises(ValueError, match="needs a baseline"):
         mean_interval(np.ones(3), relative=True)
+
+
+@deterministic
+@given(st.integers(0, 10_000), st.integers(1, 11))
+def test_separation_is_the_share_of_pairs_in_order(seed: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 5, (3, 4), generator=generator).float()  # with ties
+    inside = torch.zeros(12, dtype=torch.bool)
+    inside[torch.randperm(12, generator=generator)[:count]] = True
+    inside = inside.view(3, 4)
+    pairs = [(x > y) + (x == y) / 2 for x in scores[inside].tolist() for y in scores[~inside].tolist()]
+    assert separation(scores, inside) == pytest.approx(np.mean(pairs))
+    assert separation(-scores, inside) == pytest.approx(1 - np.mean(pairs))
+    assert separation(10 * scores - 100, inside) == separation(scores, inside)
+
+
+@pytest.mark.parametrize(
+    ("scores", "inside"),
+    [
+        (torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool)),
+        (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool)),
+        (torch.zeros(2, 3), torch.ones(3, dtype=torch.bool)),
+        (torch.zeros(2, 3), torch.eye(2, 3)),
+    ],
+)
+def test_separation_needs_both_sides(scores: torch.Tensor, inside: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="one shape with cells inside and outside"):
+        separation(scores, inside)

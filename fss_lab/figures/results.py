@@ -11,9 +11,10 @@ from fss_lab.errors import InputError
 from fss_lab.figures import style
 from fss_lab.figures.panels import name_panel
 from fss_lab.figures.style import Picture, chart, interval_row
-from fss_lab.metrics import METRICS, Interval, SegmentationScore, bootstrap_interval
+from fss_lab.metrics import METRICS, Interval, SegmentationScore, bootstrap_interval, mean_interval
 
 MARKERS = "osD^v"
+ORIGINS = {"IMR": style.PRIOR, "SCMA": style.PREDICTION, "SAM 2": style.SUPPORT}  # of a map, by a word of its name
 MANY_ROWS = 12  # of a log; more are drawn as a line
 Row = Mapping[str, float]
 Scores = Mapping[str, SegmentationScore]
@@ -91,6 +92,37 @@ def rounds_figure(soft_ious: Mapping[str, Sequence[Interval]], title: str) -> Pi
     axes.legend(frameon=False, fontsize=style.SMALL)
     chart(axes, "rounds of refinement", "soft IoU of the prior with the truth", grid="y")
     picture.alt = f"{title}; soft IoU by round, from 0: {'; '.join(words)}. Bands: 95 % intervals."
+    return picture
+
+
+def separation_figure(separations: Mapping[str, Sequence[np.ndarray]], title: str) -> Picture:
+    """How well every map separates the query's object from the rest: the mean over episodes, drawn from chance on.
+
+    separations: by map, for each fold (or other group) the values of its episodes, (N,) in 0..1; dots are the means of
+    the folds where there are several.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not separations:
+        raise InputError("there is nothing to draw")
+    picture = Picture(8.5, 1.3 + 0.42 * len(separations), title)
+    axes, words = picture.subplots(), []
+    for row, (name, groups) in enumerate(separations.items()):
+        estimate, low, high = mean_interval(np.concatenate(groups))
+        colour = next((colour for word, colour in ORIGINS.items() if word in name), style.INK)
+        axes.barh(row, estimate - 0.5, left=0.5, color=colour, alpha=0.75, height=0.62)
+        axes.hlines(row, low, high, color=style.INK, linewidth=2)
+        if len(groups) > 1:
+            axes.plot([group.mean() for group in groups], [row] * len(groups), "o", color=style.INK, markersize=3.5)
+        axes.text(1.02, row, f"{estimate:.2f}", va="center", fontsize=style.SMALL, color=style.INK)
+        words.append(f"{name} {estimate:.2f}")
+    axes.axvline(0.5, color=style.INK, linewidth=1)
+    axes.set(xlim=(0.3, 1.0), ylim=(len(separations) - 0.5, -0.5))
+    axes.set_yticks(range(len(separations)), list(separations))
+    dots = "; dots: folds" if any(len(groups) > 1 for groups in separations.values()) else ""
+    chart(axes, f"separation of object and rest: 0.5 is chance, 1 perfect\nline: 95 % interval{dots}", grid="x")
+    picture.alt = f"{title}; separation from 0 to 1, 0.5 is chance: {', '.join(words)}."
     return picture
 
 

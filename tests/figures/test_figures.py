@@ -15,6 +15,7 @@ from PIL import Image
 from fss_lab import figures
 from fss_lab.backbones.toy import ToyFeatures, build_toy_sam2
 from fss_lab.errors import InputError
+from fss_lab.figures.results import separation_figure
 from fss_lab.figures.roadmap import BLOCKS
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
@@ -173,6 +174,19 @@ def test_results_figure():
         figures.results_figure(scores, [figures.TRUTH])
     with pytest.raises(ValueError, match="no scores"):
         figures.results_figure({})
+
+
+def test_separation_figure():
+    measured = {
+        "dense features": [np.array([0.9, 1.0]), np.array([0.8])],
+        "A of IMR": [np.array([0.7]), np.array([0.7])],
+    }
+    picture = separation_figure(measured, "Maps")
+    assert picture.alt == "Maps; separation from 0 to 1, 0.5 is chance: dense features 0.90, A of IMR 0.70."
+    assert "dots: folds" in picture.axes[0].get_xlabel() and picture.png()
+    assert "dots" not in separation_figure({"a": [np.array([0.4])]}, "Maps").axes[0].get_xlabel()
+    with pytest.raises(ValueError, match="nothing to draw"):
+        separation_figure({}, "Maps")
 
 
 def test_toy_world_figure():
