@@ -9,6 +9,7 @@ Shapes: N = h * w queries, L key columns [support | query memory | pointers], d 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ from fss_lab.method.prompts import cosine_map, min_max, prototype
 from fss_lab.method.trace import Columns, LayerTrace
 
 STRENGTH = 10.0  # nats
+Bias = Callable[[Tensor, Tensor], Tensor]
+"""(logits of the query memory's columns (B, heads, N, N), c (B, heads, h, w)) -> their bias (B, heads, N, N)"""
 
 
 def shot_similarity(query_keys: Tensor, support_keys: Tensor, support_masks: Tensor) -> Tensor:
@@ -73,12 +76,17 @@ class CalibratedCrossAttention:
     Made for one forward pass and handed to `Sam2Backbone.attend`.
     """
 
-    def __init__(self, support_masks: Tensor, mode: str = "corrected", explicit: bool = False) -> None:
+    def __init__(
+        self, support_masks: Tensor, mode: str = "corrected", explicit: bool = False, bias: Bias = calibration_bias
+    ) -> None:
         """support_masks: (B, K, h, w) in {0, 1}, resized to the memory grid by nearest neighbour. mode: a key of
         `options.CALIBRATIONS`, which says what each does.
         explicit: compute softmax and product step by step and keep a `LayerTrace` per layer in `layers`, instead of
         PyTorch's fused attention with the bias as additive mask. Both agree to 1e-5 in float32.
+        bias: what c and the logits make of the query memory's columns. Any other than the default is an experiment
+        (`evaluation.trial`), not the paper's method.
         """
+        self.bias = bias
         self.support_masks = support_masks
         self.mode = CALIBRATIONS[mode]
         self.explicit = explicit
@@ -100,7 +108,7 @@ class CalibratedCrossAttention:
             support_keys, judged = fixed[:, :, : judges * n], fixed[:, :, judges * n : (judges + 1) * n]
             similarity = shot_similarity(judged, support_keys.unflatten(2, (judges, n)), masks)
             term = calibration_term(similarity, masks) if self.mode.skip_vanished else similarity.mean(2)
-            taken = calibration_bias(q.detach() @ judged.mT / math.sqrt(q.shape[-1]), term)
+            taken = self.bias(q.detach() @ judged.mT / math.sqrt(q.shape[-1]), term)
             first = n if self.mode.average else judges * n  # of the judged columns
             biased = slice(first, first + n)
         if self.mode.average:

@@ -104,6 +104,13 @@ class Pictograms(Numbered):
         ]
         return class_id, [query, *supports]
 
+    def distractor(self, index: int) -> Tensor | None:
+        """The largest object of another class in the query of episode `index`, (H, W) bool; None if none is visible."""
+        class_id, (query, *_) = self.scenes(index)
+        instances = torch.from_numpy(query.instances)
+        others = [instances == n for n, other in enumerate(query.class_ids, start=1) if other != class_id]
+        return max(filter(torch.any, others), key=torch.sum, default=None)
+
     def labels(self, scene: Scene) -> np.ndarray:
         """(H, W) uint8 label map as in VOC: 0 = background, class id + 1, 255 = border ring."""
         return scene.labels(ring=IGNORE).astype(np.uint8)
