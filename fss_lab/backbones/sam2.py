@@ -95,7 +95,7 @@ class Decoded:
 
 
 class Sam2Backbone(Normalised):
-    """The stock SAM 2 model behind four verbs: `encode`, `remember`, `attend`, `decode`."""
+    """The stock SAM 2 model behind its verbs: `encode`, `remember`, `attend`, `decode`, and `click`."""
 
     def __init__(self, model: SAM2Base) -> None:
         """Wrap a stock model; `build` makes one from a configuration.
@@ -284,12 +284,27 @@ class Sam2Backbone(Normalised):
         multimask: three candidates, the one with the highest predicted IoU wins; else the single-mask output.
         The object score is returned, not applied: a mask is never suppressed.
         """
-        prompt_encoder, batch = self.model.sam_prompt_encoder, len(attended)
+        batch = len(attended)
         no_point = attended.new_zeros(batch, 1, 2, dtype=torch.float32)
         no_label = -torch.ones(batch, 1, dtype=torch.int32, device=attended.device)
-        sparse, dense = prompt_encoder(points=(no_point, no_label), boxes=None, masks=None)
+        return self._decode(attended, features, (no_point, no_label), multimask)
+
+    def click(self, features: ImageFeatures, points: Tensor, labels: Tensor, multimask: bool) -> Decoded:
+        """Predict masks of what points and boxes mark, without any memory, as SAM 2's image predictor does.
+
+        points: (B, P, 2), x and y in pixels of the model's square input. labels: (B, P) int32: 1 on the object, 0 off
+        it, 2 and 3 two corners of a box, which come first. multimask: as in `decode`; three for a single point.
+        """
+        top = features.top
+        if self.model.directly_add_no_mem_embed:
+            top = top + self.model.no_mem_embed.view(1, -1, 1, 1)
+        return self._decode(top, features, (points, labels), multimask)
+
+    def _decode(self, top: Tensor, features: ImageFeatures, points: tuple[Tensor, Tensor], multimask: bool) -> Decoded:
+        prompt_encoder, batch = self.model.sam_prompt_encoder, len(top)
+        sparse, dense = prompt_encoder(points=points, boxes=None, masks=None)
         masks, ious, _, object_score = self.model.sam_mask_decoder(
-            image_embeddings=attended,
+            image_embeddings=top,
             image_pe=prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,

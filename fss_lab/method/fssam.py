@@ -8,35 +8,31 @@ Every ablation is the same class with other `Options`; `FSSAM.variant` makes one
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fss_lab.backbones.cache import FeatureCache
 from fss_lab.backbones.sam2 import Memory, Sam2Backbone
-from fss_lab.episode import Episode, EpisodeBatch, check_support
+from fss_lab.episode import EpisodeBatch
 from fss_lab.errors import InputError
-from fss_lab.images import Source, as_list, load_image, load_mask, orientation_doubt, reduced
 from fss_lab.method.calibration import CalibratedCrossAttention
-from fss_lab.method.encoding import FrozenEncoders
 from fss_lab.method.options import Options
-from fss_lab.method.prompts import generate_priors, resize
-from fss_lab.method.records import Encoded, EpisodeFeatures, Output, Prediction, Support
+from fss_lab.method.prompts import resize
+from fss_lab.method.records import Encoded, EpisodeFeatures, Output
 from fss_lab.method.refinement import Round, refine, support_similarity
-from fss_lab.method.trace import Inputs, Trace, map_tensors
+from fss_lab.method.segmenting import Segmenting
+from fss_lab.method.trace import Trace, map_tensors
 from fss_lab.method.trainable import Trainable
 
 
-class FSSAM(Trainable, FrozenEncoders):
+class FSSAM(Trainable, Segmenting):
     """Segment in a query image what K support masks show.
 
     For tensors and training: `forward(batch)` is `predict(encode(batch))`.
-    For people: `segment` and `remember`.
+    For people: `remember`, `segment`, `segment_classes` and `click`.
     """
 
     def __init__(
@@ -55,10 +51,13 @@ class FSSAM(Trainable, FrozenEncoders):
     def variant(self, **changes: Any) -> FSSAM:
         """The same networks with other options, e.g. `model.variant(calibration="off", rounds=0)`.
 
-        No weight is copied: training one trains the other. Raises InputError or TypeError for what `Options` refuses.
+        No weight is copied: training one trains the other. Under other options the score of a prediction is SAM 2's
+        own, for it was fitted under these. Raises InputError or TypeError for what `Options` refuses.
         """
         other = copy.copy(self)
         other.options = replace(self.options, **changes)
+        if other.options != self.options:
+            other.presence = None
         return other
 
     # -- tensors in, tensors out --
@@ -121,7 +120,7 @@ class FSSAM(Trainable, FrozenEncoders):
         decoded = sam2.decode(attended, encoded.query)
         size = encoded.support_masks.shape[-2:]
         logits = F.interpolate(decoded.low_res_logits, size, mode="bilinear", align_corners=False)
-        output = Output(logits.squeeze(1), decoded.low_res_logits, decoded.ious)
+        output = Output(logits.squeeze(1), decoded.low_res_logits, decoded.ious, decoded.object_score)
         if not trace:
             return output
         traced = Trace(
@@ -171,101 +170,3 @@ class FSSAM(Trainable, FrozenEncoders):
         options = self.options
         rounds = refine(pseudo.memory, small, memory_fg, small_fg, similarity, options.rounds, options.refinement)
         return foreground, similarity, rounds
-
-    # -- for people --
-
-    @torch.no_grad()
-    def remember(
-        self,
-        images: Source | Sequence[Source],
-        masks: Source | Sequence[Source],
-        *,
-        foreground: int | str | None = None,
-        cache: FeatureCache | None = None,
-    ) -> Support:
-        """Look at K labelled supports once, for any number of queries.
-
-        images, masks: one each, or K of them: paths, PIL images, arrays or tensors (`fss_lab.images`). Each mask has
-        its image's size; sizes may differ between shots. Very large photos are averaged down first (`images.reduced`).
-        foreground: which value or class of the masks is meant, see `load_mask`. The model must be in evaluation mode
-        for the result to be reproducible (it is, unless `train()` was called). cache: as in `encode`.
-
-        Warns where a mask may have been drawn on a photo as stored, which EXIF turns. Raises InputError for no support,
-        unequal numbers or sizes, or a mask without foreground; and whatever `load_image` and `load_mask` raise.
-        """
-        image_list, mask_list = as_list(images, dims=3), as_list(masks, dims=2)
-        if len(image_list) != len(mask_list) or not image_list:
-            numbers = f"{len(image_list)} images and {len(mask_list)} masks"
-            raise InputError(f"expected as many support masks as images, at least one, got {numbers}")
-        for doubt in filter(None, map(orientation_doubt, image_list, mask_list)):
-            warnings.warn(doubt, stacklevel=2)
-        labels = [load_mask(m, foreground=foreground, photo=i) for i, m in zip(image_list, mask_list, strict=True)]
-        return self._remember([load_image(image) for image in image_list], labels, cache, reduce=True)
-
-    @torch.no_grad()
-    def segment(
-        self,
-        query: Source | Episode,
-        support: Support | tuple[Any, Any] | Episode | None = None,
-        *,
-        trace: bool = False,
-        cache: FeatureCache | None = None,
-    ) -> Prediction:
-        """Segment a query image of any size.
-
-        query: an image (path, PIL image, array, tensor), or an `Episode`, which brings its own supports.
-        support: a `Support` from `remember`, a pair (images, masks) as `remember` takes it, or an `Episode`
-        whose supports are to be used.
-        trace: also return every tensor of the forward pass. cache: as in `encode`.
-
-        Raises InputError or TypeError for anything else, and whatever `remember` raises.
-        """
-        truth, name = None, ""
-        if isinstance(query, Episode):
-            support = query if support is None else support
-            image, truth, name = query.query_image, query.query_mask, query.class_name
-        else:
-            image = load_image(query)
-        # a benchmark's images keep their numbers, however large they are
-        seen = image if isinstance(query, Episode) else reduced(image, self.sam2.image_size)
-        if isinstance(support, Episode):
-            name = support.class_name
-            support = self._remember(list(support.support_images), list(support.support_masks), cache)
-        elif isinstance(support, tuple) and len(support) == 2:
-            support = self.remember(*support, cache=cache)
-        if not isinstance(support, Support):
-            given = type(support).__name__
-            raise TypeError(f"expected a Support from remember(), a pair (images, masks) or an Episode, got {given}")
-        if support.sam2 is not self.sam2:
-            raise InputError("this Support was remembered by another model; call remember() of the model that segments")
-        features, dense = self.encode_images([seen], cache)
-        priors = None
-        if dense is not None and support.features is not None:
-            priors = generate_priors(dense, support.features.unsqueeze(0), support.masks.unsqueeze(0))
-        encoded = Encoded(
-            query=features, support_masks=support.masks.unsqueeze(0), priors=priors,
-            query_masks=None if truth is None else self.fit_masks(truth[None, None]),
-            support_memory=map_tensors(lambda x: x.unsqueeze(0), support.memory),
-        )  # fmt: skip
-        output = self.predict(encoded, trace=trace)
-        traced = output.trace and replace(output.trace, inputs=Inputs(image, support.images, truth, name))
-        logits = resize(output.logits.unsqueeze(1).float(), image.shape[-2:])[0, 0].cpu()
-        probability = logits.sigmoid()
-        return Prediction(probability > 0.5, probability, logits, traced)
-
-    def _remember(
-        self, images: list[Tensor], masks: list[Tensor], cache: FeatureCache | None, reduce: bool = False
-    ) -> Support:
-        """images: K of (3, H, W); masks: K of (H, W) with 0, 1, 255. reduce: average very large images down."""
-        fitted = []
-        for shot, (image, mask) in enumerate(zip(images, masks, strict=True)):
-            check_support(shot, image, mask)
-            fitted.append(self.fit_masks(mask[None, None])[0])
-            if not fitted[-1].any():
-                raise InputError(
-                    f"support {shot}: the object is so small that it vanishes when the image is resized to "
-                    f"{self.sam2.image_size} pixels; crop the support closer to the object"
-                )
-        seen = [reduced(image, self.sam2.image_size) for image in images] if reduce else images
-        features, dense = self.encode_images(seen, cache)
-        return Support(self.sam2.remember(features, torch.stack(fitted)), torch.cat(fitted), dense, images, self.sam2)

@@ -16,6 +16,8 @@ PRECISIONS = ("float32", "bfloat16")
 """Of the frozen encoders' arithmetic."""
 TRAINABLE = ("paper", "memory_encoder", "as_published")
 """Sets of parameters with a name; see `trainable.Trainable.trainable_parameters`."""
+PRESENT = 0.5
+"""Even odds: from this `Prediction.score` on a class counts as shown, where nothing else is said."""
 
 
 @dataclass(frozen=True)

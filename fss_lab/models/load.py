@@ -104,6 +104,7 @@ def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
     if weights == "baseline":
         options = {"memory": "support", **options}
     model = FSSAM(sam2, features, **options)
+    model.click_warning = "the toy model was trained to remember, not to answer clicks: its masks here mean little"
     if weights in ("fssam", "baseline"):
         source = WEIGHTS / f"toy_fold{fold}_{weights}.safetensors"
         trained = load_state(source)
