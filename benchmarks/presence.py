@@ -14,6 +14,7 @@ Interrupted, it goes on when started again. Tests never run this at full length.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -80,20 +81,18 @@ def collect(model: FSSAM, cases: Cases, numbers: range) -> Iterator[dict[str, ob
 
 def measure(options: argparse.Namespace) -> None:
     """Collect what is missing of the evidence, a file for each fold and split."""
-    for end in [*range(BLOCK, options.episodes, BLOCK), options.episodes]:
-        for fold in options.folds:
-            model = load(options, fold)
-            for split in ("base", "novel"):
+    wanted = {"base": options.base_episodes or options.episodes, "novel": options.episodes}
+    for end in range(BLOCK, max(wanted.values()) + BLOCK, BLOCK):
+        for fold, (split, number) in itertools.product(options.folds, wanted.items()):
+            if end < number + BLOCK:
+                model, stop = load(options, fold), min(end, number)
                 path = options.output / f"evidence_fold{fold}_{split}.jsonl"
                 done = len(path.read_text().splitlines()) if path.exists() else 0
-                begun = time.monotonic()
                 with path.open("a") as lines:
-                    for row in collect(model, cases_of(options, fold, split), range(done, min(end, options.episodes))):
+                    for row in collect(model, cases_of(options, fold, split), range(done, stop)):
                         lines.write(json.dumps(row) + "\n")
                         lines.flush()
-                print(
-                    f"fold {fold} {split}: {min(end, options.episodes)} ({time.monotonic() - begun:.0f} s)", flush=True
-                )
+                print(f"{time.strftime('%H:%M')} fold {fold}, {split} classes: {stop}", flush=True)
 
 
 @lru_cache(maxsize=4)
@@ -129,6 +128,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, help="folder of the photographs")
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--episodes", type=int, default=400, help="with and as many without the class (default 400)")
+    parser.add_argument("--base-episodes", type=int, help="for base classes another number")
     parser.add_argument("--shots", type=int, default=1)
     parser.add_argument("--seed", type=int, default=7, help="chooses the episodes (default 7)")
     parser.add_argument("--image-size", type=int, default=512)

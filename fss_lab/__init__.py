@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "load_model": "fss_lab.models.load",
     "load_authors_checkpoint": "fss_lab.models.authors",
+    "load_support": "fss_lab.models.supports",
     "FSSAM": "fss_lab.method",
     "Episode": "fss_lab.episode",
     "Pictograms": "fss_lab.toyworld.pictograms",
@@ -41,6 +42,7 @@ __all__ = [
     "explore",
     "load_authors_checkpoint",
     "load_model",
+    "load_support",
     "segment_photos",
 ]
 

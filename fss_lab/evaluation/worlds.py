@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fss_lab.backbones.checkpoints import load_into, load_metadata, load_state
+from fss_lab.backbones.origin import share_origin
 from fss_lab.backbones.toy import WEIGHTS
 from fss_lab.datasets.catalogue import DATASETS, open_photos
 from fss_lab.datasets.folds import FOLDS
@@ -29,7 +30,7 @@ from fss_lab.method.options import Options, options_of
 from fss_lab.metrics import merge_scores
 from fss_lab.models.authors import load_authors_checkpoint
 from fss_lab.models.load import load_model
-from fss_lab.models.provenance import check_frozen, share_origin, without_commits
+from fss_lab.models.provenance import check_frozen, without_commits
 from fss_lab.toyworld.catalogue import TOY_WORLDS
 from fss_lab.toyworld.pictograms import Pictograms
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from fss_lab.backbones.checkpoints import save_safetensors
+from fss_lab.backbones.origin import networks_of
 from fss_lab.backbones.sam2 import ImageFeatures, Memory, Sam2Backbone
+from fss_lab.errors import InputError
 from fss_lab.method.pictures import save_png, side_by_side, tinted
 from fss_lab.method.prompts import Priors
 from fss_lab.method.trace import Trace, map_tensors
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from fss_lab.figures.style import Picture
+
+SUPPORT_FORMAT = "fss_lab support 1"
+MEMORY = tuple(field.name for field in fields(Memory))
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,26 @@ class Support:
 
     def __len__(self) -> int:
         return len(self.masks)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as .safetensors, for `fss_lab.load_support`: some MB, tensors only.
+
+        The file names the networks that made it by a SHA-256 of their present weights, so save a support before these
+        are trained on. Its images are kept at most as large as the model's, for `explore` to draw; nothing is computed
+        from them. Raises InputError for another suffix, FileError where the file cannot be written.
+        """
+        if Path(path).suffix != ".safetensors":
+            raise InputError(f"{path}: a support is saved as .safetensors; give the file this suffix")
+        tensors = {name: getattr(self.memory, name) for name in MEMORY} | {"masks": self.masks.to(torch.uint8)}
+        if self.features is not None:
+            tensors["features"] = self.features
+        for shot, image in enumerate(self.images):
+            share = min(1.0, self.sam2.image_size / max(image.shape[1:]))
+            size = [max(1, round(side * share)) for side in image.shape[1:]]
+            small = F.interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0]
+            tensors[f"image.{shot}"] = small.round().to(torch.uint8)
+        networks = networks_of(self.sam2, self.extractor)
+        save_safetensors(path, tensors, {"format": SUPPORT_FORMAT, "networks": json.dumps(networks)})
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from torch import Tensor
 from fss_lab.backbones.checkpoints import load_into, load_state
 from fss_lab.backbones.dinov2 import Dinov2Features
 from fss_lab.backbones.hub import fetch
+from fss_lab.backbones.origin import note_origin
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.errors import CheckpointError
 from fss_lab.method import FSSAM
-from fss_lab.models.provenance import note_origin
 
 SIZE_OF_BLOCKS = {12: "tiny", 16: "small", 24: "base-plus", 48: "large"}
 """Blocks of SAM 2's image encoder -> its size."""

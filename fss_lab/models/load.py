@@ -7,13 +7,13 @@ from typing import Any
 
 from fss_lab.backbones.checkpoints import load_into, load_state
 from fss_lab.backbones.hub import fetch
+from fss_lab.backbones.origin import note_origin
 from fss_lab.backbones.registry import FEATURES
 from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.sam2_config import CONFIGS
 from fss_lab.backbones.toy import WEIGHTS, ToyFeatures, build_toy_sam2, unpack
 from fss_lab.errors import CheckpointError, InputError
 from fss_lab.method import FSSAM
-from fss_lab.models.provenance import note_origin
 
 TOY_WEIGHTS = ("fssam", "baseline", "pretrained")
 TOY_FOLDS = range(4)  # whose trained weights ship

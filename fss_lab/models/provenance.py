@@ -7,24 +7,15 @@ without a complaint, and then give worse masks.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from torch import nn
-
-from fss_lab.backbones.fingerprint import hash_tensors
-from fss_lab.backbones.hub import commit_of
-from fss_lab.backbones.patch_tokens import PatchTokens
+from fss_lab.backbones.origin import Networks, network_origin, networks_of, origin_of
 from fss_lab.errors import RunError
 from fss_lab.method import FSSAM
-
-Frozen = dict[str, dict[str, str]]
-"""Of the networks "sam2" and "features": "sha256" of their frozen weights, and where they came "from"."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +26,7 @@ class Facts:
     """
 
     options: Mapping[str, Any]
-    frozen: Frozen = field(default_factory=dict)
+    frozen: Networks = field(default_factory=dict)
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Facts:
@@ -47,54 +38,15 @@ class Facts:
         return {**self.options, "frozen": self.frozen} if self.frozen else dict(self.options)
 
 
-_ORIGINS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-
-
-def note_origin(network: nn.Module, name: str, source: str | os.PathLike[str] | None) -> None:
-    """Remember where a network's weights came from.
-
-    name: as in `fss_lab.backbones.registry.PUBLISHED`. source: the file or directory, None for random weights; one in
-    huggingface_hub's cache becomes "name@commit", with which `load_model` pins it.
-    """
-    try:
-        _ORIGINS[network] = "random numbers" if source is None else f"{name}@{commit_of(source)}"
-    except ValueError:  # a file that lies elsewhere
-        _ORIGINS[network] = str(source)
-
-
-def share_origin(copy: nn.Module, network: nn.Module) -> None:
-    """Remember of a copy what is known of the network."""
-    if network in _ORIGINS:
-        _ORIGINS[copy] = _ORIGINS[network]
-
-
 def origins(model: FSSAM) -> dict[str, str]:
     """Where the weights of "sam2" and "features" came from, as far as `note_origin` knows."""
-    networks = {"sam2": model.sam2, "features": model.features}
-    return {
-        name: _ORIGINS[network] for name, network in networks.items() if network is not None and network in _ORIGINS
-    }
+    sources = {"sam2": origin_of(model.sam2), "features": origin_of(model.features)}
+    return {name: source for name, source in sources.items() if source is not None}
 
 
-def frozen_networks(model: FSSAM, trained: Collection[str]) -> Frozen:
-    """What "sam2" and "features" hold besides the parameters `trained` (names of the SAM 2 state dict), and its origin.
-
-    DINOv2's position grid does not count: it is resized after loading, which rounds differently on every machine.
-    Neither do the names of DINOv2's tensors, which differ between versions of `transformers`.
-    """
-    features = {} if model.features is None else model.features.state_dict()
-    if isinstance(model.features, PatchTokens):
-        tensors = [tensor for name, tensor in features.items() if not name.endswith("position_embeddings")]
-        features = {hash_tensors("", {"": tensor}): tensor for tensor in tensors}
-    states = {
-        "sam2": {name: tensor for name, tensor in model.sam2.model.state_dict().items() if name not in trained},
-        "features": features,
-    }
-    sources = origins(model)
-    return {
-        name: {"sha256": hash_tensors("", state), "from": sources.get(name, "unknown files")}
-        for name, state in states.items()
-    }
+def frozen_networks(model: FSSAM, trained: Collection[str]) -> Networks:
+    """As `networks_of`: what "sam2" and "features" hold besides the parameters `trained`, and their origins."""
+    return networks_of(model.sam2, model.features, trained)
 
 
 def check_frozen(run: Mapping[str, Any], model: FSSAM, trained: Collection[str], source: str | Path) -> None:
@@ -114,7 +66,7 @@ def without_commits(model: str) -> str:
     return re.sub(r"@[^+]*", "", model)
 
 
-def check_same_networks(saved: Frozen, present: Frozen, source: str | Path) -> None:
+def check_same_networks(saved: Networks, present: Networks, source: str | Path) -> None:
     """Compare the frozen networks that the file `source` was trained with to the present ones.
 
     Raises:
@@ -130,8 +82,3 @@ def check_same_networks(saved: Frozen, present: Frozen, source: str | Path) -> N
             "with: a commit of the hub as in --model sam2-small@COMMIT+dinov2-base@COMMIT (`model:` in run.yaml), a "
             "file with --sam2-checkpoint or --features-checkpoint. Those of the toy model come with fss_lab's version"
         )
-
-
-def network_origin(network: Mapping[str, str]) -> str:
-    """Where a frozen network came from, and the beginning of its hash."""
-    return f"{network['from']} (SHA-256 {network['sha256'][:12]})"

@@ -10,7 +10,7 @@ from typing import Any
 from fss_lab import __version__
 from fss_lab.errors import RunError
 from fss_lab.files import read_yaml
-from fss_lab.models.provenance import Facts, Frozen, check_same_networks, network_origin, without_commits
+from fss_lab.models.provenance import Facts, Networks, check_same_networks, network_origin, without_commits
 from fss_lab.training.config import TrainConfig
 
 HARMLESS = (
@@ -55,7 +55,7 @@ def read_facts(path: str | Path) -> Facts:
     return Facts({str(name): value for name, value in content.items()})
 
 
-def facts_of(config: TrainConfig | Mapping[str, Any], frozen: Frozen | None = None) -> Facts:
+def facts_of(config: TrainConfig | Mapping[str, Any], frozen: Networks | None = None) -> Facts:
     """The configuration as plain numbers, strings and lists, and the frozen networks that it trains with."""
     options = asdict(config) if isinstance(config, TrainConfig) else config
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}

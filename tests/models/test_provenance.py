@@ -12,10 +12,11 @@ from torch import nn
 from fss_lab import load_model
 from fss_lab.backbones.checkpoints import load_metadata, load_run_file, load_state, save_safetensors
 from fss_lab.backbones.dinov2 import Dinov2Features
+from fss_lab.backbones.origin import _ORIGINS, note_origin
 from fss_lab.backbones.toy import WEIGHTS
 from fss_lab.errors import RunError
 from fss_lab.evaluation import ToyWorld
-from fss_lab.models.provenance import _ORIGINS, Facts, frozen_networks, note_origin, origins
+from fss_lab.models.provenance import Facts, frozen_networks, origins
 from fss_lab.training.config import TrainConfig, profile
 from fss_lab.training.facts import check_same_run, facts_of, read_config
 from fss_lab.training.trainer import load_trained, train
