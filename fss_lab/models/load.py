@@ -13,7 +13,8 @@ from fss_lab.backbones.sam2 import Sam2Backbone
 from fss_lab.backbones.sam2_config import CONFIGS
 from fss_lab.backbones.toy import WEIGHTS, ToyFeatures, build_toy_sam2, unpack
 from fss_lab.errors import CheckpointError, InputError
-from fss_lab.method import FSSAM
+from fss_lab.method import FSSAM, Options
+from fss_lab.method.presence import Presence
 
 TOY_WEIGHTS = ("fssam", "baseline", "pretrained")
 TOY_FOLDS = range(4)  # whose trained weights ship
@@ -112,4 +113,6 @@ def _load_toy(fold: int, weights: str | None, options: dict[str, Any]) -> FSSAM:
         if set(trained) != expected:
             raise CheckpointError(f"{source} does not hold the trained parameters of the toy model; reinstall fss_lab")
         load_into(sam2.model, sam2.model.state_dict() | trained, source=source)
+    if weights == "fssam" and model.options == Options():
+        model.presence = Presence.load(WEIGHTS / "toy_presence.json")
     return model

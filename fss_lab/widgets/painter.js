@@ -2,12 +2,13 @@
 // The mask itself is drawn in Python, from the same strokes; painter_canvas.js, which stands before this, draws the rest.
 
 const KEYS =
-  "B brush · P polygon · E eraser · [ and ] brush size · Ctrl+Z undo. On the photo: arrow keys move the cross " +
-  "(with Shift further), Space puts the brush down and lifts it, or sets a corner; Enter closes a polygon, " +
+  "B brush · P polygon · W wand, if there is one · E eraser · [ and ] brush size · Ctrl+Z undo. On the photo: arrow keys move the cross " +
+  "(with Shift further), Space puts the brush down and lifts it, sets a corner or waves the wand; Enter closes a polygon, " +
   "Backspace takes its last corner back, Escape gives it up.";
 const PAGE = `
   <div class="fss-painter-bar" role="group" aria-label="Drawing tools">
     <div class="fss-painter-group"><button type="button">Brush</button><button type="button">Polygon</button></div>
+    <div class="fss-painter-group"><button type="button">Wand</button></div>
     <div class="fss-painter-group"><button type="button">Eraser</button></div>
     <div class="fss-painter-group"><button type="button">Undo</button><button type="button">Clear</button></div>
     <label>Brush size<input type="range" step="any"><span></span></label>
@@ -16,7 +17,7 @@ const PAGE = `
   <div class="fss-painter-status" role="status"></div>
   <details class="fss-painter-keys"><summary>Keys</summary><div>${KEYS}</div></details>`;
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const CHANGES = ["strokes", "tool", "eraser", "brush_size", "_marked"].map((name) => `change:${name}`);
+const CHANGES = ["strokes", "tool", "eraser", "brush_size", "_marked", "_areas"].map((name) => `change:${name}`);
 
 function render({ model, el }) {
   const painter = new Painter(model, buildPage(el));
@@ -51,6 +52,7 @@ class Painter {
     this.layer = document.createElement("canvas"); // the mask alone
     this.waiting = false; // for the next frame
     this.corners = []; // of the polygon that is still open
+    this.areas = {}; // pictures that Python has drawn
     this.line = null; // points of the brush stroke that is being drawn
     this.cursor = { x: this.width / 2, y: this.height / 2 };
     this.cursorShown = false;
@@ -90,6 +92,10 @@ class Painter {
   }
 
   // ---- strokes
+
+  wave(point) {
+    this.add({ tool: "wand", erase: this.get("eraser"), points: [point] });
+  }
 
   brushStroke() {
     return { tool: "brush", erase: this.get("eraser"), size: this.get("brush_size"), points: this.line };
@@ -164,7 +170,7 @@ class Painter {
     const context = this.canvas.getContext("2d");
     const zoom = this.canvas.width / this.width;
     const strokes = [...this.get("strokes"), ...(this.line ? [this.brushStroke()] : [])];
-    drawMask(this.layer.getContext("2d"), zoom, strokes);
+    drawMask(this.layer.getContext("2d"), zoom, strokes, loadPictures(this.get("_areas"), this.areas, this.draw));
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.drawImage(this.photo, 0, 0, this.canvas.width, this.canvas.height);
     context.globalAlpha = 0.6;
@@ -174,7 +180,9 @@ class Painter {
     const { x, y } = this.cursor;
     const path = this.cursorShown ? [...this.corners, [x, y]] : this.corners;
     if (this.corners.length) drawOpenPolygon(context, this.corners, path, this.scale());
-    if (this.cursorShown) drawCursor(context, [x, y], this.drawsPolygon() ? 0 : this.get("brush_size"), this.scale());
+    if (this.cursorShown) {
+      drawCursor(context, [x, y], this.get("tool") === "brush" ? this.get("brush_size") : 0, this.scale());
+    }
   }
 
   // ---- words
@@ -182,16 +190,18 @@ class Painter {
   describe() {
     const { buttons, slider, sizeText, status } = this.page;
     const empty = !this.get("strokes").length;
-    for (const tool of ["brush", "polygon"]) buttons[tool].setAttribute("aria-pressed", this.get("tool") === tool);
+    for (const tool of ["brush", "polygon", "wand"]) buttons[tool].setAttribute("aria-pressed", this.get("tool") === tool);
     buttons.eraser.setAttribute("aria-pressed", this.get("eraser"));
     buttons.undo.disabled = empty && !this.corners.length;
-    buttons.clear.disabled = empty;
+    buttons.clear.disabled = empty && !this.areas.base;
+    buttons.wand.parentElement.hidden = !this.get("_has_wand");
     slider.value = this.get("brush_size");
     sizeText.textContent = `${Math.round(this.get("brush_size"))} px`;
     const open = this.corners.length
       ? ` · open polygon of ${this.corners.length}: click its first corner or press Enter to close it`
       : "";
-    const down = this.line ? " · brush is down" : "";
+    const unanswered = this.get("strokes").some((stroke) => stroke.tool === "wand" && !(placesOf(stroke) in this.get("_areas")));
+    const down = this.line ? " · brush is down" : unanswered ? " · the wand is at work" : "";
     const percent = (100 * this.get("_marked")).toFixed(1);
     const text = `${percent} % of the photo (${this.width} × ${this.height}) marked${open}${down}`;
     if (status.textContent !== text) status.textContent = text; // or it would be read out at every move
@@ -220,6 +230,7 @@ class Painter {
     this.canvas.focus({ preventScroll: true });
     const point = this.pointAt(event);
     if (this.drawsPolygon()) return this.setCorner(point);
+    if (this.get("tool") === "wand") return this.wave(point);
     this.canvas.setPointerCapture(event.pointerId);
     this.line = [point];
     this.draw();
@@ -269,6 +280,7 @@ class Painter {
   press() {
     const point = this.moveCursor(this.cursor.x, this.cursor.y);
     if (this.drawsPolygon()) return this.setCorner(point);
+    if (this.get("tool") === "wand") return this.wave(point);
     if (this.line) return this.liftBrush();
     this.line = [point];
     this.draw();
@@ -278,6 +290,7 @@ class Painter {
     const everywhere = {
       b: () => this.choose("brush"),
       p: () => this.choose("polygon"),
+      w: () => this.get("_has_wand") && this.choose("wand"),
       e: () => this.set("eraser", !this.get("eraser")),
       "[": () => this.resize(1 / 1.25),
       "]": () => this.resize(1.25),
@@ -306,6 +319,7 @@ class Painter {
     const { buttons, slider } = this.page;
     buttons.brush.onclick = () => this.choose("brush");
     buttons.polygon.onclick = () => this.choose("polygon");
+    buttons.wand.onclick = () => this.choose("wand");
     buttons.eraser.onclick = () => this.set("eraser", !this.get("eraser"));
     buttons.undo.onclick = () => this.undo();
     buttons.clear.onclick = () => {

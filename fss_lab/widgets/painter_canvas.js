@@ -2,14 +2,47 @@
 
 const MARK = "#0072B2";
 
-/** Strokes on the layer of the mask alone. zoom: pixels of the layer for one of the photo. */
-function drawMask(context, zoom, strokes) {
+/**
+ * Strokes on the layer of the mask alone. zoom: pixels of the layer for one of the photo. areas: pictures of what Python
+ * has drawn: "base", the mask to begin with, and what wands mark, by their points.
+ */
+function drawMask(context, zoom, strokes, areas) {
   context.setTransform(1, 0, 0, 1, 0, 0);
   clear(context);
   context.setTransform(zoom, 0, 0, zoom, 0, 0);
   context.lineCap = context.lineJoin = "round";
   context.fillStyle = context.strokeStyle = MARK;
-  for (const stroke of strokes) stroke.tool === "clear" ? clear(context) : drawStroke(context, stroke);
+  drawArea(context, zoom, areas.base);
+  for (const stroke of strokes) {
+    if (stroke.tool === "clear") clear(context);
+    else if (stroke.tool === "wand") drawArea(context, zoom, areas[placesOf(stroke)], stroke.erase);
+    else drawStroke(context, stroke);
+  }
+}
+
+/** What Python calls the answer to a wand. */
+function placesOf({ points }) {
+  return points.map((point) => point.map((value) => Math.round(value * 10) / 10).join()).join(";");
+}
+
+/** Adds to `pictures` those of the PNGs that are not there yet, and draws again when each has come. */
+function loadPictures(files, pictures, draw) {
+  for (const [name, bytes] of Object.entries(files)) {
+    if (name in pictures) continue;
+    const address = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+    pictures[name] = Object.assign(new Image(), { src: address });
+    pictures[name].onload = () => {
+      URL.revokeObjectURL(address);
+      draw();
+    };
+  }
+  return pictures;
+}
+
+function drawArea(context, zoom, picture, erase) {
+  if (!picture || !picture.complete) return; // it will be drawn when it has come
+  context.globalCompositeOperation = erase ? "destination-out" : "source-over";
+  context.drawImage(picture, 0, 0, context.canvas.width / zoom, context.canvas.height / zoom);
 }
 
 function clear(context) {

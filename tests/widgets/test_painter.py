@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from fss_lab import MaskPainter, load_model
 from fss_lab.errors import FileError
 from fss_lab.images import load_mask
 from fss_lab.toyworld.pictograms import Pictograms
-from fss_lab.widgets.painter import CLEAR, HERE, LONGEST, brush, draw_mask, polygon
+from fss_lab.widgets.painter import CLEAR, HERE, LONGEST, brush, draw_mask, polygon, wand
 
 SQUARE = polygon([(10, 5), (30, 5), (30, 25), (10, 25)])
 
@@ -74,6 +76,7 @@ def test_strokes_add_up_erase_and_clear() -> None:
         ({"tool": "spray"}, "is no stroke; make one with polygon"),
         ({"tool": "brush", "erase": False, "points": [[1, 2]]}, "is no stroke"),
         ("line", "is no stroke"),
+        ({"tool": "wand", "points": [[1, 2]]}, "is no stroke"),
         (polygon([(0, 0), (1, 1)]), r"a polygon needs at least 3 points \(x, y\)"),
         (brush([], 3), "at least 1 points"),
         (brush([(1, float("nan"))], 3), "needs at least 1 points"),
@@ -135,6 +138,91 @@ def test_it_is_saved_as_a_mask_file_and_used_as_a_support(painter: MaskPainter, 
     assert image.shape == (3, 40, 60) and mask is painter.mask
     prediction = load_model("toy").segment(Pictograms(0)[0].query_image, painter.support)
     assert prediction.mask.shape == (256, 256)
+
+
+class Clicks:
+    """In a model's place: what it sees under points is the square of 10 pixels around the first."""
+
+    def __init__(self) -> None:
+        self.calls: list = []
+
+    def click(self, image, points, *, cache) -> SimpleNamespace:
+        self.calls.append(points)
+        mask = torch.zeros(image.shape[1:], dtype=torch.bool)
+        x, y = map(int, points[0])
+        mask[max(y - 5, 0) : y + 5, max(x - 5, 0) : x + 5] = True
+        return SimpleNamespace(mask=mask)
+
+
+def test_a_wand_marks_what_the_model_sees_and_asks_it_once() -> None:
+    model = Clicks()
+    painter = MaskPainter(np.full((40, 60, 3), 128, np.uint8), model=model, strokes=[wand([(20.0, 15.04)])])
+    assert painter.mask[10:20, 15:25].all() and painter.mask.sum() == 100
+    painter.strokes = [SQUARE, wand([(20, 15)], erase=True)]
+    assert not painter.mask[10:20, 15:25].any() and painter.mask[6, 11]
+    painter.undo()
+    painter.strokes = [wand([(20, 15)]), wand([(50, 30), (51, 31)]), CLEAR, wand([(20, 15)])]
+    assert painter.mask.sum() == 100
+    assert model.calls == [[(20.0, 15.04)], [[50, 30], [51, 31]]] or [list(map(tuple, c)) for c in model.calls] == [
+        [(20.0, 15.04)], [(50, 30), (51, 31)],
+    ]  # fmt: skip
+    assert set(painter._areas) == {"20,15", "50,30;51,31"}
+    with Image.open(io.BytesIO(painter._areas["20,15"])) as area:
+        assert area.size == (60, 40) and np.array_equal(np.array(area), draw_mask((40, 60), [CLEAR]) + painter.mask)
+
+
+def test_a_wand_needs_a_model(painter: MaskPainter) -> None:
+    for stroke in (wand([(3, 3)]), wand([])):
+        with pytest.raises(ValueError, match="a wand needs"):
+            painter.strokes = [SQUARE, stroke]
+    assert painter.strokes == [] and not painter._has_wand
+
+
+@pytest.mark.slow
+def test_a_click_outside_the_photo_is_refused_and_the_mask_stays() -> None:
+    painter = MaskPainter(np.full((40, 60, 3), 128, np.uint8), model=load_model("toy"), strokes=[SQUARE])
+    area = painter.mask.sum()
+    with pytest.raises(ValueError, match="points lie in the image"):
+        painter.strokes = [SQUARE, wand([(99, 3)])]
+    assert painter.strokes == [SQUARE] and painter.mask.sum() == area
+    with pytest.warns(UserWarning, match="not to answer clicks"):
+        painter.strokes = [wand([(20, 20)])]
+    assert painter.mask.shape == (40, 60)
+
+
+def test_a_prediction_is_corrected() -> None:
+    photo, mask = np.full((40, 60, 3), 128, np.uint8), torch.zeros(40, 60, dtype=torch.bool)
+    mask[10:20, 30:50] = True
+    painter = MaskPainter(photo, mask=mask)
+    assert painter.mask.sum() == 200 and painter._marked == pytest.approx(200 / 2400) and painter.strokes == []
+    painter.strokes = [polygon([(30, 10), (40, 10), (40, 20), (30, 20)], erase=True)]
+    assert 85 <= painter.mask.sum() <= 100 and mask.sum() == 200
+    painter.undo()
+    painter.undo()  # what it began with is no stroke
+    assert painter.mask.sum() == 200
+    painter.clear()
+    assert painter.mask.sum() == 0
+    painter.undo()
+    assert painter.mask.sum() == 200
+    assert "base" not in MaskPainter(photo)._areas and "base" in painter._areas
+
+
+@pytest.mark.parametrize("kind", ["file", "label map", "with ignored pixels"])
+def test_a_mask_to_begin_with_is_read_as_every_mask(tmp_path: Path, kind: str) -> None:
+    labels = np.zeros((40, 60), np.uint8)
+    labels[:10], labels[10:20] = 1, 255
+    source, foreground = labels, None
+    if kind == "file":
+        source = tmp_path / "mask.png"
+        Image.fromarray((labels == 1) * np.uint8(255)).save(source)
+    elif kind == "label map":
+        source, foreground = np.where(labels == 1, 7, 3), 7
+    assert MaskPainter(np.zeros((40, 60, 3), np.uint8), mask=source, foreground=foreground).mask.sum() == 600
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="the photo has 60 x 40 pixels and its mask 40 x 60"):
+        MaskPainter(np.zeros((40, 60, 3), np.uint8), mask=np.ones((60, 40), bool))
 
 
 CELLS = [
@@ -229,3 +317,65 @@ def test_in_a_real_jupyterlab(tmp_path: Path) -> None:
     assert mask[193:207, 150:230].all() and not mask[225:].any()
     assert mask[60:72, 195:205].all()
     assert np.load(tmp_path / "prediction.npy").shape == (256, 256)
+
+
+WAND = [
+    """
+import torch, warnings
+from fss_lab import MaskPainter, Pictograms, load_model
+warnings.simplefilter("ignore")
+episode = Pictograms(0)[0]
+model = load_model("toy")
+base = torch.zeros(256, 256, dtype=torch.bool)
+base[:64, :128] = True
+painter = MaskPainter(episode.query_image, model=model, mask=base)
+painter
+""",
+    """
+click = model.click(episode.query_image, painter.strokes[0]["points"]).mask
+expected = (base | click).numpy()
+print("same mask:", (painter.mask == expected).all(), [s["tool"] for s in painter.strokes])
+""",
+]
+BLUE = """() => {
+  const canvas = document.querySelector('.fss-painter canvas');
+  const context = Object.assign(document.createElement('canvas'), {width: canvas.width, height: canvas.height})
+    .getContext('2d', {willReadFrequently: true});
+  context.drawImage(canvas, 0, 0);
+  const {data} = context.getImageData(0, 0, canvas.width, canvas.height);
+  const [top, outside] = [[0.1, 0.1], [0.9, 0.9]].map(([x, y]) => {
+    const at = 4 * (Math.round(y * canvas.height) * canvas.width + Math.round(x * canvas.width));
+    return [...data.slice(at, at + 3)];
+  });
+  return {top, outside};
+}"""
+
+
+@pytest.mark.browser
+def test_the_wand_in_a_real_jupyterlab(tmp_path: Path) -> None:
+    """Starts from a mask, which is drawn; a click of the wand asks the model and adds its answer; the keyboard too."""
+    with open_notebook(tmp_path, WAND) as page:
+        output = run_cell(page, 0)
+        canvas, status = output.locator(".fss-painter canvas"), output.locator(".fss-painter-status")
+        status.get_by_text("12.5 % of the photo (256 × 256) marked").wait_for()
+        page.wait_for_function("document.querySelector('.fss-painter canvas').width > 0")
+        page.wait_for_timeout(500)  # for the picture of the mask
+        red, _, blue = page.evaluate(BLUE)["top"]
+        assert blue > red + 40  # the colour of what is marked
+        wand = output.get_by_role("button", name="Wand")
+        wand.click()
+        assert wand.get_attribute("aria-pressed") == "true"
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+        status.get_by_text(re.compile(r"^(?!12\.5 ).*marked$")).wait_for()  # the kernel has answered
+        before = status.inner_text()
+        canvas.focus()
+        page.keyboard.press("e")
+        page.keyboard.press("Space")  # the same place, taken away again
+        status.get_by_text(re.compile(f"^(?!{re.escape(before)}).*marked$")).wait_for()
+        output.get_by_role("button", name="Undo").click()
+        status.get_by_text(before).wait_for()
+        text = run_cell(page, 1).inner_text()
+        assert "same mask: True ['wand']" in text
+        assert page.refused == []
