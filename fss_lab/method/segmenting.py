@@ -237,10 +237,7 @@ class Segmenting(FrozenEncoders):
         kind = self.device.type
         if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16:
             return "float16 ends at 65504, and SAM 2's numbers exceed it. Use torch.bfloat16, or leave autocast out"
-        return (
-            "the networks' numbers exceed what their type holds. Use precision='float32' without autocast; if the "
-            "weights come from a training of yours, it may have diverged: use an earlier checkpoint"
-        )
+        return "the networks' numbers exceed what their type holds. Use other weights; a training may have diverged"
 
     def _remember(
         self, images: list[Tensor], masks: list[Tensor], cache: FeatureCache | None, reduce: bool = False
@@ -266,38 +263,34 @@ def _prompts(points: Any, labels: Any, boxes: Any, size: tuple[int, int]) -> tup
 
     size: width and height of the image.
     """
-    marks, corners = _rows("points", points, 2), _rows("boxes", boxes, 4).reshape(-1, 2, 2)
-    try:
-        kinds = [1] * len(marks) if labels is None else [int(label) for label in labels]
-    except (TypeError, ValueError):
-        kinds = []
+    marks, corners = (_places(given, count, size) for given, count in ((points, 1), (boxes, 2)))  # N, 1 or 2, 2
+    kinds = [1] * len(marks) if labels is None else np.ravel(labels).tolist()
     if len(kinds) != len(marks) or not set(kinds) <= {0, 1}:
         raise InputError(f"each of {len(marks)} points needs a label, 1 on the object or 0 off it, got {labels!r}")
     if not len(corners) and 1 not in kinds:
         raise InputError("nothing marks the object: give a point on it (label 1), or a box around it")
     if len(corners) > 1 and kinds:
         raise InputError(f"points refine one box, and {len(corners)} are given; click on their objects one by one")
-    for name, given in (("points", marks), ("boxes", corners)):
-        if not ((given >= 0) & (given <= torch.tensor(size))).all():  # written so that NaN fails too
-            raise InputError(
-                f"{name} lie in the image, x in 0..{size[0]} and y in 0..{size[1]} pixels, got {given.tolist()}"
-            )
-    if not (corners[:, 0] < corners[:, 1]).all():
+    if len(corners) and not (corners[:, 0] < corners[:, 1]).all():
         raise InputError(f"a box is (left, top, right, bottom) with left < right and top < bottom, got {boxes!r}")
-    prompts = torch.tensor([kinds], dtype=torch.int32)
-    if not len(corners):
-        return marks[None], prompts
-    prompts = torch.cat([torch.tensor([[2, 3]], dtype=torch.int32), prompts], dim=1).expand(len(corners), -1)
-    return torch.cat([corners, marks.expand(len(corners), -1, -1)], dim=1), prompts
+    objects = len(corners) or 1
+    prompts = torch.cat([*([corners] if len(corners) else []), marks.transpose(0, 1).expand(objects, -1, -1)], dim=1)
+    return prompts, torch.tensor([[2, 3][: 2 * len(corners)] + kinds] * objects, dtype=torch.int32)
 
 
-def _rows(name: str, given: Any, width: int) -> Tensor:
-    """(N, width) float of N points or boxes; a single one is one row. Raises InputError for anything else."""
+def _places(given: Any, corners: int, size: tuple[int, int]) -> Tensor:
+    """(N, corners, 2) of N points or boxes in an image of this size; a single one is one row. Raises InputError."""
     try:
         rows = np.array(given, dtype=np.float32)
-        if rows.size and (rows.ndim > 2 or rows.shape[-1] != width):
+        if rows.size and (rows.ndim > 2 or rows.shape[-1] != 2 * corners):
             raise ValueError
     except (TypeError, ValueError) as error:
-        form = "(x, y)" if width == 2 else "(left, top, right, bottom)"
-        raise InputError(f"{name} are a list of {form} in pixels of the image, got {given!r}") from error
-    return torch.from_numpy(rows.reshape(-1, width))
+        form = "points are a list of (x, y)", "boxes are a list of (left, top, right, bottom)"
+        raise InputError(f"{form[corners - 1]} in pixels of the image, got {given!r}") from error
+    places = torch.from_numpy(rows.reshape(-1, corners, 2))
+    if not ((places >= 0) & (places <= torch.tensor(size))).all():  # written so that NaN fails too
+        raise InputError(
+            f"{('points', 'boxes')[corners - 1]} lie in the image, x in 0..{size[0]} and y in 0..{size[1]} pixels, got "
+            f"{given!r}"
+        )
+    return places

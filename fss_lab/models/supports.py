@@ -59,19 +59,18 @@ def _check_shapes(path: str | os.PathLike[str], tensors: dict[str, Tensor], mode
     """Raises CheckpointError where a tensor is missing or has not the model's shape."""
     sam2, shots = model.sam2, len(tensors.get("masks", ()))
     size, grid = sam2.image_size, sam2.grid_size
-    remembered = (shots, sam2.memory_channels, grid, grid)
+    remembered = (sam2.memory_channels, grid, grid)
     shapes: dict[str, tuple[int, ...]] = {
-        "masks": (shots, size, size), "memory": remembered, "position": remembered,
-        "pointer": (shots, sam2.channels), "low_res_logits": (shots, 1, size // 4, size // 4),
+        "masks": (size, size), "memory": remembered, "position": remembered, "pointer": (sam2.channels,),
+        "low_res_logits": (1, size // 4, size // 4),
     }  # fmt: skip
-    wrong = [name for name, shape in shapes.items() if name not in tensors or tensors[name].shape != shape]
     images = {f"image.{shot}" for shot in range(shots)}
-    wrong += sorted(images ^ (set(tensors) - {*shapes, "features"}))
-    wrong += [name for name in images & set(tensors) if tensors[name].ndim != 3 or len(tensors[name]) != 3]
-    if "features" in tensors and (tensors["features"].ndim != 4 or len(tensors["features"]) != shots):
-        wrong.append("features")
+    wrong = {name for name, shape in shapes.items() if name in tensors and tensors[name].shape != (shots, *shape)}
+    wrong |= {*shapes, *images} ^ set(tensors) - {"features"}  # missing or unknown
+    wrong |= {name for name in images & set(tensors) if tensors[name].ndim != 3 or len(tensors[name]) != 3}
+    wrong |= {name for name in tensors if name == "features" and (tensors[name].ndim, len(tensors[name])) != (4, shots)}
     if wrong or not shots:
         raise CheckpointError(
-            f"{path} does not fit a model of {size} x {size} pixels: {', '.join(wrong) or 'masks'} missing, unknown or "
-            "of another shape. Load the model with the image_size that remembered it, or remember the photo again"
+            f"{path} does not fit a model of {size} x {size} pixels: {', '.join(sorted(wrong))} missing, unknown or of "
+            "another shape. Load the model with the image_size that remembered it, or remember the photo again"
         )
