@@ -127,7 +127,8 @@ class Segmenting(FrozenEncoders):
     ) -> LabelMap:
         """Give every pixel of a query to one of several classes or to the background.
 
-        A pixel goes to the class with the highest probability, if that is above one half. The encoders run once.
+        A pixel goes to the class with the highest product of its probability and the class's score, among the classes
+        whose probability is above one half there. The encoders run once.
 
         query: an image, as `segment` takes it. supports: by class name, each as `segment` takes it.
         foreground: of the masks of pairs, for all classes or by class name.
@@ -142,11 +143,12 @@ class Segmenting(FrozenEncoders):
         seen = self._encode_query(load_image(query), None, reduce=True, cache=cache)
         predictions = {name: self._segment(seen, support, name) for name, support in remembered.items()}
         labels = torch.zeros(seen.image.shape[-2:], dtype=torch.uint8)
-        best = torch.full(labels.shape, -torch.inf)
+        best = torch.zeros(labels.shape)
         for number, prediction in enumerate(predictions.values(), start=1):
             if prediction.score >= threshold:
-                better = prediction.mask & (prediction.logits > best)
-                labels[better], best[better] = number, prediction.logits[better]
+                joint = prediction.score * prediction.probability
+                better = prediction.mask & (joint > best)
+                labels[better], best[better] = number, joint[better]
         return LabelMap(labels, predictions)
 
     @torch.no_grad()

@@ -39,8 +39,8 @@ def test_every_pixel_is_of_one_class_or_background(model: FSSAM, supports: dict)
     query = supports.pop("query")
     result = model.segment_classes(query, supports, threshold=0)
     alone = {name: model.segment(query, support) for name, support in supports.items()}
-    logits = torch.stack([alone[name].logits for name in result.names])
-    best, winner = logits.max(0)
+    joint = torch.stack([alone[name].score * alone[name].probability * alone[name].mask for name in result.names])
+    best, winner = joint.max(0)
     assert result.labels.dtype == torch.uint8 and result.labels.shape == query.shape[1:]
     assert result.labels.equal(torch.where(best > 0, winner + 1, 0).to(torch.uint8))
     assert result.names == ("dog", "cat", "bird")
