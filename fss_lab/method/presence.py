@@ -5,7 +5,7 @@ the question is in numbers that the mask does not show: `EVIDENCE`. A `Presence`
 `benchmarks/presence.py` on photos with and without the class, half of each. Then 0.5 means even odds.
 
 Without a fit the score is SAM 2's own, the sigmoid of its object score. At 0.5 SAM 2 itself would call the object
-hidden. For the toy that is almost no help: on novel classes the area under its ROC curve is 0.64, that of `likeness`,
+hidden. For the toy that is almost no help: on novel classes the area under its ROC curve is 0.62, that of `likeness`,
 which the toy's fit uses, 0.95 (`docs/images/presence.png`).
 """
 
