@@ -16,9 +16,10 @@ from torch import Tensor
 
 from fss_lab import Pictograms, load_model
 from fss_lab.evaluation.separation import separations
-from fss_lab.evaluation.trial import COLUMNS, ROWS, Case, Row, bias_without_confidence, trial, true_c
+from fss_lab.evaluation.trial import COLUMNS, ROWS, Row, prepare, trial, true_c
 from fss_lab.figures import keep
 from fss_lab.figures.results import separation_figure
+from fss_lab.method.rereading import Case, bias_without_confidence
 from fss_lab.metrics import mean_interval
 
 Groups = dict[str, list[np.ndarray]]
@@ -95,7 +96,8 @@ def main() -> None:
     verdicts: Groups = {}
     for fold in given.folds:
         data = Pictograms(fold, "novel", given.shots, given.seed)
-        for name, values in trial(load_model("toy", fold=fold), data, given.planted, ROWS | EXTRA).items():
+        cases = prepare(load_model("toy", fold=fold), data, given.planted)
+        for name, values in trial(cases, ROWS | EXTRA).items():
             verdicts.setdefault(name, []).append(values)
     print_trial(verdicts, given.folds)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,21 +9,12 @@ from torch import Tensor
 
 from fss_lab.episode import Episodes, collate
 from fss_lab.errors import InputError
-from fss_lab.figures.prediction import coverage
+from fss_lab.figures.prediction import object_cells
 from fss_lab.method import FSSAM
 from fss_lab.method.prompts import cosine_map, min_max, prototype
 from fss_lab.method.records import EpisodeFeatures
 from fss_lab.method.trace import Trace
 from fss_lab.metrics import separation
-
-
-def object_cells(mask: Tensor, grid: Sequence[int]) -> Tensor:
-    """The cells of a grid (h, w) that belong to the object: it covers them at least half as much as its fullest cell.
-
-    mask: (H, W), the object where it is 1. Returns (h, w) bool; all false without an object.
-    """
-    covered = coverage(mask, grid)
-    return (covered >= covered.max() / 2) & (covered > 0)
 
 
 def separation_maps(features: EpisodeFeatures, trace: Trace) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Checks of notebook 06: support-calibrated memory attention, from plain attention to all of it."""
+"""Checks of notebook 06: support-calibrated memory attention, from plain attention to a better c."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from fss_lab.exercises.ex06_attention import ATTENTION_MISTAKES, attend
 from fss_lab.exercises.harness import ExerciseError, call, check_tensor, compare, exercise
+from fss_lab.exercises.planted import verdict
 from fss_lab.method import calibration
 from fss_lab.method.prompts import cosine_map, min_max, prototype
+from fss_lab.method.rereading import Case
 
 Function = Callable[..., Tensor]
 LIBRARY: dict[str, Function] = {
@@ -27,27 +31,52 @@ def check_attention_weights(function: Function) -> str:
     # d = 4, so sqrt(d) = 2; the products are 0, 0, 2 ln 2 and 2 ln 2, 0, 0, the weights 1/4, 1/4, 1/2 and so on
     q = torch.tensor([[[[2.0, 0, 0, 0], [0, 2.0, 0, 0]]]])
     k = math.log(2) * torch.tensor([[[[0, 1.0, 0, 0], [0, 0, 1.0, 0], [1.0, 0, 0, 0]]]])
-    product = q @ k.mT
-    compare(
-        check_tensor(call(function, q, k), (1, 1, 2, 3), "your weights"),
-        [[[[0.25, 0.25, 0.5], [0.5, 0.25, 0.25]]]],
-        "your weights",
-        {
-            "your logits are not divided by √d; without it large d makes the softmax hard.": product.softmax(-1),
-            "your logits are divided by d; it must be its square root.": (product / 4).softmax(-1),
-            "your logits are divided by the root of the number of keys; d is the number of channels, q.shape[-1].": (
-                product / math.sqrt(3)
-            ).softmax(-1),
-            "your softmax runs over the cells that look; every cell (row) must share out 1 among the keys, dim=-1.": (
-                product / 2
-            ).softmax(-2),
-            "your softmax runs over the keys and the cells together; each row must add up to 1.": (
-                (product / 2).flatten().softmax(0).view(1, 1, 2, 3)
-            ),
-            "these are the logits; apply the softmax to each row.": product / 2,
-        },
-    )
+    answer = check_tensor(call(function, q, k), (1, 1, 2, 3), "your tensor of weights")
+    compare(answer, [[[[0.25, 0.25, 0.5], [0.5, 0.25, 0.25]]]], "the weight", _weight_mistakes(q, k))
+    generator = torch.Generator().manual_seed(4)
+    q, k = torch.randn(2, 3, 4, 6, generator=generator), torch.randn(2, 3, 5, 6, generator=generator)
+    answer = call(function, q, k)
+    if isinstance(answer, Tensor) and answer.numel() == 2 * 4 * 5:
+        raise ExerciseError(AVERAGED)
+    answer = check_tensor(answer, (2, 3, 4, 5), "your tensor of weights of three heads")
+    compare(answer, LIBRARY["attention_weights"](q, k), "with three heads, the weight", _weight_mistakes(q, k))
     return "attention_weights: every cell shares out 1 among the keys"
+
+
+def _weight_mistakes(q: Tensor, k: Tensor) -> dict[str, Tensor]:
+    product, d = q @ k.mT, q.shape[-1]
+    logits = product / math.sqrt(d)
+    mistakes = {
+        "your logits are not divided by √d; without it large d makes the softmax hard.": product.softmax(-1),
+        "your logits are divided by d; it must be its square root.": (product / d).softmax(-1),
+        "your logits are divided by the root of the number of keys; d is the number of channels, q.shape[-1].": (
+            product / math.sqrt(k.shape[2])
+        ).softmax(-1),
+        "your softmax runs over the cells that look; every cell (row) must share out 1 among the keys, dim=-1.": (
+            logits.softmax(-2)
+        ),
+        "your softmax runs over the keys and the cells together; each row must add up to 1.": (
+            logits.flatten(2).softmax(-1).view(logits.shape)
+        ),
+        "these are the logits; apply the softmax to each row.": logits,
+        "your logits are cosines; attention takes products, so do not normalise q and k.": (
+            (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT).softmax(-1)
+        ),
+    }
+    if q.shape[1] > 1:
+        mistakes |= {
+            "your logits are divided by √(heads · d); d is the number of channels of one head, q.shape[-1].": (
+                product / math.sqrt(q.shape[1] * d)
+            ).softmax(-1),
+            "your softmax runs over the heads; every cell (row) must share out 1 among the keys, dim=-1.": (
+                logits.softmax(1)
+            ),
+            AVERAGED: logits.softmax(-1).mean(1, keepdim=True).expand(logits.shape),
+        }
+    return mistakes
+
+
+AVERAGED = "your weights are averaged over the heads; every head has weights of its own, (B, heads, N, L)."
 
 
 @exercise(LIBRARY)
@@ -66,14 +95,29 @@ def check_shot_similarity(function: Function) -> str:
     support = torch.randn(2, 2, 3, 6, 4, generator=generator)
     masks = (torch.rand(2, 3, 2, 3, generator=generator) > 0.4).float()
     wanted = calibration.shot_similarity(query, support, masks)
+    objects = _maps(support, (2, 3)) * masks[:, None, :, None]  # B, heads, K, d, h, w
+    pooled = objects.sum((2, -2, -1))[..., None, None]  # of all shots; its length does not matter
     together = _raw_similarity(query, support, masks)
     low, high = together.amin((2, 3, 4), keepdim=True), together.amax((2, 3, 4), keepdim=True)
+    answer = call(function, query, support, masks)
+    if isinstance(answer, Tensor) and answer.numel() == wanted[:, :, 0].numel():
+        raise ExerciseError(
+            "your c has one map for all shots; every shot judges by its own prototype, so return K maps. Do not pool "
+            "the shots' cells into one prototype as in notebook 01, and take no mean: that is exercise 6.3."
+        )
     compare(
-        check_tensor(call(function, query, support, masks), (2, 2, 3, 2, 3), "your c of three shots"),
+        check_tensor(answer, (2, 2, 3, 2, 3), "your c of three shots"),
         wanted,
         "your c of three shots",
         {
             **_similarity_mistakes(query, support, masks),
+            "your prototype pools the cells of all shots, as in notebook 01; here every shot has its own prototype.": (
+                min_max(cosine_map(_maps(query, (2, 3)), pooled)).expand(wanted.shape)
+            ),
+            "your c uses the first shot only; every shot has its own map.": wanted[:, :, :1].expand(wanted.shape),
+            "your prototype is averaged over the heads; every head has its own keys.": min_max(
+                cosine_map(_maps(query, (2, 3)).unsqueeze(2), _prototypes(support, masks).mean(1, keepdim=True))
+            ).squeeze(3),
             "your maps share one stretch; every shot's map is stretched on its own.": (together - low) / (high - low),
         },
     )
@@ -86,7 +130,8 @@ def check_calibration_term(function: Function) -> str:
     first, second = [[1.0, 0.5], [0.0, 0.0]], [[0.5, 0.5], [0.0, 1.0]]
     similarity = torch.tensor([first, second, [[0.0, 0.0], [0.0, 0.0]]]).view(1, 1, 3, 2, 2)
     masks = torch.zeros(1, 3, 2, 2)
-    masks[0, :2, 0, 0] = 1  # the third object vanished
+    masks[0, 0, 0, 0] = masks[0, 1, 0] = 1  # objects of one cell and of two; the third has vanished
+    area = masks.sum((-2, -1))[:, None, :, None, None]
     compare(
         check_tensor(call(function, similarity, masks), (1, 1, 2, 2), "your c"),
         [[[[0.75, 0.5], [0, 0.5]]]],
@@ -94,6 +139,10 @@ def check_calibration_term(function: Function) -> str:
         {
             "your c counts the shot whose mask is empty on the grid; it knows nothing, so leave it out of the "
             "mean.": similarity.mean(2),
+            "your c weights the shots by the size of their object; every visible shot has one vote.": (
+                (similarity * area).sum(2) / area.sum(2)
+            ),
+            "your c is the product over the shots; take the mean of the visible ones.": similarity[:, :, :2].prod(2),
             "your c is the sum over the shots; divide by the number of visible ones.": similarity.sum(2),
             "your c is the largest over the shots; take the mean of the visible ones.": similarity.amax(2),
             "your c uses the first shot only; take the mean of the visible ones.": similarity[:, :, 0],
@@ -114,6 +163,17 @@ def check_calibration_term(function: Function) -> str:
         )
     compare(answer[0], torch.ones(2, 3, 3), "your c where no shot is visible")
     compare(answer[1], batch[1, :, 0], "your c of an episode with one visible shot of two (each episode for itself)")
+    batch = torch.rand(1, 2, 4, 2, 3, generator=torch.Generator().manual_seed(7))
+    masks = torch.zeros(1, 4, 2, 3)
+    masks[0, 0], masks[0, 1, 0], masks[0, 3, 1, 2] = 1, 1, 1  # 6 cells, 3, none, 1
+    area = masks.sum((-2, -1))[:, None, :, None, None]
+    weighted = (batch * area).sum(2) / area.sum(2)
+    compare(
+        check_tensor(call(function, batch, masks), (1, 2, 2, 3), "your c of four shots"),
+        batch[:, :, [0, 1, 3]].mean(2),
+        "your c of four shots, of which the third has vanished",
+        {"your c weights the shots by the size of their object; every visible shot has one vote.": weighted},
+    )
     return "calibration_term: the shots that see their object vote; without any, c is 1"
 
 
@@ -141,6 +201,9 @@ def check_calibration_bias(function: Function) -> str:
             "your ā is stretched column by column; a row is one cell that looks, so stretch over dim=-1.": (
                 10 * (min_max(logits, dim=(-2,)) + columns - 1).clamp(max=0)
             ),
+            "your ā is divided by the row's maximum; stretch it: subtract the minimum, then divide by the range.": (
+                10 * (logits / logits.amax(-1, keepdim=True) + columns - 1).clamp(max=0)
+            ),
             "your ā is not stretched; apply min_max to every row first.": 10 * (logits + columns - 1).clamp(max=0),
             "your ā is a softmax; stretch each row of logits with min_max.": (
                 10 * (logits.softmax(-1) + columns - 1).clamp(max=0)
@@ -167,33 +230,11 @@ def check_calibrated_attention(function: Function) -> str:
     # memory loses 10 nats. Left are the mean of the shots, 3, and the pointer, 5: 4.
     q, k = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 4, 1)
     v = torch.tensor([2.0, 4.0, 7.0, 5.0]).view(1, 1, 4, 1)  # two supports, query memory, pointer
-    tiny = math.exp(-10)
-    answer = check_tensor(call(function, q, k, v, torch.ones(1, 2, 1, 1)), (1, 1, 1, 1), "your result")
-    compare(
-        answer.flatten(),
-        [(3 + 7 * tiny + 5) / (2 + tiny)],
-        "your result of one cell",
-        {
-            "you do not calibrate: the query memory keeps its full weight.": [(3 + 7 + 5) / 3],
-            "your supports stand side by side; average their keys and values to one block before the softmax.": [
-                (2 + 4 + 7 * tiny + 5) / (3 + tiny)
-            ],
-            "your supports stand side by side and nothing is calibrated.": [(2 + 4 + 7 + 5) / 4],
-            "your bias falls on the supports; only the columns of the query memory get it.": [
-                (3 * tiny + 7 + 5) / (2 + tiny)
-            ],
-            "your bias falls on the pointers too; only the columns of the query memory get it.": [
-                (3 + (7 + 5) * tiny) / (1 + 2 * tiny)
-            ],
-            "your bias is added after the softmax; add it to the logits.": [(3 + 7 + 5) / 3 - 10 * 7],
-            "your pointers are lost; they are the last columns and take part in the softmax.": [
-                (3 + 7 * tiny) / (1 + tiny)
-            ],
-            "your support block is the sum of the shots' values; take the mean.": [(6 + 7 * tiny + 5) / (2 + tiny)],
-            "you take a softmax of each part; join the three parts of the logits, then take one.": [3.0 + 7 + 5],
-        },
-        tolerance=1e-3,
-    )
+    tiny, masks = math.exp(-10), torch.ones(1, 2, 1, 1)
+    answer = check_tensor(call(function, q, k, v, masks), (1, 1, 1, 1), "your result")
+    right = torch.tensor((3 + 7 * tiny + 5) / (2 + tiny)).view(1, 1, 1, 1)
+    wrong = {message: attend(q, k, v, masks, mistake) for mistake, message in ATTENTION_MISTAKES.items()}
+    compare(answer, right, "your result of one cell", wrong, tolerance=1e-3)
     generator = torch.Generator().manual_seed(9)
     for shots in (1, 3):
         q = 2 * torch.randn(2, 2, 6, 4, generator=generator)
@@ -201,48 +242,59 @@ def check_calibrated_attention(function: Function) -> str:
         masks = (torch.rand(2, shots, 2, 3, generator=generator) > 0.4).float()
         masks[1] = 0  # nothing visible in the second episode
         answer = check_tensor(call(function, q, k, v, masks), (2, 2, 6, 4), f"your result of {shots} shots")
-        compare(
-            answer[1],
-            _reference(q, k, v, None)[1],
-            "your result where no shot is visible (it must be attention without a bias)",
-            {"your logits are not divided by √d.": _reference(2 * q, k, v, None)[1]},
-        )
-        compare(
-            answer,
-            _reference(q, k, v, masks),
-            f"your result of {shots} shots",
-            {
-                "your logits are not divided by √d.": _reference(2 * q, k, v, masks),
-                "your ā is stretched over the columns of supports and pointers too; only over those of the query "
-                "memory.": _reference(q, k, v, masks, whole_rows=True),
-            },
-        )
+        wrong = {message: attend(q, k, v, masks, mistake) for mistake, message in ATTENTION_MISTAKES.items()}
+        compare(answer, attend(q, k, v, masks), f"your result of {shots} shots", wrong)
     _gradients(function, q, k, v, masks)
     return "calibrated_attention: one softmax over the mean support, the calibrated query memory and the pointers"
 
 
-def _reference(q: Tensor, k: Tensor, v: Tensor, masks: Tensor | None, whole_rows: bool = False) -> Tensor:
-    """Step by step; masks None: no bias; whole_rows: the mistake of stretching logits over all columns."""
-    n, shots = q.shape[2], k.shape[2] // q.shape[2] - 1
-    memory, k_fixed = slice(n, 2 * n), k.detach()
-    k, v = (calibration.average_shots(x, shots, n) for x in (k, v))
-    logits = q @ k.mT / math.sqrt(q.shape[-1])
-    bias = torch.zeros_like(logits[..., memory])
-    if masks is not None:
-        blocks = k_fixed[:, :, : shots * n].unflatten(2, (shots, n))
-        value = calibration.shot_similarity(k_fixed[:, :, shots * n : (shots + 1) * n], blocks, masks)
-        term = calibration.calibration_term(value, masks)
-        bias = calibration.calibration_bias(logits[..., memory], term)
-        if whole_rows:
-            stretched = min_max(logits.detach(), dim=(-1,))[..., memory]
-            bias = 10 * (stretched + term.flatten(-2).unsqueeze(-2) - 1).clamp(max=0)
-    logits = torch.cat([logits[..., :n], logits[..., memory] + bias, logits[..., 2 * n :]], -1)
-    return logits.softmax(-1) @ v
+MARGIN = 0.02  # of IoU, above the memory read without a bias
+
+
+@exercise()
+def check_better_c(function: Function) -> str:
+    """Exercise 6.6: `better_c(F_Q, F_S, Mem_Q, Mem_S, M_S)`: scored on planted episodes. Raises ExerciseError."""
+    generator = torch.Generator().manual_seed(11)
+    F_Q, F_S, Mem_Q, Mem_S = (
+        torch.randn(2, *shots, channels, 4, 5, generator=generator) for channels in (6, 3) for shots in ([], [3])
+    )
+    M_S = (torch.rand(2, 3, 4, 5, generator=generator) > 0.5).float()
+    given = [F_Q, F_S, Mem_Q, Mem_S, M_S]
+    together = check_tensor(call(function, *given), (2, 4, 5), "your c of two episodes")
+    for index in range(2):
+        alone = call(function, *(x[index : index + 1] for x in given))
+        compare(alone, together[index : index + 1], "alone, an episode's c (each episode judges for itself)")
+
+    def judge(case: Case) -> Tensor:
+        inputs = (case.F_Q, case.F_S, case.Mem_Q, case.Mem_S, case.M_S)
+        c = check_tensor(call(function, *inputs), (1, *case.M_S.shape[-2:]), "your c of a planted episode")
+        if not (c.min() >= -1e-4 and c.max() <= 1 + 1e-4):  # so that NaN fails too
+            low, high = float(c.min()), float(c.max())
+            raise ExerciseError(f"your c goes from {low:.2f} to {high:.2f}; it must lie in 0..1: stretch it, min_max.")
+        if c.max() - c.min() < 1e-3:
+            raise ExerciseError("your c is the same in every cell, so it cannot single out the planted object.")
+        return c
+
+    (score, left), (least, most) = verdict(judge), verdict(lambda case: torch.ones_like(case.M_S[:, 0]))
+    if score > least + MARGIN:
+        return (
+            f"better_c: IoU on planted episodes {least:.0%} without a bias, {score:.0%} with your c; of the planted "
+            f"object {most:.0%} and {left:.0%} are in the mask"
+        )
+    result = f"with it the IoU on planted episodes is {score:.0%}; it must be above {least + MARGIN:.0%}"
+    if verdict(lambda case: 1 - judge(case))[0] > least + MARGIN:
+        raise ExerciseError(f"your c is turned round, high outside the object ({result}); 1 − c would pass.")
+    blind = function(0 * F_Q, 0 * F_S, Mem_Q, Mem_S, M_S)
+    if torch.allclose(blind, together, atol=1e-4):
+        raise ExerciseError(
+            f"your c looks at the memories alone, which know individuals rather than classes ({result})."
+        )
+    raise ExerciseError(f"your c does not single out the object well enough: {result}.")
 
 
 def _gradients(function: Function, q: Tensor, k: Tensor, v: Tensor, masks: Tensor) -> None:
     given = [x.clone().requires_grad_() for x in (q, k, v)]
-    results = [function(*given, masks), _reference(given[0], given[1], given[2], masks)]
+    results = [function(*given, masks), attend(given[0], given[1], given[2], masks)]
     if not results[0].requires_grad:
         raise ExerciseError("no gradient flows through your attention; only the bias is detached.")
     mine, right = (torch.autograd.grad(x.square().sum(), given, allow_unused=True) for x in results)
@@ -257,11 +309,15 @@ def _maps(keys: Tensor, grid: tuple[int, int]) -> Tensor:
     return keys.mT.unflatten(-1, grid)
 
 
+def _prototypes(support: Tensor, masks: Tensor) -> Tensor:
+    """The mean key of every shot's object, (B, heads, K, d, 1, 1)."""
+    return prototype(_maps(support, (masks.shape[-2], masks.shape[-1])), masks[:, None, :, None])
+
+
 def _raw_similarity(query: Tensor, support: Tensor, masks: Tensor) -> Tensor:
     """c_i before it is stretched, (B, heads, K, h, w)."""
     grid = (masks.shape[-2], masks.shape[-1])
-    prototypes = prototype(_maps(support, grid), masks[:, None, :, None])
-    return cosine_map(_maps(query, grid).unsqueeze(2), prototypes).squeeze(3)
+    return cosine_map(_maps(query, grid).unsqueeze(2), _prototypes(support, masks)).squeeze(3)
 
 
 def _similarity_mistakes(query: Tensor, support: Tensor, masks: Tensor) -> dict[str, Tensor]:

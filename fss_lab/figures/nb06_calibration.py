@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from matplotlib.colors import Normalize, PowerNorm
 from torch import Tensor
@@ -79,27 +81,30 @@ def calibration_figure(
     return picture
 
 
-def planted_figure(task: Episode, planted: Tensor, without: Tensor, calibrated: Tensor) -> Picture:
-    """A query memory with a planted error, and the masks that result without and with calibration.
+def trial_figure(task: Episode, planted: Tensor, masks: Mapping[str, Tensor]) -> Picture:
+    """A query memory with a planted object, and the mask that comes of it with every bias.
 
-    planted: (H, W) bool, the object of another class that was added to the true mask; without, calibrated: the
-    predicted masks, (H, W) bool.
+    planted: (H, W) bool, the object of another class that the memory was told besides the truth. masks: by bias, the
+    prediction, (H, W) bool.
     """
-    picture = Picture(8.5, 3.8, "An object of another class planted in the memory")
-    axes = picture.subplots(1, 3)
-    overlay(axes[0], task.query_image, planted, style.PRIOR, width=1)
-    contour(axes[0], task.query_mask, style.TRUTH)
-    name_panel(axes[0], "planted in the\nquery memory", style.DEEP_PRIOR)
+    columns = (len(masks) + 2) // 2
+    picture = Picture(2.65 * columns, 6.2, "An object of another class planted in the memory: which bias silences it?")
+    (first, *others) = picture.subplots(2, columns).flat
+    overlay(first, task.query_image, planted, style.PRIOR, width=1)
+    contour(first, task.query_mask, style.TRUTH)
+    name_panel(first, "planted in the\nquery memory", style.DEEP_PRIOR)
     captions = []
-    for panel, name, mask in ((axes[1], "not calibrated", without), (axes[2], "calibrated", calibrated)):
-        score = 100 * iou(mask, task.query_mask)
-        prediction_panel(panel, task, mask, f"{name},\nIoU {score:.0f} %")
+    for panel, (name, mask) in zip(others, masks.items(), strict=False):
+        score, share = 100 * iou(mask, task.query_mask), 100 * float(mask[planted].float().mean())
+        prediction_panel(panel, task, mask, f"{name}\nIoU {score:.0f} %, planted {share:.0f} %")
         contour(panel, planted, style.PRIOR)
         contour(panel, task.query_mask, style.TRUTH)
-        captions.append(f"{name} {score:.0f} %")
-    legend(picture, truth_line("outline of the truth"), patch(style.PRIOR, "planted error"), "prediction")
+        captions.append(f"{name} {score:.0f} and {share:.0f} %")
+    for panel in others[len(masks) :]:
+        panel.set_axis_off()
+    legend(picture, truth_line("outline of the truth"), patch(style.PRIOR, "planted object"), "prediction")
     picture.alt = (
         f"The query's {task.class_name} and another object, both remembered as the object; the predictions' IoU with "
-        f"the truth: {', '.join(captions)}."
+        f"the truth, and the share of the planted object in them: {', '.join(captions)}."
     )
     return picture

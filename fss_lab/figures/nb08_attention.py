@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,9 +16,10 @@ from fss_lab.episode import Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
 from fss_lab.figures.panels import map_panel, mark_cell, name_panel, symmetric
-from fss_lab.figures.prediction import coverage, memory_maps, support_map_panel, truth_panel
+from fss_lab.figures.prediction import coverage, memory_maps, object_cells, support_map_panel, truth_panel
 from fss_lab.figures.style import Picture, chart, colour_bar, legend, patch
 from fss_lab.method.trace import Trace
+from fss_lab.metrics import separation
 
 PARTS = {"support memory": style.SUPPORT, "query memory": style.PRIOR, "pointers": style.INK}
 
@@ -100,6 +102,7 @@ def calibration_figure(episode: Episode, trace: Trace) -> Picture:
         raise InputError('this trace has no calibration; trace a model with calibration="corrected"')
     grid = trace.support_masks_attention.shape[-2:]
     covered = coverage(episode.query_mask, grid).flatten()  # N
+    inside = object_cells(episode.query_mask, grid)
     if not covered.any():
         raise InputError("the query shows no object, so none of its cells can be looked at")
     shares = covered / covered.sum()
@@ -111,18 +114,20 @@ def calibration_figure(episode: Episode, trace: Trace) -> Picture:
         bias = layer.bias[0].mean(0)[:, layer.columns.query].detach().float().cpu()  # N, N
         both = torch.stack([layer.attention_before[0], layer.attention[0]]).mean(1).detach().float().cpu()  # 2, N, L
         before, after = 100 * shares @ both[..., layer.columns.query]  # N each
-        change = after - before
+        change, apart = after - before, math.nan if inside.all() else separation(similarity, inside)
         maps: list[tuple[str, Tensor, str | Colormap, Normalize, str]] = [
-            ("c: like the support?", similarity, style.PRIOR_MAP, Normalize(0, 1), "from 0 to 1"),
+            (f"c: separation {apart:.2f}", similarity, style.PRIOR_MAP, Normalize(0, 1), "from 0 to 1"),
             ("mean bias", shares @ bias, "Blues_r", Normalize(-10, 0), "nats"),
             ("attention before", before, style.ATTENTION_MAP, PowerNorm(0.5, 0, float(before.max())), "percent"),
             ("after minus before", change, style.DIFFERENCE_MAP, symmetric(change), "points"),
         ]
         for axes, (name, values, cmap, norm, unit) in zip(row, maps, strict=True):
-            drawn = map_panel(axes, values.reshape(grid), name if number == 0 else "", cmap, norm, episode.query_mask)
+            heading = name if number == 0 or values is similarity else ""
+            drawn = map_panel(axes, values.reshape(grid), heading, cmap, norm, episode.query_mask)
             colour_bar(picture, drawn, [axes], unit)
         row[0].set_ylabel(f"layer {number + 1}", fontsize=style.TEXT, color=style.INK)
-        captions.append(f"layer {number + 1}: {float(before.sum()):.1f} % before, {float(after.sum()):.1f} % after")
+        attention = f"{float(before.sum()):.1f} % before, {float(after.sum()):.1f} % after"
+        captions.append(f"layer {number + 1}: {attention}; c separates by {apart:.2f}")
     legend(picture, patch(style.TRUTH, "truth, hidden from the model"))
     picture.alt = (
         "Maps over the query memory for each layer: the similarity c to the support, the mean bias, the attention of "

@@ -49,6 +49,15 @@ def coverage(mask: Tensor, grid: Sequence[int]) -> Tensor:
     return F.adaptive_avg_pool2d((mask == 1).float()[None, None], (grid[0], grid[1]))[0, 0]
 
 
+def object_cells(mask: Tensor, grid: Sequence[int]) -> Tensor:
+    """The cells of a grid (h, w) that belong to the object: it covers them at least half as much as its fullest cell.
+
+    mask: (H, W), the object where it is 1. Returns (h, w) bool; all false without an object.
+    """
+    covered = coverage(mask, grid)
+    return (covered >= covered.max() / 2) & (covered > 0)
+
+
 def central_cell(mask: Tensor, grid: int = 16) -> tuple[int, int]:
     """(row, column) of the grid cell deepest inside the object: covered by it, and near its centre.
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.pictures import titles
 
-from fss_lab.figures.nb06_calibration import bias_figure, calibration_figure, planted_figure
+from fss_lab.figures.nb06_calibration import bias_figure, calibration_figure, trial_figure
 from fss_lab.toyworld.pictograms import Pictograms
 
 
@@ -27,10 +27,10 @@ def test_a_cell_and_its_attention(task):
     titles(calibration_figure(task, (0, 0), maps[0], maps[1], -maps[2], torch.zeros(4, 4), torch.zeros(4, 4)))
 
 
-def test_a_planted_error_and_its_scores(task):
+def test_a_planted_object_and_what_every_bias_makes_of_it(task):
     truth = task.query_mask == 1
     planted = torch.zeros_like(truth)
     planted[:40, :40] = True
-    picture = planted_figure(task, planted, torch.zeros_like(truth), truth)
+    picture = trial_figure(task, planted, {"no bias": planted, "SCMA": truth & ~planted, "other": truth})
     titles(picture)
-    assert "not calibrated 0 %, calibrated 100 %" in picture.alt
+    assert "no bias 0 and 100 %, SCMA" in picture.alt and picture.alt.count("and 0 %") >= 1
