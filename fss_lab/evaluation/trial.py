@@ -63,7 +63,7 @@ ROWS: dict[str, Row] = {
     "true c, with ā": Row(true_c, confidence=True),
     "own c, without ā": Row(None, confidence=False),
     "true c, without ā": Row(true_c, confidence=False),
-    "P_fg as c, without ā": Row(dense_c, confidence=False),
+    "prior as c, without ā": Row(dense_c, confidence=False),
 }
 COLUMNS = ("planted object in the mask", "IoU, planted", "IoU, ordinary")
 

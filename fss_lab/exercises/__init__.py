@@ -3,7 +3,8 @@
 A check calls the reader's function on numbers worked by hand. It prints a line with ✓, or raises ExerciseError
 with a diagnosis: not only what differs, but which plausible mistake gives exactly that.
 
-Knows the method, whose functions it compares answers with; nothing of data sets, models and scores.
+Knows the method, whose functions it compares answers with; nothing of scores, and of models and data only what
+`planted` prepares for exercise 6.6.
 """
 
 from __future__ import annotations

@@ -31,14 +31,17 @@ def check_attention_weights(function: Function) -> str:
     # d = 4, so sqrt(d) = 2; the products are 0, 0, 2 ln 2 and 2 ln 2, 0, 0, the weights 1/4, 1/4, 1/2 and so on
     q = torch.tensor([[[[2.0, 0, 0, 0], [0, 2.0, 0, 0]]]])
     k = math.log(2) * torch.tensor([[[[0, 1.0, 0, 0], [0, 0, 1.0, 0], [1.0, 0, 0, 0]]]])
-    answer = check_tensor(call(function, q, k), (1, 1, 2, 3), "your tensor of weights")
+    answer = call(function, q, k)
+    if isinstance(answer, Tensor) and answer.ndim == 3:
+        raise ExerciseError(AVERAGED)
+    check_tensor(answer, (1, 1, 2, 3), "your tensor of weights")
     compare(answer, [[[[0.25, 0.25, 0.5], [0.5, 0.25, 0.25]]]], "the weight", _weight_mistakes(q, k))
     generator = torch.Generator().manual_seed(4)
     q, k = torch.randn(2, 3, 4, 6, generator=generator), torch.randn(2, 3, 5, 6, generator=generator)
     answer = call(function, q, k)
     if isinstance(answer, Tensor) and answer.numel() == 2 * 4 * 5:
         raise ExerciseError(AVERAGED)
-    answer = check_tensor(answer, (2, 3, 4, 5), "your tensor of weights of three heads")
+    check_tensor(answer, (2, 3, 4, 5), "your tensor of weights of three heads")
     compare(answer, LIBRARY["attention_weights"](q, k), "with three heads, the weight", _weight_mistakes(q, k))
     return "attention_weights: every cell shares out 1 among the keys"
 
@@ -142,7 +145,6 @@ def check_calibration_term(function: Function) -> str:
             "your c weights the shots by the size of their object; every visible shot has one vote.": (
                 (similarity * area).sum(2) / area.sum(2)
             ),
-            "your c is the product over the shots; take the mean of the visible ones.": similarity[:, :, :2].prod(2),
             "your c is the sum over the shots; divide by the number of visible ones.": similarity.sum(2),
             "your c is the largest over the shots; take the mean of the visible ones.": similarity.amax(2),
             "your c uses the first shot only; take the mean of the visible ones.": similarity[:, :, 0],
@@ -226,24 +228,28 @@ def check_calibration_bias(function: Function) -> str:
 @exercise(LIBRARY, ["__call__"])
 def check_calibrated_attention(function: Function) -> str:
     """Exercise 6.5: `calibrated_attention(q, k, v, M_S)`: the whole of it. Raises ExerciseError with a diagnosis."""
-    # One cell, two shots, one pointer. All logits are 0. A map of one cell is constant, so a = 0 and c = 0: the query
-    # memory loses 10 nats. Left are the mean of the shots, 3, and the pointer, 5: 4.
-    q, k = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 4, 1)
-    v = torch.tensor([2.0, 4.0, 7.0, 5.0]).view(1, 1, 4, 1)  # two supports, query memory, pointer
-    tiny, masks = math.exp(-10), torch.ones(1, 2, 1, 1)
-    answer = check_tensor(call(function, q, k, v, masks), (1, 1, 1, 1), "your result")
-    right = torch.tensor((3 + 7 * tiny + 5) / (2 + tiny)).view(1, 1, 1, 1)
-    wrong = {message: attend(q, k, v, masks, mistake) for mistake, message in ATTENTION_MISTAKES.items()}
-    compare(answer, right, "your result of one cell", wrong, tolerance=1e-3)
-    generator = torch.Generator().manual_seed(9)
-    for shots in (1, 3):
+    generator, failure = torch.Generator().manual_seed(9), None
+    for shots in (3, 1):
         q = 2 * torch.randn(2, 2, 6, 4, generator=generator)
         k, v = (torch.randn(2, 2, (shots + 1) * 6 + 5, 4, generator=generator) for _ in range(2))
         masks = (torch.rand(2, shots, 2, 3, generator=generator) > 0.4).float()
         masks[1] = 0  # nothing visible in the second episode
         answer = check_tensor(call(function, q, k, v, masks), (2, 2, 6, 4), f"your result of {shots} shots")
         wrong = {message: attend(q, k, v, masks, mistake) for mistake, message in ATTENTION_MISTAKES.items()}
-        compare(answer, attend(q, k, v, masks), f"your result of {shots} shots", wrong)
+        try:
+            compare(answer, attend(q, k, v, masks), f"your result of {shots} shots", wrong)
+        except ExerciseError as error:
+            if str(error) in wrong:
+                raise
+            failure = failure or error  # numbers worked by hand are easier to follow
+    # One cell, two shots, one pointer. All logits are 0. A map of one cell is constant, so a = 0 and c = 0: the query
+    # memory loses 10 nats. Left are the mean of the shots, 3, and the pointer, 5: 4.
+    values, tiny = torch.tensor([2.0, 4.0, 7.0, 5.0]).view(1, 1, 4, 1), math.exp(-10)
+    answer = call(function, torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 4, 1), values, torch.ones(1, 2, 1, 1))
+    right = (3 + 7 * tiny + 5) / (2 + tiny)
+    compare(check_tensor(answer, (1, 1, 1, 1), "your result").flatten(), [right], "your result of one cell")
+    if failure:
+        raise failure
     _gradients(function, q, k, v, masks)
     return "calibrated_attention: one softmax over the mean support, the calibrated query memory and the pointers"
 
@@ -286,9 +292,7 @@ def check_better_c(function: Function) -> str:
         raise ExerciseError(f"your c is turned round, high outside the object ({result}); 1 − c would pass.")
     blind = function(0 * F_Q, 0 * F_S, Mem_Q, Mem_S, M_S)
     if torch.allclose(blind, together, atol=1e-4):
-        raise ExerciseError(
-            f"your c looks at the memories alone, which know individuals rather than classes ({result})."
-        )
+        raise ExerciseError(f"your c looks at memories alone, which know individuals, not classes: {result}.")
     raise ExerciseError(f"your c does not single out the object well enough: {result}.")
 
 

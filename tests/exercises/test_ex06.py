@@ -220,7 +220,6 @@ WRONG = [
     (SIMILARITY, lambda q, s, m: other_shot_similarity(q, s, m).squeeze(2), r"must be \(1, 1, 1, 2, 2\)"),
     (TERM, lambda c, m: c.mean(2), "counts the shot whose mask is empty"),
     (TERM, lambda c, m: by_area(c, m), "by the size of their object"),
-    (TERM, lambda c, m: c.prod(2), "where no shot is visible|0.5"),
     (TERM, lambda c, m: c.sum(2), "is the sum"),
     (TERM, lambda c, m: c.amax(2), "is the largest"),
     (TERM, lambda c, m: c[:, :, 0], "first shot only"),

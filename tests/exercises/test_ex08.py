@@ -126,3 +126,30 @@ def test_recalibrated_in_another_way():
 def test_wrong_recalibrations(wrong, hint):
     with pytest.raises(ExerciseError, match=hint):
         ex08.check_recalibrate(wrong)
+
+
+# ---- all
+
+
+def _recalibrated(before, bias):
+    return (before.log() + bias).softmax(-1)
+
+
+@pytest.mark.parametrize(
+    ("check", "right"),
+    [
+        (ex08.check_part_masses, _masses(lambda x: x.sum(-1))),
+        (ex08.check_attention_map, lambda w, cell, part, grid: w[cell[0] * grid[1] + cell[1], part].reshape(grid)),
+        (ex08.check_effective_cells, lambda p: _entropy(p).exp()),
+        (ex08.check_recalibrate, _recalibrated),
+    ],
+)
+def test_an_answer_that_changes_what_it_is_given_is_refused(check, right):
+    def changing(first, *others):
+        result = right(first, *others).clone()
+        first.add_(1)
+        return result
+
+    check(right)
+    with pytest.raises(ExerciseError, match="changes its argument number 1"):
+        check(changing)

@@ -15,7 +15,7 @@ EXERCISES = {
     "ex03": "separation mass paired-interval control",
     "ex04": "prototype cosine-map min-max discriminative-prior generate-priors",
     "ex05": "support-similarity agreement refine-once refine share",
-    "ex06": "attention-weights shot-similarity calibration-term calibration-bias calibrated-attention",
+    "ex06": "attention-weights shot-similarity calibration-term calibration-bias calibrated-attention better-c",
     "ex07": "key-columns vote paired-gain error-origin",
     "ex08": "part-masses attention-map effective-cells recalibrate",
 }
