@@ -77,7 +77,9 @@ def prepare(model: FSSAM, data: Pictograms, count: int) -> Iterator[tuple[Case, 
             count, task, cache = count - 1, data[index], FeatureCache()
             yield make_case(model, task, planted, cache), make_case(model, task, None, cache)
     if count:
-        raise InputError(f"in {len(data)} episodes {count} queries too few show an object of another class")
+        raise InputError(
+            f"in {len(data)} episodes {count} queries too few show an object of another class; take more episodes"
+        )
 
 
 @torch.inference_mode()

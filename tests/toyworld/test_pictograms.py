@@ -132,3 +132,12 @@ def test_ring_marks_both_sides_of_a_border() -> None:
     instances = np.zeros((5, 6), dtype=np.uint8)
     instances[:, 3:] = 1
     np.testing.assert_array_equal(ring(instances)[2], [0, 0, 255, 255, 1, 1])
+
+
+def test_distractor_is_the_largest_object_of_another_class() -> None:
+    data = Pictograms(0, episodes=4)
+    for index in range(4):
+        class_id, (query, *_) = data.scenes(index)
+        others = [(query.instances == n).sum() for n, other in enumerate(query.class_ids, start=1) if other != class_id]
+        mask = data.distractor(index)
+        assert mask is not None and mask.sum() == max(others) and not (mask & (data[index].query_mask == 1)).any()
