@@ -107,7 +107,7 @@ def separation_figure(separations: Mapping[str, Sequence[np.ndarray]], title: st
     if not separations:
         raise InputError("there is nothing to draw")
     picture = Picture(8.5, 1.3 + 0.42 * len(separations), title)
-    axes, words = picture.subplots(), []
+    axes, words, left = picture.subplots(), [], 0.3
     for row, (name, groups) in enumerate(separations.items()):
         estimate, low, high = mean_interval(np.concatenate(groups))
         colour = next((colour for word, colour in ORIGINS.items() if word in name), style.INK)
@@ -117,8 +117,9 @@ def separation_figure(separations: Mapping[str, Sequence[np.ndarray]], title: st
             axes.plot([group.mean() for group in groups], [row] * len(groups), "o", color=style.INK, markersize=3.5)
         axes.text(1.02, row, f"{estimate:.2f}", va="center", fontsize=style.SMALL, color=style.INK)
         words.append(f"{name} {estimate:.2f}")
+        left = min(left, low - 0.02)
     axes.axvline(0.5, color=style.INK, linewidth=1)
-    axes.set(xlim=(0.3, 1.0), ylim=(len(separations) - 0.5, -0.5))
+    axes.set(xlim=(left, 1.0), ylim=(len(separations) - 0.5, -0.5))
     axes.set_yticks(range(len(separations)), list(separations))
     dots = "; dots: folds" if any(len(groups) > 1 for groups in separations.values()) else ""
     chart(axes, f"separation of object and rest: 0.5 is chance, 1 perfect\nline: 95 % interval{dots}", grid="x")
