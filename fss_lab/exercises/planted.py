@@ -29,7 +29,6 @@ def planted_cases() -> list[Case]:
     return list(cases.values())
 
 
-@torch.no_grad()
 def verdict(judge: Callable[[Case], Tensor]) -> tuple[float, float]:
     """The masks' IoU with the truth, and the share of the planted object that they cover; means over `planted_cases`.
 
@@ -37,8 +36,9 @@ def verdict(judge: Callable[[Case], Tensor]) -> tuple[float, float]:
     """
     scores, shares = [], []
     for case in planted_cases():
-        c = judge(case)
-        mask = case.read(lambda logits, term, c=c: bias_without_confidence(logits, c.expand(term.shape)))  # type: ignore[misc]
+        with torch.no_grad():
+            c = judge(case)
+            mask = case.read(lambda logits, term, c=c: bias_without_confidence(logits, c.expand(term.shape)))  # type: ignore[misc]
         scores.append(iou(mask, case.truth))
         shares.append(float(mask[case.planted].float().mean()))
     return sum(scores) / len(scores), sum(shares) / len(shares)
