@@ -45,9 +45,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         if other or options.shots != (1,):
             raise InputError("--identity goes without --shots and the options of data sets, models and weights")
         title, added = "Same or another identity in memory", ()
-        jobs = identity_jobs(options.folds or range(FOLDS), options.seeds or (0,), number)
+        jobs = identity_jobs(_numbers(options) or range(FOLDS), options.seeds or (0,), number)
     else:
-        world = _world(arguments, steps, lists=directory and directory / "episodes")
+        world = _world(arguments, options, steps, lists=directory and directory / "episodes")
         jobs, files = _jobs(options, world), world.weights
     settings = Settings(**given(arguments, ComputeOptions))
     results = run(jobs, directory, settings, workers=options.workers, progress=True)
@@ -64,7 +64,7 @@ def ablate(arguments: argparse.Namespace) -> int:
     from fss_lab.evaluation.variants import suite
 
     options = AblateOptions(**given(arguments, AblateOptions))
-    world = _world(arguments, suite, lists=options.output / "episodes")
+    world = _world(arguments, options, suite, lists=options.output / "episodes")
     text = ablate(
         _jobs(options, world), options.output, Settings(**given(arguments, ComputeOptions)),
         measured=options.measured, workers=options.workers, progress=True, files=world.weights,
@@ -73,11 +73,11 @@ def ablate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _world(arguments: argparse.Namespace, variants: Callable[..., Any], **places: Any) -> World:
+def _world(arguments: argparse.Namespace, options: RunOptions, variants: Callable[..., Any], **places: Any) -> World:
     """The toy world or photographs, as --dataset says.
 
     Raises:
-        InputError: options that the world would ignore, or two files of one name.
+        InputError: options that the world would ignore, two files of one name, or several files of folds.
     """
     from fss_lab.evaluation.worlds import Photographs, ToyWorld
 
@@ -100,6 +100,11 @@ def _world(arguments: argparse.Namespace, variants: Callable[..., Any], **places
             "several runs name them, as in --weights first=PATH second=PATH"
         )
     chosen["weights"] = dict(chosen.get("weights", ()))
+    files = [fold for fold in options.folds or () if isinstance(fold, str)]
+    if len(files) > 1 or files and kind is ToyWorld:
+        raise InputError(f"--folds takes one file, of --dataset folder, got {', '.join(files)}")
+    if files:
+        chosen["folds"] = files[0]
     return kind(variants=variants, **chosen, **places)
 
 
@@ -107,6 +112,9 @@ def _jobs(options: RunOptions, world: World) -> list[Job]:
     from fss_lab.datasets.protocols import benchmark
     from fss_lab.evaluation.jobs import grid_jobs
 
-    folds = options.folds or range(DATASETS[world.dataset].folds if world.dataset in DATASETS else FOLDS)
     seeds = options.seeds or (benchmark(world.protocol).seed if world.protocol else 0,)
-    return grid_jobs(folds, options.shots, seeds, world)
+    return grid_jobs(_numbers(options) or range(world.number_of_folds()), options.shots, seeds, world)
+
+
+def _numbers(options: RunOptions) -> list[int]:
+    return [fold for fold in options.folds or () if isinstance(fold, int)]

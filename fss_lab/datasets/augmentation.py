@@ -28,6 +28,7 @@ class Augmentation:
     data set in its record. degrees: largest rotation
     either way. chance: of rotation, of blur and of mirroring, each on its own. kept: share of the foreground (after
     scaling and rotation) that the crop keeps. What lies outside of the image is `PADDING`, and 255 in the mask.
+    shrink: photos whose longer side exceeds `size` are first averaged down to it; the benchmarks' are smaller.
     """
 
     size: int = 512
@@ -35,6 +36,7 @@ class Augmentation:
     degrees: float = 10.0
     chance: float = 0.5
     kept: float = 0.85
+    shrink: bool = False
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """A new view of an image (3, H, W) uint8 with its mask (H, W): both size x size. rng: of this view alone.
@@ -43,7 +45,7 @@ class Augmentation:
         """
         photo = Image.fromarray(image.permute(1, 2, 0).numpy())
         label = Image.fromarray(mask.numpy())
-        factor = rng.uniform(*self.scale)
+        factor = rng.uniform(*self.scale) * (min(1, self.size / max(photo.size)) if self.shrink else 1)
         size = max(1, round(photo.width * factor)), max(1, round(photo.height * factor))
         photo, label = photo.resize(size, Image.Resampling.BILINEAR), label.resize(size, Image.Resampling.NEAREST)
         if rng.random() < self.chance:

@@ -37,7 +37,9 @@ class DataSet:
     """All that the package knows of a data set outside its own module.
 
     name: what --dataset takes. title: for headings. photos: "module:class" of its `ImageSet`, called as
-        `LabelledPhotos`. folds: how many.
+        `LabelledPhotos`. folds: how many; None: as a file or the classes of a folder say.
+    tested_only: nothing is trained on it, so weights of other data sets are scored on it. any_size: photos larger than
+        the model's square are averaged down to it before training augments them.
     epochs: of the paper's training, None where it has none. scales: of the paper's augmentation, smallest and largest.
     sources: what of the manifest it needs, for `data get`. maker: "module:function" that makes its label maps, for
         `data prepare`, called as `pascal.prepare`; overlaps: whether that takes a rule for overlapping instances too.
@@ -47,7 +49,9 @@ class DataSet:
     name: str
     title: str
     photos: str
-    folds: int = FOLDS
+    folds: int | None = FOLDS
+    tested_only: bool = False
+    any_size: bool = False
     epochs: int | None = None
     scales: tuple[float, float] = (0.9, 1.1)
     sources: tuple[str, ...] = ()
@@ -100,6 +104,9 @@ DATASETS = {
             scales=(0.8, 1.25), sources=("coco",),
         ),
         DataSet("fss1000", "FSS-1000", "fss_lab.datasets.fss1000:Fss1000", folds=1),
+        DataSet(
+            "folder", "your own photos", "fss_lab.datasets.folder_folds:FolderFold", folds=None, any_size=True
+        ),
     )
 }  # fmt: skip
 """By the name that --dataset takes. PASCAL's counts come out exactly from the published files."""
@@ -114,15 +121,23 @@ def open_photos(
     part: str | None = None,
     protocol: str = "fssam",
     skip_bad: bool = False,
+    folds: str | Path | None = None,
 ) -> ImageSet:
-    """A fold of a data set by name; root: None for `data_folder()`.
+    """A fold of a data set by name; root: None for `data_folder()`. folds: of "folder", a file of folds.
 
     Raises InputError for an unknown name, fold, split, part or protocol, DataError for missing or bad files.
     """
     if dataset not in DATASETS:
         raise InputError(f"there is no data set {dataset!r}; there is pictograms, {', '.join(DATASETS)}")
-    where = data_folder() if root is None else root
-    return DATASETS[dataset].images()(where, fold, split, part=part, protocol=protocol, skip_bad=skip_bad)
+    options: dict[str, Any] = {"part": part, "protocol": protocol, "skip_bad": skip_bad}
+    if DATASETS[dataset].folds is not None:
+        if folds is not None:
+            raise InputError(f"{dataset} has folds of its own; a file of folds ({folds}) is for --dataset folder")
+    elif root is None:
+        raise InputError(f"--dataset {dataset} needs --data-root: the folder with one sub-folder of photos a class")
+    else:
+        options["folds"] = folds
+    return DATASETS[dataset].images()(data_folder() if root is None else root, fold, split, **options)
 
 
 def data_folder() -> Path:

@@ -102,6 +102,7 @@ class Folder(Counted):
         self.photos = {name: tuple(p for p in photos if p.class_name == name) for name in class_names}
         self.classes = tuple(n for n in range(len(class_names) + 1) if n + 1 != IGNORE)[: len(class_names)]
         ids = dict(zip(class_names, self.classes, strict=True))
+        self._class_names = dict(zip(self.classes, class_names, strict=True))
         self._by_name = {f"{photo.class_name}/{photo.image.name}": photo for photo in photos}
         self._counts = {name: (ids[photo.class_name],) for name, photo in self._by_name.items()}
 
@@ -110,7 +111,7 @@ class Folder(Counted):
 
     def class_name(self, class_id: int) -> str:
         """The name of a class, that of its folder."""
-        return list(self.photos)[self.classes.index(class_id)]
+        return self._class_names[class_id]
 
     def image(self, name: str) -> Tensor:
         """RGB, (3, H, W) uint8. Raises ImageError or FileNotFoundError that name the file."""

@@ -19,13 +19,18 @@ def check_split(split: str) -> None:
         raise InputError(f'split must be "base" or "novel", got {split!r}')
 
 
+def check_fold(fold: int, folds: int) -> None:
+    """Raises InputError for another fold than 0 .. folds - 1."""
+    if fold not in range(folds):
+        raise InputError(f"fold must be one of {', '.join(map(str, range(folds)))}, got {fold!r}")
+
+
 def classes_of(novel: Sequence[tuple[int, ...]], fold: int, split: str) -> tuple[int, ...]:
     """Class ids of a fold's novel classes, or of its base classes: those of all other folds, ascending.
 
     Raises InputError for another fold or split.
     """
-    if fold not in range(FOLDS):
-        raise InputError(f"fold must be one of 0, 1, 2, 3, got {fold!r}")
+    check_fold(fold, len(novel))
     check_split(split)
     if split == "novel":
         return novel[fold]

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -61,6 +61,11 @@ class Counted:
     """What image sets share that look once which classes an image counts for, `_counts`, in the order of their list."""
 
     _counts: dict[str, tuple[int, ...]]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What else decides the episodes, in plain values, for the facts of a run."""
+        return {}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ def facts_of(episodes: Episodes, models: Mapping[str, FSSAM], settings: ComputeO
         origin = {key: value for key, value in asdict(listed).items() if key != "episodes"}
         names = {str(c): episodes.images.class_name(c) for c in episodes.classes}  # type: ignore[attr-defined]
         data = {**origin, "protocol": str(benchmark(listed.protocol)), "list": listed.digest, "class_names": names}
+        data |= getattr(episodes.images, "facts", {})  # type: ignore[attr-defined]
     else:  # a data set that makes its episodes: what it is made from
         kinds = (str, int, float, tuple, type(None))
         origin = {key: value for key, value in vars(episodes).items() if isinstance(value, kinds)}

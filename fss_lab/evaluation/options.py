@@ -11,7 +11,6 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from fss_lab.datasets.catalogue import DATASETS
-from fss_lab.datasets.folds import FOLDS
 from fss_lab.method.options import PRECISIONS, option
 from fss_lab.toyworld.catalogue import TOY_WORLDS
 
@@ -20,6 +19,11 @@ def named_weights(text: str) -> tuple[str, str]:
     """PATH or NAME=PATH as (name, path)."""
     name, sign, path = text.partition("=")
     return (name, path) if sign and not set(name) & set("/\\") else ("fssam", text)
+
+
+def fold_or_file(text: str) -> int | str:
+    """The number of a fold, or the path of a file of folds."""
+    return int(text) if text.isdecimal() else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +106,12 @@ class PhotographOptions(WorldOptions):
 class RunOptions:
     """Which jobs, and in how many processes."""
 
-    folds: tuple[int, ...] | None = option(
-        None, "folds (default: all of the data set)", type=int, choices=tuple(range(FOLDS)), several=True
+    folds: tuple[int | str, ...] | None = option(
+        None,
+        "numbers of folds (default: all of the data set); of folder also FILE: the classes of each fold, as in train",
+        type=fold_or_file,
+        several=True,
+        metavar="FOLD",
     )
     shots: tuple[int, ...] = option((1,), "supports per episode", type=int, several=True, least=1)
     seeds: tuple[int, ...] | None = option(

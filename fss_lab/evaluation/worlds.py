@@ -16,7 +16,7 @@ from typing import Any
 
 from fss_lab.backbones.checkpoints import load_into, load_metadata, load_state
 from fss_lab.backbones.origin import share_origin
-from fss_lab.backbones.toy import WEIGHTS
+from fss_lab.backbones.toy import IMAGE_SIZE, WEIGHTS
 from fss_lab.datasets.catalogue import DATASETS, open_photos
 from fss_lab.datasets.folds import FOLDS
 from fss_lab.datasets.protocols import ImageSet, ListedEpisodes, benchmark, draw_episodes, load_or_draw
@@ -135,13 +135,17 @@ class World(WorldOptions, ABC):
         """What a run's training began with. run: its settings."""
         return _pair(self)
 
+    def number_of_folds(self) -> int:
+        """All folds are 0 .. this number - 1."""
+        return FOLDS
+
     @abstractmethod
     def pair(self) -> FSSAM:
         """The networks as published, loaded anew."""
 
     @abstractmethod
-    def conditions(self, fold: int, run: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings that a run must have had."""
+    def conditions(self, fold: int, run: dict[str, Any]) -> dict[str, Any]:
+        """The settings that a run must have had; `run` may be put into the same words."""
 
     @abstractmethod
     def episodes(self, fold: int, shots: int, seed: int) -> Episodes:
@@ -178,7 +182,7 @@ class ToyWorld(ToyOptions, World):
         weights = run.get("weights", "pretrained")
         return _pair(self) if weights == "pretrained" else load_model("toy", fold=fold, weights=weights)
 
-    def conditions(self, fold: int, run: Mapping[str, Any]) -> dict[str, Any]:
+    def conditions(self, fold: int, run: dict[str, Any]) -> dict[str, Any]:
         known = {"model": "toy", "fold": fold}
         return {key: value for key, value in known.items() if key in run}
 
@@ -194,7 +198,8 @@ class Photographs(PhotographOptions, World):
     """A data set of photographs, and a pair of networks, see `fss_lab.models.load.load_model`.
 
     dataset: a name of `datasets.catalogue.DATASETS`. sam2_checkpoint, features_checkpoint: files of yours instead
-    of the published weights. image_size: to its square, in pixels, images and masks are stretched.
+    of the published weights. image_size: to its square, in pixels, images and masks are stretched (of "toy": its own).
+    folds: of "folder", a file of folds.
 
     Raises:
         InputError: another dataset.
@@ -203,15 +208,22 @@ class Photographs(PhotographOptions, World):
     dataset: str = "pascal"
     number: int = 1000
     protocol: str = "fssam"
+    folds: str | None = None
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
             raise InputError(f"photographs are one of {tuple(DATASETS)}, got {self.dataset!r}; see ToyWorld")
 
+    def number_of_folds(self) -> int:
+        number = DATASETS[self.dataset].folds
+        if number is None:
+            number = len(self._photos(0).facts["folds"])
+        return number
+
     def pair(self) -> FSSAM:
         return load_model(
-            self.model, sam2_checkpoint=self.sam2_checkpoint, features_checkpoint=self.features_checkpoint,
-            image_size=self.image_size,
+            self.model, weights="pretrained", sam2_checkpoint=self.sam2_checkpoint,
+            features_checkpoint=self.features_checkpoint, image_size=self.image_size,
         )  # fmt: skip
 
     def load(self, path: str | Path, fold: int, **options: Any) -> FSSAM:
@@ -229,15 +241,23 @@ class Photographs(PhotographOptions, World):
     def brings_networks(self, path: Path) -> bool:
         return path.suffix != ".safetensors" and "config" not in load_metadata(path)
 
-    def conditions(self, fold: int, run: Mapping[str, Any]) -> dict[str, Any]:
-        pair = without_commits(self.model)
-        return {"model": pair, "image_size": self.image_size, "dataset": self.dataset, "fold": fold}
+    def conditions(self, fold: int, run: dict[str, Any]) -> dict[str, Any]:
+        known: dict[str, Any] = {"model": without_commits(self.model), "image_size": self.image_size}
+        if DATASETS[self.dataset].tested_only:
+            return known
+        known |= {"dataset": self.dataset, "fold": fold}
+        if DATASETS[self.dataset].folds is None:  # as the run wrote them down, in the place of its file
+            run["folds"] = run.get("data", {}).get("folds")
+            known["folds"] = self._photos(fold).facts["folds"]
+        return known
 
     def episodes(self, fold: int, shots: int, seed: int) -> ListedEpisodes:
-        images = open_photos(
-            self.dataset, self.data_root, fold, "novel", protocol=self.protocol, skip_bad=self.skip_bad
-        )
-        return listed_episodes(self.protocol, images, shots, seed, self.number, self.lists, self.image_size)
+        size = IMAGE_SIZE if self.model == "toy" else self.image_size
+        return listed_episodes(self.protocol, self._photos(fold), shots, seed, self.number, self.lists, size)
+
+    def _photos(self, fold: int) -> Any:
+        options: dict[str, Any] = {"protocol": self.protocol, "skip_bad": self.skip_bad, "folds": self.folds}
+        return open_photos(self.dataset, self.data_root, fold, "novel", **options)
 
 
 @dataclass(frozen=True)

@@ -22,20 +22,24 @@ from fss_lab.method import FSSAM
 class Facts:
     """What a run's files say about the run: its options, and the frozen networks that it trained with.
 
-    options: plain numbers, strings and lists. frozen: empty for pre-training and in files of early versions.
+    options: plain numbers, strings and lists. frozen: empty for pre-training and in files of early versions. data: what
+    else decides the episodes, `ImageSet.facts`; empty where the options say it all.
     """
 
     options: Mapping[str, Any]
     frozen: Networks = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Facts:
-        """From a file's plain dictionary, in which the frozen networks are an entry beside the options."""
-        return cls({name: value for name, value in plain.items() if name != "frozen"}, plain.get("frozen", {}))
+        """From a file's plain dictionary, in which frozen networks and data are entries beside the options."""
+        options = {name: value for name, value in plain.items() if name not in ("frozen", "data")}
+        return cls(options, plain.get("frozen", {}), plain.get("data", {}))
 
     def plain(self) -> dict[str, Any]:
         """The dictionary for a file, see `of`."""
-        return {**self.options, "frozen": self.frozen} if self.frozen else dict(self.options)
+        beside = {"frozen": self.frozen, "data": dict(self.data)}
+        return dict(self.options) | {name: value for name, value in beside.items() if value}
 
 
 def origins(model: FSSAM) -> dict[str, str]:

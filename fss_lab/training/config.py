@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from fss_lab.datasets.catalogue import DATASETS
+from fss_lab.datasets.folds import FOLDS
 from fss_lab.errors import InputError
 from fss_lab.method.options import TRAINABLE, Options, check_option, option
 from fss_lab.training.optimisers import OPTIMISERS, SCHEDULES
@@ -42,7 +43,13 @@ class TrainConfig(Options):
         "photographs: which may be trained on; fssam leaves out those that show a novel class, hsnet keeps them",
         choices=("fssam", "hsnet"),
     )
-    fold: int = option(0, "0 to 3: whose novel classes are kept out", choices=(0, 1, 2, 3))
+    fold: int = option(0, "whose novel classes are kept out: 0 to 3, or as many as the data set has", least=0)
+    folds: str | None = option(
+        None,
+        "folder: YAML or JSON file with the classes that each fold keeps out, in lines such as `0: [mug, shoe]`; not "
+        "given: four folds, drawn by the names of the classes",
+        type=str,
+    )
     shots: int = option(1, "supports per episode", least=1)
     pool: int = option(0, "go round this many episodes, shuffled each time; 0: never show one twice", least=0)
     trainable: str | tuple[str, ...] = option(
@@ -101,6 +108,10 @@ class TrainConfig(Options):
                 object.__setattr__(self, name, value)
             if value is not None or item.default is not None:
                 check_option(item, value)
+        record = DATASETS.get(self.dataset)
+        folds = record.folds if record else FOLDS
+        if folds is not None and self.fold >= folds:
+            raise InputError(f"fold must be one of {tuple(range(folds))}, got {self.fold!r}")
         if self.memory == "none":
             raise InputError('memory="none" has nothing to train; choose pseudo or support')
         if self.dropout is not None and self.dropout >= 1:
@@ -155,7 +166,7 @@ def profile(name: str = "toy", **changes: Any) -> TrainConfig:
         dataset, fold = options["dataset"], options.get("fold", 0)
         protocol = options.get("protocol", TrainConfig.protocol)
         record = DATASETS.get(dataset)
-        if record is None or record.epochs is None or fold not in range(record.folds) or protocol != "fssam":
+        if record is None or record.epochs is None or fold not in range(len(record.published)) or protocol != "fssam":
             raise InputError(
                 f"the paper has no number of epochs for {dataset!r}, fold {fold!r}, protocol {protocol!r}; give the "
                 "steps"

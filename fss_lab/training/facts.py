@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +16,12 @@ from fss_lab.training.config import TrainConfig
 
 HARMLESS = (
     "accelerator", "devices", "nodes", "strategy", "accumulate", "workers", "save_every", "cache", "cache_megabytes",
-    "cache_directory", "tensorboard", "data_root",
+    "cache_directory", "tensorboard", "data_root", "folds",
 )  # fmt: skip
 """What may differ when a run is resumed, because it changes neither the data nor the method. The numbers do change:
 devices, nodes and accumulate cut a step into other parts, with other draws of dropout; accelerator changes the rounding
 and, with precision auto, the precision; on a GPU a cache encodes image by image, which rounds differently. The others
-change nothing."""
+change nothing; of a folder with classes of your own its photos and folds are compared themselves, see `Facts.data`."""
 
 
 def read_config(path: str | Path) -> TrainConfig:
@@ -55,19 +56,23 @@ def read_facts(path: str | Path) -> Facts:
     return Facts({str(name): value for name, value in content.items()})
 
 
-def facts_of(config: TrainConfig | Mapping[str, Any], frozen: Networks | None = None) -> Facts:
-    """The configuration as plain numbers, strings and lists, and the frozen networks that it trains with."""
+def facts_of(
+    config: TrainConfig | Mapping[str, Any], frozen: Networks | None = None, data: Mapping[str, Any] | None = None
+) -> Facts:
+    """The configuration as plain numbers, strings and lists, the frozen networks that it trains with, and the facts of
+    its images."""
     options = asdict(config) if isinstance(config, TrainConfig) else config
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
-    return Facts(plain, frozen or {})
+    return Facts(plain, frozen or {}, dict(data or {}))
 
 
 def to_yaml(facts: Facts) -> str:
-    """The text of a `run.yaml`; the frozen networks, which are no option, as comments."""
+    """The text of a `run.yaml`; frozen networks and facts of the data, which are no options, as comments."""
     from omegaconf import OmegaConf
 
     networks = [f"{name} from {network_origin(network)}" for name, network in facts.frozen.items()]
-    comments = "".join(f"# {line}\n" for line in (f"fss-lab {__version__}", *networks))
+    data = [f"data, {name}: {json.dumps(value)}" for name, value in facts.data.items()]
+    comments = "".join(f"# {line}\n" for line in (f"fss-lab {__version__}", *networks, *data))
     return comments + OmegaConf.to_yaml(OmegaConf.create(dict(facts.options)))
 
 
@@ -87,6 +92,9 @@ def check_same_run(saved: Facts, facts: Facts, source: str | Path) -> None:
     if saved.frozen:
         harmless += "sam2_checkpoint", "features_checkpoint"
         before, now = ({**options, "model": without_commits(options.get("model", ""))} for options in (before, now))
+    if saved.data and facts.data:
+        before, now = before | dict(saved.data), now | dict(facts.data)
+        harmless = tuple(name for name in harmless if name not in facts.data)
     names = [name for name in before | now if name not in harmless]
     differing = [name for name in names if before.get(name) != now.get(name)]
     if differing:

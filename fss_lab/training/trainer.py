@@ -81,8 +81,9 @@ def train(config: TrainConfig, directory: str | Path) -> TrainResult:
         data, config.batch_size, config.steps, accumulate=config.accumulate, rank=fabric.global_rank,
         processes=fabric.world_size, workers=config.workers, seed=config.seed,
     )  # fmt: skip
+    facts = facts_of(config, frozen_networks(model, trained), getattr(getattr(data, "images", None), "facts", {}))
     run = Run(
-        directory, facts_of(config, frozen_networks(model, trained)), config.steps, seed=config.seed,
+        directory, facts, config.steps, seed=config.seed,
         accumulate=config.accumulate, save_every=config.save_every, tensorboard=config.tensorboard,
     )  # fmt: skip
     learner = Learner(
@@ -120,12 +121,13 @@ def base_episodes(config: TrainConfig, episodes: int, seed: int, held_out: bool 
     part = "val" if held_out else "train"
     images = open_photos(
         config.dataset, config.data_root, config.fold, "base", part=part, skip_bad=config.skip_bad,
-        protocol="fssam" if held_out else config.protocol,
+        protocol="fssam" if held_out else config.protocol, folds=config.folds,
     )  # fmt: skip
     size = IMAGE_SIZE if config.model == "toy" else config.image_size
     if held_out:
         return ListedEpisodes(draw_episodes(BENCHMARKS["fssam"], images, config.shots, episodes, seed), images, size)
-    augmentation = Augmentation(size, DATASETS[config.dataset].scales) if config.augment else None
+    record = DATASETS[config.dataset]
+    augmentation = Augmentation(size, record.scales, shrink=record.any_size) if config.augment else None
     return TrainingEpisodes(images, config.shots, seed, episodes=episodes, size=size, augmentation=augmentation)
 
 

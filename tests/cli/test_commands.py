@@ -56,7 +56,7 @@ def test_help_does_not_import_torch():
         [],
         ["fly"],
         ["doctor", "--fast"],
-        ["train", "--fold", "4", "--output", "x"],
+        ["train", "--fold", "-1", "--output", "x"],
         ["evaluate", "--shots", "0"],
         ["evaluate", "--episodes", "many"],
         ["pretrain", "decoder", "--output", "x"],

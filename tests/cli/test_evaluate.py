@@ -85,9 +85,7 @@ def test_identity_on_the_toy(tmp_path, capsys) -> None:
     assert "What each step adds" not in text and text == capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "wrong", [["--protocol", "pfenet"], ["--workers", "0"], ["--seed", "-1"], ["--folds", "4"], ["--cache", "-1"]]
-)
+@pytest.mark.parametrize("wrong", [["--protocol", "pfenet"], ["--workers", "0"], ["--seed", "-1"], ["--cache", "-1"]])
 def test_wrong_options_are_refused(wrong: list[str], capsys) -> None:
     with pytest.raises(SystemExit):
         cli.main(["evaluate", *wrong])
@@ -101,6 +99,10 @@ def test_wrong_options_are_refused(wrong: list[str], capsys) -> None:
         (["--identity", "--shots", "5"], "--identity goes without"),
         (["--identity", "--weights", "a.safetensors"], "--identity goes without"),
         (["--images", "9"], "--images needs --protocol"),
+        (["--folds", "4"], "fold must be one of 0, 1, 2, 3, got 4"),
+        (["--folds", "folds.yaml"], "--folds takes one file, of --dataset folder"),
+        (["--dataset", "pascal", "--folds", "folds.yaml"], "pascal has folds of its own"),
+        (["--dataset", "folder"], "--dataset folder needs --data-root"),
         (["--weights", "a.safetensors", "fssam=b.safetensors"], "one file for each name .* got fssam, fssam"),
     ],
 )
