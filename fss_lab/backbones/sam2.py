@@ -20,9 +20,10 @@ from sam2.modeling.sam.transformer import RoPEAttention
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
-from fss_lab.backbones.checkpoints import load_into, load_state
+from fss_lab.backbones.checkpoints import load_into
 from fss_lab.backbones.normalised import Normalised
 from fss_lab.backbones.sam2_config import STRIDE, stock_model
+from fss_lab.backbones.sam2_transformers import load_sam2_state
 from fss_lab.errors import InputError
 
 ENCODER_STRIDE = 32  # the image encoder's coarsest level and its window embedding need multiples of this
@@ -131,12 +132,13 @@ class Sam2Backbone(Normalised):
         return backbone.eval()
 
     def load_checkpoint(self, path: str | Path) -> None:
-        """Load Meta's format (.pt, .pth: {"model": state dict}, read without executing code) or .safetensors.
+        """Load Meta's format (.pt, .pth: {"model": state dict}, read without executing code; .safetensors), or that of
+        transformers (.safetensors, or the directory that it saves).
 
         Raises CheckpointError if the file is missing or damaged, or if its keys or shapes are not this
         model's; the model is then unchanged.
         """
-        load_into(self.model, load_state(path), source=path)
+        load_into(self.model, load_sam2_state(path), source=path)
 
     @property
     def image_size(self) -> int:
