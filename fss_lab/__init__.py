@@ -15,6 +15,8 @@ if "OMP_WAIT_POLICY" not in os.environ:  # torch reads it once: its idle threads
             "set OMP_WAIT_POLICY=PASSIVE before Jupyter starts."
         )
 
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Apple's GPUs lack is computed on the CPU
+
 __version__ = "0.1.0"
 
 _PUBLIC = {

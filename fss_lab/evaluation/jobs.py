@@ -38,6 +38,7 @@ from fss_lab.evaluation.worlds import Identity
 from fss_lab.files import write_atomically
 from fss_lab.method import FSSAM
 from fss_lab.metrics import SegmentationScore
+from fss_lab.models.load import usable_device
 
 Counts = dict[str, list[list[int]]]  # by model: the rows of SegmentationScore.counts
 Task = tuple[str, int]  # a job's name and a batch of it
@@ -100,15 +101,7 @@ class Settings(ComputeOptions):
     def __post_init__(self) -> None:
         if min(self.batch_size, self.threads, self.save_every) < 1 or self.cache_megabytes < 0:
             raise InputError(f"batch_size, threads and save_every must be at least 1, cache_megabytes 0, got {self}")
-        try:
-            kind = torch.device(self.device).type
-        except RuntimeError as error:
-            raise InputError(f"there is no device {self.device!r}; expected cpu, cuda, cuda:1, ...") from error
-        if kind == "cuda" and (torch.device(self.device).index or 0) >= torch.cuda.device_count():
-            raise InputError(
-                f"torch finds {torch.cuda.device_count()} CUDA devices here, and no {self.device}; choose device "
-                '"cpu", or see `fss-lab doctor`'
-            )
+        usable_device(self.device)
 
     def prepared(self, model: FSSAM) -> FSSAM:
         """The same networks with encoders of this precision."""

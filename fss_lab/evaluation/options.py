@@ -31,7 +31,7 @@ class ComputeOptions:
     """How to compute. batch_size and threads can change the rounding and are part of the result."""
 
     threads: int = option(1, "threads of each process", least=1)
-    device: str = option("cpu", "cpu, cuda, ...")
+    device: str = option("cpu", "cpu, cuda, cuda:1, or mps: Apple's GPU")
     precision: str | None = option(
         None, "of the frozen encoders (default: the model's own, float32)", type=str, choices=PRECISIONS
     )

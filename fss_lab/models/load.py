@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fss_lab.backbones.checkpoints import load_into, load_state
 from fss_lab.backbones.hub import fetch
 from fss_lab.backbones.origin import note_origin
@@ -77,6 +79,26 @@ def load_model(
     note_origin(features, dense[0], features_source)
     note_origin(backbone, sam2[0], sam2_source)
     return FSSAM(backbone, features, **options)
+
+
+def usable_device(name: str) -> torch.device:
+    """A device that torch has here: "cpu", "cuda", "cuda:1", "mps", ...
+
+    Raises InputError for one that torch does not know or that this machine lacks.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"there is no device {name!r}; expected cpu, cuda, cuda:1, mps, ...") from error
+    remedy = 'choose device "cpu", or see `fss-lab doctor`'
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"torch finds {torch.cuda.device_count()} CUDA devices here, and no {name}; {remedy}")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # a build without it says so in its own way
+        reason = str(error).strip().splitlines()[0].split(". ")[0].rstrip(".")
+        raise InputError(f"torch cannot use the device {name} here ({reason}); {remedy}") from error
+    return device
 
 
 def _source(name: str, revision: str, given: str | Path | None, weights: str | None) -> str | Path | None:

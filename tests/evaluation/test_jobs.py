@@ -256,9 +256,15 @@ def test_bad_arguments_say_what_was_expected(monkeypatch) -> None:
     with pytest.raises(ValueError, match="finds 0 CUDA devices here, and no cuda; choose"):
         Settings(device="cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert Settings(device="cuda").device == "cuda"
     with pytest.raises(ValueError, match="finds 1 CUDA devices here, and no cuda:1; choose"):
         Settings(device="cuda:1")
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, device: empty(*size, device="meta"))
+    assert Settings(device="cuda").device == "cuda"
+    monkeypatch.undo()
+    if not torch.backends.mps.is_available():
+        with pytest.raises(ValueError, match=r"torch cannot use the device mps here \(.+\); choose device"):
+            Settings(device="mps")
 
 
 def test_facts_tell_all_that_decides_the_numbers() -> None:
