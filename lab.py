@@ -58,6 +58,16 @@ KERNEL_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}  # torch's idle threads would spin, 
 # What nbgrader adds to JupyterLab for instructors, or for an exchange of files that this course does not use.
 INSTRUCTORS_TABS = ["menu", "formgrader", "create-assignment", "assignment-list", "course-list"]
 
+EXECUTE = """\
+import logging, sys
+import papermill
+logging.getLogger("papermill").setLevel(logging.ERROR)
+notebook, executed, output = sys.argv[1:]
+papermill.execute_notebook(
+    notebook, executed, {"output_dir": output}, kernel_name="python3", cwd=notebook.rpartition("00_")[0],
+    progress_bar=False, extra_arguments=["--log-level=CRITICAL"],  # the kernel would warn of having no encryption
+)"""
+
 READY, ABSENT, UNFINISHED, OUTDATED, FOREIGN = "ready", "absent", "unfinished", "outdated", "foreign"
 
 REMEDIES = [
@@ -531,8 +541,9 @@ def run_quickstart(python: str, env: dict) -> int:
         old.unlink()  # what is shown below comes from this run
     start = time.monotonic()
     notebook, executed = ROOT / "notebooks" / "00_quickstart.ipynb", output / "00_quickstart.ipynb"
-    papermill = [python, "-m", "papermill", str(notebook), str(executed), "-r", "output_dir", str(output)]
-    if job(papermill + ["-k", "python3", "--cwd", str(notebook.parent)], ROOT, env):
+    print(f"Executing {notebook.relative_to(ROOT)}, which takes about a minute on two idle cores:", flush=True)
+    progress = Progress(executed, start)
+    if job([python, "-c", EXECUTE, str(notebook), str(executed), str(output)], ROOT, env, progress):
         raise Failure(
             "the notebook stopped with the error above.",
             f"`{python} -m fss_lab doctor` looks for the cause; the cells up to the error are in {executed}",
@@ -548,7 +559,29 @@ def run_quickstart(python: str, env: dict) -> int:
     print(f"Done in {time.monotonic() - start:.0f} s. What it made:")
     for path in [executed, executed.with_suffix(".html"), *sorted(output.glob("*.png"))]:
         print(f"    {path}")
+    print(f"Open {executed.with_suffix('.html')} in a browser next; then `python lab.py open` starts the course.")
     return 0
+
+
+class Progress:
+    """Prints the sections of a notebook as its execution reaches them: papermill saves it after each cell."""
+
+    def __init__(self, executed: Path, start: float):
+        self.executed, self.start, self.last = executed, start, ""
+
+    def __call__(self) -> None:
+        try:
+            cells = json.loads(self.executed.read_text(encoding="utf-8"))["cells"]
+        except (OSError, ValueError, KeyError):  # not there yet, or half written
+            return
+        states = [cell["metadata"].get("papermill", {}).get("status") for cell in cells]
+        done = [number for number, state in enumerate(states) if state == "completed"]
+        headings = [line for cell in cells[: max(done, default=-1) + 2] if cell["cell_type"] == "markdown"
+                    for line in "".join(cell["source"]).splitlines() if line.startswith("#")]  # fmt: skip
+        if headings and headings[-1] != self.last:
+            self.last = headings[-1]
+            share = f"{100 * len(done) // len(cells):3d} %"
+            print(f"[{time.monotonic() - self.start:4.0f} s] {share}  {self.last.strip('# ')}", flush=True)
 
 
 def run_tests(python: str, env: dict, arguments: list) -> int:
@@ -597,12 +630,17 @@ def make_course(python: str, env: dict, arguments: list) -> int:
     return job([python, "-m", "fss_lab", "course"] + arguments, ROOT, env)
 
 
-def job(command: list, folder: Path, env: dict) -> int:
-    """Runs with our input and output. A Ctrl-C is for the command to answer; we wait until it has."""
+def job(command: list, folder: Path, env: dict, look=None) -> int:
+    """Runs with our input and output. A Ctrl-C is for the command to answer; we wait until it has.
+
+    look: called every half second meanwhile.
+    """
     process = subprocess.Popen(command, cwd=str(folder), env=env)
     while True:
         try:
-            return process.wait()
+            return process.wait(timeout=0.5 if look else None)
+        except subprocess.TimeoutExpired:
+            look()
         except KeyboardInterrupt:
             continue
 

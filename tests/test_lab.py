@@ -481,7 +481,7 @@ class Image:
         (self.site,) = folder.glob("env/lib/*/site-packages")
         for tool in self.TOOLS:
             for path in distribution(tool).files:
-                if path.parts[0] != ".." and "__pycache__" not in path.parts:
+                if path.parts[0] != "..":
                     (self.site / path).parent.mkdir(parents=True, exist_ok=True)
                     os.symlink(path.locate(), self.site / path)
         pins = [line.split(" ")[0] for line in (self.root / "constraints.txt").read_text().splitlines()]
@@ -638,10 +638,16 @@ def test_run_prints_the_table_and_where_everything_lies(lab, jobs, monkeypatch, 
     output.mkdir(parents=True)
     (output / "of_an_earlier_run.png").touch()
 
-    def job(command, folder, env):
-        if "papermill" in command:
-            assert command[command.index("-r") + 1 :][:2] == ["output_dir", str(output)]
-            assert command[command.index("--cwd") + 1] == str(lab.ROOT / "notebooks")
+    def job(command, folder, env, look=None):
+        if look:
+            notebook, executed = lab.ROOT / "notebooks" / "00_quickstart.ipynb", output / "00_quickstart.ipynb"
+            assert command[1:] == ["-c", lab.EXECUTE, str(notebook), str(executed), str(output)]
+            look()
+            executed.write_text('{"cel')
+            look()
+            executed.write_text(json.dumps(half_executed()))
+            look()
+            look()
             (output / "results.txt").write_text("mIoU 70.0 ± 2.0", encoding="utf-8")
             (output / "prediction.png").touch()
         return 0
@@ -653,6 +659,17 @@ def test_run_prints_the_table_and_where_everything_lies(lab, jobs, monkeypatch, 
     for name in ("00_quickstart.ipynb", "00_quickstart.html", "prediction.png"):
         assert str(output / name) in printed
     assert "of_an_earlier_run" not in printed
+    assert printed.count(" s]  50 %  2 · An episode") == 1 and "1 · Before" not in printed
+    assert f"Open {output / '00_quickstart.html'} in a browser next" in printed
+
+
+def half_executed():
+    """A notebook as papermill saves it between two cells."""
+    cells = [{"cell_type": "markdown", "source": ["# 1 · Before"], "metadata": {"papermill": {"status": "completed"}}},
+             {"cell_type": "code", "source": ["# no heading"], "metadata": {"papermill": {"status": "completed"}}},
+             {"cell_type": "markdown", "source": ["Text\n", "## 2 · An episode\n"], "metadata": {}},
+             {"cell_type": "code", "source": [], "metadata": {}}]  # fmt: skip
+    return {"cells": cells}
 
 
 def test_a_failing_notebook_fails_the_run(lab, jobs, monkeypatch, capsys):

@@ -11,10 +11,7 @@ from fss_lab.datasets.catalogue import DATASETS, data_folder
 from fss_lab.errors import InputError
 
 SOURCES = tuple(dict.fromkeys(source for record in DATASETS.values() for source in record.sources))
-CHOICES = {
-    "prepare": tuple(name for name, record in DATASETS.items() if record.maker),
-    "check": tuple(name for name, record in DATASETS.items() if record.published),
-}
+CHOICES = {"prepare": tuple(name for name, record in DATASETS.items() if record.maker), "check": tuple(DATASETS)}
 """The data sets that each action takes."""
 
 
@@ -101,4 +98,4 @@ def _chosen(arguments: argparse.Namespace, root: Path) -> list[str]:
     unknown = [name for name in arguments.datasets if name not in choices]
     if unknown:
         raise InputError(f"there is no data set {unknown[0]!r} to {arguments.action}; there is {', '.join(choices)}")
-    return arguments.datasets or present(root, choices)
+    return arguments.datasets or present(root, [name for name in choices if DATASETS[name].looked_for])

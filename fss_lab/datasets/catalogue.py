@@ -60,6 +60,11 @@ class DataSet:
     published: tuple[FoldCounts, ...] = ()
     caveat: str = ""
 
+    @property
+    def looked_for(self) -> bool:
+        """Whether `data check` looks for it unasked: not in any folder, and not twice in one of COCO's."""
+        return self.folds is not None and bool(self.published or not self.sources)
+
     def images(self) -> Any:
         """The class of its images."""
         return resolve_name(self.photos)
@@ -104,6 +109,8 @@ DATASETS = {
             scales=(0.8, 1.25), sources=("coco",),
         ),
         DataSet("fss1000", "FSS-1000", "fss_lab.datasets.fss1000:Fss1000", folds=1),
+        DataSet("lvis", "LVIS-92i", "fss_lab.datasets.lvis:Lvis92i", folds=10),
+        DataSet("isic", "ISIC 2018, skin lesions", "fss_lab.datasets.isic:Isic2018", folds=1, tested_only=True),
         DataSet(
             "folder", "your own photos", "fss_lab.datasets.folder_folds:FolderFold", folds=None, any_size=True
         ),
@@ -116,7 +123,7 @@ def open_photos(
     dataset: str,
     root: str | Path | None,
     fold: int,
-    split: str,
+    split: str = "novel",
     *,
     part: str | None = None,
     protocol: str = "fssam",

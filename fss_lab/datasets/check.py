@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fss_lab.datasets.catalogue import DATASETS, DataSet, FoldCounts
+from tqdm.auto import tqdm
+
+from fss_lab.datasets.catalogue import DATASETS, DataSet, FoldCounts, open_photos
+from fss_lab.datasets.folder_folds import FolderFold
 from fss_lab.datasets.folds import classes_of
 from fss_lab.datasets.index import Bad, LabelMap, scan_labels, scan_photos
-from fss_lab.datasets.labelled import PARTS, select
+from fss_lab.datasets.labelled import PARTS, LabelledPhotos, select
+from fss_lab.datasets.protocols import problem
 from fss_lab.errors import DataError, InputError
+
+MOST_LISTED = 20  # classes of a fold whose counts the table lists
 
 
 @dataclass(frozen=True)
 class Check:
-    """folds: the counts. skipped: bad files that were left out on demand; wrong: all else, in words."""
+    """seen: how many label maps, or pairs of image and class. folds: the counts. skipped: bad files that were left out
+    on demand; wrong: all else, in words. note: what else there is to know."""
 
     dataset: DataSet
     root: Path
-    label_maps: int
+    seen: int
     folds: tuple[FoldCounts, ...]
-    skipped: tuple[Bad, ...]
+    skipped: tuple[Bad | str, ...]
     wrong: tuple[str, ...]
+    note: str = ""
 
     def table(self) -> str:
         """The counts as a Markdown table."""
@@ -37,13 +47,17 @@ class Check:
 
     def text(self) -> str:
         """The table, what was skipped, and what is wrong."""
-        lines = [f"{self.dataset.title}: {self.label_maps:,} label maps in {self.root}", "", self.table(), ""]
+        what = "label maps" if self.dataset.maker else "pairs of image and class"
+        lines = [f"{self.dataset.title}: {self.seen:,} {what} in {self.root}", "", self.table(), ""]
         if self.skipped:
             lines += [f"Skipped {len(self.skipped)} bad file(s):", *(f"- {bad}" for bad in self.skipped), ""]
         if self.wrong:
             lines += [self.dataset.caveat, ""] if self.dataset.caveat else []
             return "\n".join([*lines, f"{len(self.wrong)} thing(s) wrong:", *(f"- {what}" for what in self.wrong)])
-        return "\n".join([*lines, "Everything is as published."])
+        fine = (
+            "Everything is as published." if self.dataset.published else "Nothing is wrong; counts are not published."
+        )
+        return "\n".join([*lines, *([self.note, ""] if self.note else []), fine])
 
 
 def check(
@@ -55,16 +69,20 @@ def check(
     workers: int | None = None,
     progress: bool = False,
 ) -> Check:
-    """Count the images of a data set below `root`, from its label maps, and look at every photograph.
+    """Count the images of a data set below `root`, and look at every photograph and label.
 
-    dataset: a name of `DATASETS` with published counts. labels_only: without the photographs, which need not be there.
-    skip_bad: leave out bad files and list them instead of counting them as wrong. workers: threads.
+    dataset: a name of `DATASETS`. labels_only: of data sets with label maps, without the photographs, which need not be
+    there. skip_bad: leave out bad files and list them instead of counting them as wrong. workers: threads.
     Raises InputError for another data set, DataError for a root without its lists.
     """
-    if dataset not in DATASETS or not DATASETS[dataset].published:
-        raise InputError(f"{dataset!r} is no data set with published counts, such as pascal, to compare with")
+    if dataset not in DATASETS:
+        raise InputError(f"there is no data set {dataset!r} to check; there is {', '.join(DATASETS)}")
     record = DATASETS[dataset]
     images = record.images()
+    if not issubclass(images, LabelledPhotos):
+        if labels_only:
+            raise InputError(f"--labels-only is for data sets with label maps, {dataset} has none")
+        return _check_listed(record, root, skip_bad, progress)
     home = images.home(root)
     names, novel = images.class_names, images.novel
     maps: dict[str, dict[str, LabelMap]] = {}
@@ -82,6 +100,33 @@ def check(
     problems += _empty_classes(folds, novel, names) + differences(folds, record.published)
     total = sum(map(len, maps.values()))
     return Check(record, home, total, folds, tuple(bad if skip_bad else ()), tuple(problems))
+
+
+def _check_listed(record: DataSet, root: str | Path, skip_bad: bool, progress: bool) -> Check:
+    """The same of a data set that lists its images itself; what several folds share is read once."""
+    first: Any = open_photos(record.name, root, 0)
+    folds: list[FoldCounts] = []
+    problems: dict[str, str] = {}
+    number = len(first.folds) if record.folds is None else record.folds
+    for fold in range(number):
+        novel: Any = open_photos(record.name, root, fold)
+        base: Any = None if record.tested_only else open_photos(record.name, root, fold, "base")
+        for images in filter(None, (novel, base)):
+            names = [name for name in images.names if name not in problems]
+            for name in tqdm(names, desc=images.name, disable=None if progress else True):
+                problems[name] = problem(images, name)
+        count = Counter(class_id for name in novel.names for class_id in novel.counts_for(name))
+        trained = 0 if base is None else len(base)
+        per_class = tuple(count[c] for c in novel.classes) if len(novel.classes) <= MOST_LISTED else None
+        folds.append(FoldCounts(trained, trained, len(novel), per_class))
+    wrong = [text for text in problems.values() if text]
+    doubts, note = [], ""
+    if isinstance(first, FolderFold):
+        doubts = [text for text in first.check() if text not in wrong]
+        lines = "".join(f"\n{fold}: [{', '.join(names)}]" for fold, names in enumerate(first.folds))
+        note = f"The folds, as lines of a file for --folds:\n{lines}"
+    skipped, left = (wrong, doubts) if skip_bad else ([], wrong + doubts)
+    return Check(record, Path(root), len(problems), tuple(folds), tuple(skipped), tuple(left), note)
 
 
 def present(root: str | Path, datasets: Iterable[str]) -> list[str]:
@@ -111,7 +156,7 @@ def count(
 def differences(counted: Sequence[FoldCounts], published: Sequence[FoldCounts]) -> list[str]:
     """In words, where counts are not those published."""
     lines = []
-    for fold, (ours, theirs) in enumerate(zip(counted, published, strict=True)):
+    for fold, (ours, theirs) in enumerate(zip(counted, published, strict=bool(published))):
         for key, value in vars(theirs).items():
             if value is not None and getattr(ours, key) != value:
                 here, there = _in_words(getattr(ours, key)), _in_words(value)

@@ -24,7 +24,7 @@ from fss_lab.datasets.folder import Folder, Photo
 from fss_lab.datasets.folds import FOLDS, classes_of
 from fss_lab.datasets.labelled import default_part
 from fss_lab.datasets.protocols import benchmark
-from fss_lab.errors import InputError
+from fss_lab.errors import DataError, InputError
 from fss_lab.files import read_yaml
 
 SEED = 0  # of the folds that are drawn
@@ -73,6 +73,13 @@ class FolderFold(Folder):
         self._counts = {name: self._counts[name] for name, photo in photos.items() if photo.image not in shown}
         held = ", held out to validate" if split == "base" and part == "val" else ""
         self.name = f"{self.name}, {len(self)} images{held}"
+
+    @staticmethod
+    def home(root: str | os.PathLike[str]) -> Path:
+        """Raises DataError: any folder could be one, so it is never looked for."""
+        raise DataError(
+            f"{root} may hold your own photos: name the data set, `fss-lab data check folder --root FOLDER`"
+        )
 
     @property
     def facts(self) -> dict[str, Any]:

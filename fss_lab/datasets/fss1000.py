@@ -18,20 +18,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
 from fss_lab.datasets.folds import check_split
-from fss_lab.datasets.labelled import default_part, read_list
+from fss_lab.datasets.labelled import default_part, grey_mask, read_list
 from fss_lab.datasets.protocols import Counted, benchmark
 from fss_lab.episode import IGNORE
 from fss_lab.errors import DataError, InputError
-from fss_lab.images import DECODING_ERRORS, load_image
+from fss_lab.images import load_image
 
 LISTS = ("trn", "val", "test")
-THRESHOLD = 128  # grey level from which a pixel of a mask is the object
 
 
 class Fss1000(Counted):
@@ -63,7 +59,7 @@ class Fss1000(Counted):
         if fold != 0:
             raise InputError(f"FSS-1000 has no folds, only 0, got {fold!r} (--fold 0, --folds 0)")
         check_split(split)
-        self.root, self.split = home(root), split
+        self.root, self.split = self.home(root), split
         lists = {name: read_list(self.root / f"{name}.txt") for name in LISTS}
         chosen = {("base", "train"): "trn", ("base", "val"): "val"}.get((split, default_part(split, part)), "test")
         everything = [name for names in lists.values() for name in names]
@@ -75,11 +71,20 @@ class Fss1000(Counted):
         self.classes = tuple(c for c, name in self._class_names.items() if name in set(lists[chosen]))
         names = ((name, class_id) for class_id in self.classes for name in self._names(self.class_name(class_id)))
         self._counts = {name: (class_id,) for name, class_id in names}
-        self.skipped = tuple(name for name in self._counts if not self._readable(name)) if skip_bad else ()
-        for name in self.skipped:
-            del self._counts[name]
+        self.skipped = self.leave_out_bad() if skip_bad else ()
         left_out = f" ({len(self.skipped)} bad file(s) left out)" if self.skipped else ""
         self.name = f"FSS-1000 {chosen}, {len(self.classes)} classes, {len(self._counts)} images{left_out}"
+
+    @staticmethod
+    def home(root: str | Path) -> Path:
+        """The folder of the classes: `root` itself or `root/fss1000`. Raises DataError where there is none."""
+        for path in (Path(root), Path(root) / "fss1000"):
+            if (path / "test.txt").is_file() or (path / "abacus").is_dir():
+                return path
+        raise DataError(
+            f"{root} holds no FSS-1000: expected folders such as abacus with 1.jpg and 1.png, and beside them trn.txt, "
+            "val.txt and test.txt, in it or in fss1000"
+        )
 
     def class_name(self, class_id: int) -> str:
         """The name of a class, that of its folder."""
@@ -91,16 +96,7 @@ class Fss1000(Counted):
 
     def label(self, name: str) -> Tensor:
         """(H, W) int16: 0 = background, class id + 1. Raises DataError for a bad mask or one of another size."""
-        path = self.root / f"{name}.png"
-        try:
-            with Image.open(path) as image, Image.open(path.with_suffix(".jpg")) as photo:
-                size, grey = photo.size, np.array(image.convert("L"))
-        except DECODING_ERRORS as error:
-            raise DataError(f"{path} or its photograph cannot be used ({error}); unpack it again") from error
-        if grey.shape[::-1] != size:
-            raise DataError(f"{path} is {grey.shape[1]} x {grey.shape[0]} pixels, its photograph {size[0]} x {size[1]}")
-        (class_id,) = self.counts_for(name)
-        return torch.from_numpy((grey >= THRESHOLD).astype(np.int16) * (class_id + 1))
+        return grey_mask(self.root / f"{name}.png", self.root / f"{name}.jpg") * (self.counts_for(name)[0] + 1)
 
     def _names(self, class_name: str) -> list[str]:
         """The photographs of a class in the order of their numbers."""
@@ -109,21 +105,3 @@ class Fss1000(Counted):
         if not stems:
             raise DataError(f"{folder} holds no photograph, but a list names this class; unpack FSS-1000 again")
         return [f"{class_name}/{stem}" for stem in sorted(stems, key=lambda stem: (len(stem), stem))]
-
-    def _readable(self, name: str) -> bool:
-        try:
-            self.image(name), self.label(name)
-        except (OSError, ValueError):
-            return False
-        return True
-
-
-def home(root: str | Path) -> Path:
-    """The folder of the classes: `root` itself or `root/fss1000`. Raises DataError where there is none."""
-    for path in (Path(root), Path(root) / "fss1000"):
-        if (path / "test.txt").is_file() or (path / "abacus").is_dir():
-            return path
-    raise DataError(
-        f"{root} holds no FSS-1000: expected folders such as abacus with 1.jpg and 1.png, and beside them trn.txt, "
-        "val.txt and test.txt, in it or in fss1000"
-    )

@@ -15,7 +15,8 @@ from fss_lab.course.notebooks import grading, read
 from fss_lab.course.release import STUB, student_edition
 from fss_lab.errors import CourseError
 
-NAME = "04_pseudo_prompts.ipynb"
+NAME, SMALL = "04_pseudo_prompts.ipynb", "01_episodes.ipynb"
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,34 @@ def original():
     cells = [new_code_cell("fold = 0\nseed = 0", id="parameters", metadata={"tags": ["parameters"]})]
     cells.append(new_code_cell("import torch\n\nfrom fss_lab.method.prompts import resize", id="imports"))
     cells += [cell for cell in read(NOTEBOOKS / NAME).cells if grading(cell)]
-    return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    return new_notebook(cells=cells, metadata=KERNEL)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Exercises that need no torch, which takes most of a kernel's time; worth 2 + 1 points."""
+    cells = [new_code_cell("fold = 0\nseed = 0", id="parameters", metadata={"tags": ["parameters"]})]
+    for name, points, check in (("double", 2, "double(3) == 6"), ("half", 1, "half(3) == 1.5")):
+        solution = f"def {name}(x):\n    ### BEGIN SOLUTION\n    return x {'* 2' if name == 'double' else '/ 2'}\n    ### END SOLUTION"
+        rules = {
+            "schema_version": 3,
+            "task": False,
+            "grade_id": name,
+            "grade": False,
+            "locked": False,
+            "solution": True,
+        }
+        cells.append(new_code_cell(solution, id=name, metadata={"nbgrader": rules}))
+        rules = {
+            **rules,
+            "grade_id": f"{name}-check",
+            "grade": True,
+            "locked": True,
+            "solution": False,
+            "points": points,
+        }
+        cells.append(new_code_cell(f"assert {check}", id=f"{name}-check", metadata={"nbgrader": rules}))
+    return new_notebook(cells=cells, metadata=KERNEL)
 
 
 def change(notebook, name, old, new):
@@ -82,28 +110,31 @@ ZOO = {  # what becomes of the right notebook, and its points out of 10: 2 + 2 +
     "half": (lambda n: stub(stub(n, "ex04-discriminative-prior"), "ex04-generate-priors"), 5),
     "crash": (lambda n: change(n, "ex04-cosine-map", "product = ", "product = 1 / 0 + "), 8),
     "endless": (lambda n: change(n, "ex04-min-max", BOTH, "while True:\n        pass"), 9),
-    "exit": (lambda n: change(n, "ex04-min-max", BOTH, "import os\n    os._exit(1)"), 9),
     "tampered": (tampered, 0),
-    "deleted check": (lambda n: without(n, "ex04-min-max-check"), 10),
-    "deleted exercise": (lambda n: without(n, "ex04-min-max"), 9),
-    "copied": (lambda n: copied(copied(n, "ex04-min-max-check"), "ex04-prototype"), 10),
-    "renamed": (lambda n: renamed(renamed(n, "ex04-min-max"), "ex04-prototype-check"), 10),
     "library": (lambda n: library(n, "ex04-min-max"), 9),
     "follow-up error": (lambda n: change(n, "ex04-min-max", "+ 1e-7", "+ 5.0"), 9),
-    "other kernel": (kernel, 10),
     "other parameters": (lambda n: change(n, "parameters", "fold = 0", "fold = 3"), 10),
+}
+SMALL_ZOO = {  # the same of the small notebook, out of 3: what is wrong is not in the answers
+    "exit": (lambda n: change(n, "double", "return x * 2", "import os\n    os._exit(1)"), 1),
+    "deleted check": (lambda n: without(n, "half-check"), 3),
+    "deleted exercise": (lambda n: without(n, "half"), 2),
+    "copied": (lambda n: copied(copied(n, "half-check"), "double"), 3),
+    "renamed": (lambda n: renamed(renamed(n, "half"), "double-check"), 3),
+    "other kernel": (kernel, 3),
 }
 
 
 @pytest.fixture(scope="module")
-def marks(original, tmp_path_factory):
+def marks(original, small, tmp_path_factory):
     """The table of marks and the remarks, by student."""
     folder = tmp_path_factory.mktemp("zoo")
     (folder / "originals").mkdir()
-    nbformat.write(original, folder / "originals" / NAME)
-    for student, (become, _) in ZOO.items():
-        (folder / "submissions" / student).mkdir(parents=True)
-        nbformat.write(become(nbformat.from_dict(original)), folder / "submissions" / student / NAME)
+    for name, notebook, zoo in ((NAME, original, ZOO), (SMALL, small, SMALL_ZOO)):
+        nbformat.write(notebook, folder / "originals" / name)
+        for student, (become, _) in zoo.items():
+            (folder / "submissions" / student).mkdir(parents=True)
+            nbformat.write(become(nbformat.from_dict(notebook)), folder / "submissions" / student / name)
     (folder / "submissions" / "stray").mkdir()
     nbformat.write(original, folder / "submissions" / "stray" / "homework.ipynb")
     remarks = grade(folder / "submissions", folder / "marks.csv", folder / "originals")
@@ -111,19 +142,20 @@ def marks(original, tmp_path_factory):
         return {row["Student"]: row for row in csv.DictReader(file)}, remarks
 
 
-@pytest.mark.parametrize("student", ZOO)
+@pytest.mark.parametrize("student", [*ZOO, *SMALL_ZOO])
 def test_every_submission_gets_its_mark(marks, student):
     row = marks[0][student]
-    assert (row["04_pseudo_prompts (of 10)"], row["SIS Login ID"]) == (str(ZOO[student][1]), student), row["Remarks"]
+    column, zoo = ("04_pseudo_prompts (of 10)", ZOO) if student in ZOO else ("01_episodes (of 3)", SMALL_ZOO)
+    assert (row[column], row["SIS Login ID"]) == (str(zoo[student][1]), student), row["Remarks"]
 
 
 @pytest.mark.parametrize(
     ("student", "remark"),
     [
-        ("exit", r"cell 7 ends the kernel with os._exit \| cell 7 ended the kernel and was left out"),
-        ("deleted exercise", "the cell ex04-min-max is missing"),
-        ("copied", r"cell 3 is one of 2 copies of ex04-prototype"),
-        ("renamed", "cell 4 has the unknown name mine"),
+        ("exit", r"cell 2 ends the kernel with os._exit \| cell 2 ended the kernel and was left out"),
+        ("deleted exercise", "the cell half is missing"),
+        ("copied", r"cell 2 is one of 2 copies of double"),
+        ("renamed", "cell 3 has the unknown name mine"),
         ("other kernel", "my-own-kernel"),
         ("stray", "homework.ipynb is no notebook of the course"),
         ("tampered", "fss_lab.exercises.ex04.check_min_max is not the one that is installed"),

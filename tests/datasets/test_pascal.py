@@ -235,7 +235,7 @@ def test_an_index_that_cannot_be_written_is_a_warning(root, monkeypatch) -> None
 
     monkeypatch.setattr(scanning, "write_atomically", refused)
     with pytest.warns(UserWarning, match="looked at again next time: .*index.json could not be written"):
-        assert check("pascal", root, labels_only=True).label_maps == 9
+        assert check("pascal", root, labels_only=True).seen == 9
 
 
 # ---- bad data

@@ -101,7 +101,8 @@ def test_the_score_is_that_of_held_out_base_episodes(finished) -> None:
 
 @pytest.mark.slow
 def test_base_classes_that_validation_never_asks_for_are_told_once(tmp_path, capsys) -> None:
-    score = train(replace(QUICK, validate_every=2, validation_episodes=2), tmp_path).progress.best_score
+    small = replace(QUICK, steps=2, batch_size=1, validate_every=2, validation_episodes=2)
+    score = train(small, tmp_path).progress.best_score
     printed = capsys.readouterr().out
     assert printed.count("the validation episodes contain none of 13 of 15 base classes, which count as 0") == 1
     assert 0 < score < 2 / 15
@@ -144,7 +145,7 @@ def test_weights_of_another_origin_are_not_a_run(tmp_path) -> None:
     ids=lambda changes: "-".join(map(str, *changes.items())),
 )
 def test_variants_train(tmp_path, changes) -> None:
-    model = train(replace(QUICK, **changes), tmp_path).model
+    model = train(replace(QUICK, steps=2, batch_size=1, **changes), tmp_path).model  # cosine stands still at first
     assert moved(model) and all(parameter.isfinite().all() for parameter in model.parameters())
     again = load_trained(tmp_path)
     for name in changes.keys() & {"calibration", "prior", "refinement"}:
@@ -153,7 +154,7 @@ def test_variants_train(tmp_path, changes) -> None:
 
 @pytest.mark.slow
 def test_training_moves_what_the_paper_trains_and_nothing_else(tmp_path) -> None:
-    model = train(QUICK, tmp_path).model
+    model = train(replace(QUICK, steps=2), tmp_path).model
     trained = {name for name, _ in model.trainable_parameters()}
     assert moved(model) <= trained
     assert {name.split(".")[0] for name in moved(model)} == {
@@ -164,7 +165,7 @@ def test_training_moves_what_the_paper_trains_and_nothing_else(tmp_path) -> None
 
 @pytest.mark.slow
 def test_the_baseline(tmp_path) -> None:
-    model = train(replace(QUICK, memory="support"), tmp_path).model
+    model = train(replace(QUICK, memory="support", steps=2, batch_size=1), tmp_path).model
     assert model.options.memory == "support" and moved(model)
     assert load_trained(tmp_path).options.memory == "support"
 
@@ -172,7 +173,7 @@ def test_the_baseline(tmp_path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("trainable", ["memory_encoder", "as_published", ("*.gamma", "maskmem_tpos_enc")])
 def test_trainable_sets(tmp_path, trainable) -> None:
-    model = train(replace(QUICK, trainable=trainable), tmp_path).model
+    model = train(replace(QUICK, trainable=trainable, steps=1, batch_size=1), tmp_path).model
     expected = {name for name, _ in model.trainable_parameters(trainable)}
     assert moved(model) and moved(model) <= expected
     assert {name for name, p in model.sam2.model.named_parameters() if p.requires_grad} == expected
@@ -217,7 +218,7 @@ def test_frozen_parts_stay_in_evaluation_mode() -> None:
 
 @pytest.mark.slow
 def test_accumulation_gives_the_same_weights(tmp_path) -> None:
-    still = replace(QUICK, batch_size=4, dropout=0.0, learning_rate=1e-5, trainable=("memory_attention.*",))
+    still = replace(QUICK, steps=2, dropout=0.0, learning_rate=1e-5, trainable=("memory_attention.*",))
     whole = train(still, tmp_path / "whole").model
     parts = train(replace(still, accumulate=2), tmp_path / "parts").model
     assert moved(whole) == moved(parts) != set()
@@ -228,19 +229,19 @@ def test_accumulation_gives_the_same_weights(tmp_path) -> None:
 @pytest.mark.slow
 def test_bfloat16_trains_the_same_parameters(tmp_path) -> None:
     """No weight is lost in autocast's cache, as in the published code."""
-    exact = train(replace(QUICK, steps=1), tmp_path / "exact").model
-    mixed = train(replace(QUICK, steps=1, precision="bf16-mixed"), tmp_path / "mixed").model
+    exact = train(replace(QUICK, steps=1, batch_size=1), tmp_path / "exact").model
+    mixed = train(replace(QUICK, steps=1, batch_size=1, precision="bf16-mixed"), tmp_path / "mixed").model
     assert moved(mixed) == moved(exact)
 
 
 @pytest.mark.slow
 def test_cached_features_change_nothing(tmp_path) -> None:
-    small = replace(QUICK, pool=2, validate_every=3)
+    small = replace(QUICK, steps=2, pool=2, validate_every=2, validation_episodes=2)
     plain = train(small, tmp_path / "plain").model
     cached = train(replace(small, cache=True, cache_directory=str(tmp_path / "kept")), tmp_path / "cached").model
     assert all(map(torch.equal, plain.parameters(), cached.parameters()))
-    # two images of each of the two training and the three held-out episodes
-    assert len(list((tmp_path / "kept").rglob("*.safetensors"))) == 10
+    # two images of each of the two training and the two held-out episodes
+    assert len(list((tmp_path / "kept").rglob("*.safetensors"))) == 8
 
 
 def test_dropout_can_be_set(tmp_path) -> None:
@@ -285,6 +286,7 @@ def test_a_step_that_was_not_finite_names_its_episodes(tmp_path, monkeypatch) ->
 
 def test_a_run_of_an_earlier_version_is_resumed_bit_for_bit(tmp_path, monkeypatch) -> None:
     """Its options were fewer, and the frozen networks stood among them."""
+    small = replace(QUICK, batch_size=1)
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         calls, real = [], trainer.episode_losses
 
@@ -295,12 +297,12 @@ def test_a_run_of_an_earlier_version_is_resumed_bit_for_bit(tmp_path, monkeypatc
             return real(*arguments)
 
         context.setattr(trainer, "episode_losses", interrupted)
-        train(QUICK, tmp_path / "old")
+        train(small, tmp_path / "old")
     saved = load_run_file(tmp_path / "old/last.pt")
     assert saved["facts"]["frozen"].keys() == {"sam2", "features"}
     del saved["facts"]["optimiser"]
     save_run(tmp_path / "old/last.pt", saved)
-    resumed, whole = (train(QUICK, tmp_path / name) for name in ("old", "whole"))
+    resumed, whole = (train(small, tmp_path / name) for name in ("old", "whole"))
     assert saved["progress"]["step"] == 2 and resumed.progress == whole.progress
     assert all(map(torch.equal, resumed.model.parameters(), whole.model.parameters()))
 
