@@ -90,12 +90,10 @@ class Isic2018(Counted):
 
     def _table(self) -> dict[str, int]:
         """Class ids by image."""
-        path = self.root / TABLE
+        path, ids = self.root / TABLE, {name: class_id for class_id, name in enumerate(CLASS_NAMES)}
         try:
             with open(path, newline="", encoding="utf-8-sig") as file:
-                return {
-                    row["ID"]: CLASS_NAMES.index(row["Class"].strip().replace(" ", "_")) for row in csv.DictReader(file)
-                }
+                return {row["ID"]: ids[row["Class"].strip()] for row in csv.DictReader(file)}
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise DataError(
                 f"{path} is not the table of classes ({type(error).__name__}: {error}); expected the head ID,Class and "

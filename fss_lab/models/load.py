@@ -44,7 +44,7 @@ def load_model(
         Meta's published weights, which know nothing of few-shot segmentation yet; they come from the Hugging Face
         hub, once (`fss_lab.backbones.hub.fetch`).
     sam2_checkpoint, features_checkpoint: for a pair, files of yours instead: Meta's .pt files or .safetensors of SAM 2
-        and DINOv2, or for any dense features a directory as transformers saves it.
+        and DINOv2, or a directory as transformers saves it (of SAM 2 a `Sam2VideoModel`).
     image_size: side of the square input of a pair, in pixels.
     options: see `fss_lab.method.Options`, e.g. rounds=0 or calibration="off"; and precision="bfloat16" for the frozen
         encoders, see `FSSAM`.

@@ -31,7 +31,7 @@ class TrainConfig(Options):
         "pretrained",
         "start from: pretrained; for toy also fssam or baseline; random: nothing learnt, for trials of speed",
     )
-    sam2_checkpoint: str | None = option(None, "for a pair: your own SAM 2 weights, .pt or .safetensors", type=str)
+    sam2_checkpoint: str | None = option(None, "for a pair: your own SAM 2 weights, file or directory", type=str)
     features_checkpoint: str | None = option(None, "for a pair: your own DINOv2 weights, file or directory", type=str)
     image_size: int = option(512, "for a pair: side of the square input, in pixels", least=16)
     dataset: str = option("pictograms", f"whose base classes to train on: pictograms, {', '.join(DATASETS)}")

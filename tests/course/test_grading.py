@@ -32,25 +32,12 @@ def original():
 def small():
     """Exercises that need no torch, which takes most of a kernel's time; worth 2 + 1 points."""
     cells = [new_code_cell("fold = 0\nseed = 0", id="parameters", metadata={"tags": ["parameters"]})]
-    for name, points, check in (("double", 2, "double(3) == 6"), ("half", 1, "half(3) == 1.5")):
-        solution = f"def {name}(x):\n    ### BEGIN SOLUTION\n    return x {'* 2' if name == 'double' else '/ 2'}\n    ### END SOLUTION"
-        rules = {
-            "schema_version": 3,
-            "task": False,
-            "grade_id": name,
-            "grade": False,
-            "locked": False,
-            "solution": True,
-        }
-        cells.append(new_code_cell(solution, id=name, metadata={"nbgrader": rules}))
-        rules = {
-            **rules,
-            "grade_id": f"{name}-check",
-            "grade": True,
-            "locked": True,
-            "solution": False,
-            "points": points,
-        }
+    answers = [("double", 2, "x * 2", "double(3) == 6"), ("half", 1, "x / 2", "half(3) == 1.5")]
+    for name, points, answer, check in answers:
+        solution = f"def {name}(x):\n    ### BEGIN SOLUTION\n    return {answer}\n    ### END SOLUTION"
+        rules = {"schema_version": 3, "task": False, "grade_id": name, "grade": False, "locked": False}
+        cells.append(new_code_cell(solution, id=name, metadata={"nbgrader": {**rules, "solution": True}}))
+        rules |= {"grade_id": f"{name}-check", "grade": True, "locked": True, "solution": False, "points": points}
         cells.append(new_code_cell(f"assert {check}", id=f"{name}-check", metadata={"nbgrader": rules}))
     return new_notebook(cells=cells, metadata=KERNEL)
 
