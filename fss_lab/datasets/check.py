@@ -15,7 +15,7 @@ from fss_lab.datasets.folder_folds import FolderFold
 from fss_lab.datasets.folds import classes_of
 from fss_lab.datasets.index import Bad, LabelMap, scan_labels, scan_photos
 from fss_lab.datasets.labelled import PARTS, LabelledPhotos, select
-from fss_lab.datasets.protocols import problem
+from fss_lab.datasets.listed import problem
 from fss_lab.errors import DataError, InputError
 
 MOST_LISTED = 20  # classes of a fold whose counts the table lists
@@ -54,9 +54,7 @@ class Check:
         if self.wrong:
             lines += [self.dataset.caveat, ""] if self.dataset.caveat else []
             return "\n".join([*lines, f"{len(self.wrong)} thing(s) wrong:", *(f"- {what}" for what in self.wrong)])
-        fine = (
-            "Everything is as published." if self.dataset.published else "Nothing is wrong; counts are not published."
-        )
+        fine = "Everything is as published." if self.dataset.published else "Nothing is wrong. No counts are published."
         return "\n".join([*lines, *([self.note, ""] if self.note else []), fine])
 
 

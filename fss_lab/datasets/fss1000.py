@@ -16,52 +16,29 @@ IoU of the single episodes, which weighs every photograph alike. Do not compare 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor
 
-from fss_lab.datasets.folds import check_split
-from fss_lab.datasets.labelled import default_part, grey_mask, read_list
-from fss_lab.datasets.protocols import Counted, benchmark
+from fss_lab.datasets.labelled import read_list
+from fss_lab.datasets.listed import ListedPhotos, grey_mask
 from fss_lab.episode import IGNORE
-from fss_lab.errors import DataError, InputError
+from fss_lab.errors import DataError
 from fss_lab.images import load_image
 
 LISTS = ("trn", "val", "test")
 
 
-class Fss1000(Counted):
-    """The classes of one list as an `ImageSet`; every photograph counts for the one class of its folder.
+class Fss1000(ListedPhotos):
+    """The classes of one list, see `ListedPhotos`; every photograph counts for the one class of its folder.
 
     classes: ids by the place in trn.txt, then val.txt, then test.txt, without the one whose label would be that of
         ignored pixels. names: "class/number", class by class.
     """
 
-    fold, class_uniform = 0, False
+    title, layout, below = "FSS-1000", ("test.txt", "abacus"), "fss1000"
 
-    def __init__(
-        self,
-        root: str | Path,
-        fold: int = 0,
-        split: str = "novel",
-        *,
-        part: str | None = None,
-        protocol: str = "fssam",
-        skip_bad: bool = False,
-    ) -> None:
-        """fold: 0, there is one. split: "base" (to train and validate on) or "novel" (to test on).
-
-        part: of "base", "train" (trn.txt, the default) or "val" (val.txt). protocol: changes nothing here, for no
-        photograph has two classes. skip_bad: read all files now, and leave out the bad.
-        Raises InputError for another fold, split, part or protocol; DataError for missing lists, folders or files.
-        """
-        benchmark(protocol)
-        if fold != 0:
-            raise InputError(f"FSS-1000 has no folds, only 0, got {fold!r} (--fold 0, --folds 0)")
-        check_split(split)
-        self.root, self.split = self.home(root), split
+    def look(self, part: str, drop: bool) -> str:
         lists = {name: read_list(self.root / f"{name}.txt") for name in LISTS}
-        chosen = {("base", "train"): "trn", ("base", "val"): "val"}.get((split, default_part(split, part)), "test")
+        chosen = {("base", "train"): "trn", ("base", "val"): "val"}.get((self.split, part), "test")
         everything = [name for names in lists.values() for name in names]
         if len(set(everything)) < len(everything):
             twice = min(name for name in everything if everything.count(name) > 1)
@@ -71,31 +48,15 @@ class Fss1000(Counted):
         self.classes = tuple(c for c, name in self._class_names.items() if name in set(lists[chosen]))
         names = ((name, class_id) for class_id in self.classes for name in self._names(self.class_name(class_id)))
         self._counts = {name: (class_id,) for name, class_id in names}
-        self.skipped = self.leave_out_bad() if skip_bad else ()
-        left_out = f" ({len(self.skipped)} bad file(s) left out)" if self.skipped else ""
-        self.name = f"FSS-1000 {chosen}, {len(self.classes)} classes, {len(self._counts)} images{left_out}"
-
-    @staticmethod
-    def home(root: str | Path) -> Path:
-        """The folder of the classes: `root` itself or `root/fss1000`. Raises DataError where there is none."""
-        for path in (Path(root), Path(root) / "fss1000"):
-            if (path / "test.txt").is_file() or (path / "abacus").is_dir():
-                return path
-        raise DataError(
-            f"{root} holds no FSS-1000: expected folders such as abacus with 1.jpg and 1.png, and beside them trn.txt, "
-            "val.txt and test.txt, in it or in fss1000"
-        )
+        return chosen
 
     def class_name(self, class_id: int) -> str:
-        """The name of a class, that of its folder."""
         return self._class_names[class_id]
 
     def image(self, name: str) -> Tensor:
-        """RGB, (3, H, W) uint8. Raises ImageError or FileNotFoundError that name a bad photograph."""
         return load_image(self.root / f"{name}.jpg")
 
     def label(self, name: str) -> Tensor:
-        """(H, W) int16: 0 = background, class id + 1. Raises DataError for a bad mask or one of another size."""
         return grey_mask(self.root / f"{name}.png", self.root / f"{name}.jpg") * (self.counts_for(name)[0] + 1)
 
     def _names(self, class_name: str) -> list[str]:

@@ -14,13 +14,10 @@ challenge offers 2,594 training images; counts by class are not published.
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 from torch import Tensor
 
-from fss_lab.datasets.folds import check_fold, check_split
-from fss_lab.datasets.labelled import default_part, grey_mask
-from fss_lab.datasets.protocols import Counted, benchmark
+from fss_lab.datasets.listed import ListedPhotos, grey_mask
 from fss_lab.errors import DataError, InputError
 from fss_lab.images import load_image
 
@@ -28,63 +25,28 @@ CLASS_NAMES = ("nevus", "melanoma", "seborrheic_keratosis")
 PHOTOS, MASKS, TABLE = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth", "class_id.csv"
 
 
-class Isic2018(Counted):
-    """All photographs that have a class, as an `ImageSet`; each counts for one. names: "ISIC_0000000"."""
+class Isic2018(ListedPhotos):
+    """All photographs that have a class, each for one; see `ListedPhotos`. names: "ISIC_0000000"."""
 
-    fold, split, class_uniform, classes = 0, "novel", True, (0, 1, 2)
+    title, layout, below, class_uniform, classes = "ISIC 2018", (MASKS, TABLE), "isic", True, (0, 1, 2)
 
-    def __init__(
-        self,
-        root: str | Path,
-        fold: int = 0,
-        split: str = "novel",
-        *,
-        part: str | None = None,
-        protocol: str = "fssam",
-        skip_bad: bool = False,
-    ) -> None:
-        """fold: 0, there is one. split: "novel". part, protocol: change nothing. skip_bad: read all, leave out the bad.
-
-        Raises InputError for another fold, split, part or protocol; DataError for missing or wrong files.
-        """
-        benchmark(protocol)
-        check_fold(fold, 1)
-        check_split(split)
-        default_part(split, part)
-        if split == "base":
-            raise InputError(
-                "all classes of ISIC are novel: train on another data set, and score its weights on this one"
-            )
-        self.root = self.home(root)
+    def look(self, part: str, drop: bool) -> str:
+        if self.split == "base":
+            raise InputError("all classes of ISIC are novel: train on another data set, and score those weights here")
         self._photos = {path.stem: path for path in sorted((self.root / PHOTOS).rglob("ISIC_*.jpg"))}
         masks = {path.name.removesuffix("_segmentation.png") for path in (self.root / MASKS).glob("ISIC_*.png")}
         self._counts = {name: (c,) for name, c in self._table().items() if name in self._photos and name in masks}
         if not self._counts:
-            raise DataError(
-                f"{self.root} has no photograph with a mask and a class; see the layout in the documentation"
-            )
-        self.skipped = self.leave_out_bad() if skip_bad else ()
-        left_out = f" ({len(self.skipped)} bad file(s) left out)" if self.skipped else ""
-        self.name = f"ISIC 2018, {len(self)} images{left_out}"
-
-    @staticmethod
-    def home(root: str | Path) -> Path:
-        """The data set's folder: `root` itself or `root/isic`. Raises DataError where there is none."""
-        for path in (Path(root), Path(root) / "isic"):
-            if (path / MASKS).is_dir():
-                return path
-        raise DataError(f"{root} holds no ISIC 2018: expected {PHOTOS}, {MASKS} and {TABLE} in it or in isic")
+            raise DataError(f"{self.root} has no photograph in {PHOTOS} with a mask in {MASKS} and a line in {TABLE}")
+        return "training"
 
     def class_name(self, class_id: int) -> str:
-        """What a class shows."""
         return CLASS_NAMES[class_id]
 
     def image(self, name: str) -> Tensor:
-        """RGB, (3, H, W) uint8. Raises ImageError or FileNotFoundError that name a bad photograph."""
         return load_image(self._photos[name])
 
     def label(self, name: str) -> Tensor:
-        """(H, W) int16: 0 = background, class id + 1. Raises DataError for a bad mask or one of another size."""
         mask = grey_mask(self.root / MASKS / f"{name}_segmentation.png", self._photos[name])
         return mask * (self.counts_for(name)[0] + 1)
 

@@ -14,20 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fss_lab.datasets.folds import classes_of
 from fss_lab.datasets.index import LabelMap, read_label, refuse, scan_labels, scan_photos, size_mismatch
 from fss_lab.datasets.protocols import Counted, benchmark
 from fss_lab.errors import DataError, InputError
-from fss_lab.images import DECODING_ERRORS, load_image
+from fss_lab.images import load_image
 
 LEAST_AREA = 2 * 32 * 32
 PARTS = ("train", "val")
-THRESHOLD = 128  # grey level from which a pixel of a black and white mask is the object
 
 
 @dataclass(frozen=True)
@@ -147,21 +144,6 @@ def default_part(split: str, part: str | None) -> str:
     if part not in PARTS:
         raise InputError(f'part must be "train" or "val", got {part!r}')
     return part
-
-
-def grey_mask(path: Path, photo: Path) -> Tensor:
-    """A black and white mask, (H, W) int16: 1 from grey level `THRESHOLD` on, else 0.
-
-    Raises DataError for a file that cannot be read, and for a mask of another size than its photograph.
-    """
-    try:
-        with Image.open(path) as image, Image.open(photo) as beside:
-            size, grey = beside.size, np.array(image.convert("L"))
-    except DECODING_ERRORS as error:
-        raise DataError(f"{path} or its photograph cannot be used ({error}); unpack it again") from error
-    if grey.shape[::-1] != size:
-        raise DataError(f"{path} is {grey.shape[1]} x {grey.shape[0]} pixels, its photograph {size[0]} x {size[1]}")
-    return torch.from_numpy((grey >= THRESHOLD).astype(np.int16))
 
 
 def read_list(path: Path) -> list[str]:

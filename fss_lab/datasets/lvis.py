@@ -29,86 +29,50 @@ from torch import Tensor
 
 from fss_lab.datasets.folds import classes_of
 from fss_lab.datasets.label_maps import coco_map
-from fss_lab.datasets.labelled import default_part
-from fss_lab.datasets.protocols import Counted, benchmark
+from fss_lab.datasets.listed import ListedPhotos
 from fss_lab.episode import IGNORE
 from fss_lab.errors import DataError, needs
 from fss_lab.images import load_image
 
 FOLDS = 10
-LEAST_IMAGES = 2  # of a class in val
+LEAST_IMAGES = 2  # of a class
 
 
-class Lvis92i(Counted):
-    """One fold and split as an `ImageSet`, see `fss_lab.datasets.labelled.LabelledPhotos`.
+class Lvis92i(ListedPhotos):
+    """One fold and split, see `ListedPhotos`; lists "train" and "val" are LVIS's.
 
     An image is listed once for each of its classes, so that instances of other classes hide nothing. names:
     "class/val2017/000000000001.jpg". classes: LVIS's category ids less one, but from 255 on the ids themselves, for a
     label of 255 means ignore.
     """
 
-    class_uniform = True
+    title, folds, below, class_uniform = "LVIS-92i", FOLDS, "lvis", True
+    layout = ("lvis_v1_val.json", "annotations/lvis_v1_val.json")
 
-    def __init__(
-        self,
-        root: str | Path,
-        fold: int,
-        split: str = "novel",
-        *,
-        part: str | None = None,
-        protocol: str = "fssam",
-        skip_bad: bool = False,
-    ) -> None:
-        """As `LabelledPhotos`; lists "train" and "val" are LVIS's. skip_bad: read all files now, leave out the bad.
-
-        Raises InputError for another fold, split, part or protocol; DataError for missing or damaged annotations.
-        """
-        rules, part = benchmark(protocol), default_part(split, part)
-        self.root, self.fold, self.split = self.home(root), fold, split
+    def look(self, part: str, drop: bool) -> str:
         val = _read(self.root, "val")
         novel = _folds(val)
-        self.classes = classes_of(novel, fold, split)
         content = val if part == "val" else _read(self.root, part)
         self._class_names = {_class_id(one["id"]): one["name"] for one in content["categories"]}
         self._outlines = _outlines(content)
-        drop = split == "base" and rules.training_images == "drop"
-        shown = {image for image, class_id in self._outlines if drop and class_id in novel[fold]}
-        chosen = set(self.classes)
-        self._places: dict[str, tuple[str, int]] = {}
-        for image, class_id in self._outlines:
-            if class_id in chosen and image not in shown:
-                self._places[f"{self.class_name(class_id)}/{image}"] = image, class_id
-        number = Counter(class_id for _, class_id in self._places.values())
-        self.classes = tuple(class_id for class_id in self.classes if number[class_id] >= LEAST_IMAGES)
-        counting = set(self.classes)  # base classes of val may be rare in train
-        self._counts = {name: (c,) for name, (_, c) in self._places.items() if c in counting}
         self._sizes = {_file(one): (one["height"], one["width"]) for one in content["images"]}
-        self.skipped = self.leave_out_bad() if skip_bad else ()
-        left_out = f" ({len(self.skipped)} bad file(s) left out)" if self.skipped else ""
-        self.name = f"LVIS-92i {part}, {len(self.classes)} classes, {len(self)} (image, class) pairs{left_out}"
-
-    @staticmethod
-    def home(root: str | Path) -> Path:
-        """The data set's folder: `root` itself or `root/lvis`. Raises DataError where there is none."""
-        for path in (Path(root), Path(root) / "lvis"):
-            if any((path / below / "lvis_v1_val.json").is_file() for below in ("", "annotations")):
-                return path
-        raise DataError(
-            f"{root} holds no LVIS: expected lvis_v1_val.json and lvis_v1_train.json in it or in lvis, and beside them "
-            "train2017 and val2017 of COCO"
-        )
+        asked = set(classes_of(novel, self.fold, self.split))
+        shown = {image for image, class_id in self._outlines if drop and class_id in novel[self.fold]}
+        pairs = [(image, c) for image, c in self._outlines if c in asked and image not in shown]
+        number = Counter(class_id for _, class_id in pairs)  # base classes of val may be rare in train
+        self.classes = tuple(sorted(class_id for class_id, images in number.items() if images >= LEAST_IMAGES))
+        kept = set(self.classes)
+        self._places = {f"{self.class_name(c)}/{image}": (image, c) for image, c in pairs if c in kept}
+        self._counts = {name: (class_id,) for name, (_, class_id) in self._places.items()}
+        return part
 
     def class_name(self, class_id: int) -> str:
-        """LVIS's name of a class."""
         return self._class_names[class_id]
 
     def image(self, name: str) -> Tensor:
-        """RGB, (3, H, W) uint8. Raises ImageError or FileNotFoundError that name a bad photograph."""
         return load_image(self._path(name))
 
     def label(self, name: str) -> Tensor:
-        """(H, W) int16: 0 = background, class id + 1. Raises DataError for outlines that cannot be painted, or a
-        photograph of another size; MissingPackageError without pycocotools."""
         image, class_id = self._places[name]
         with needs("painting the instances of LVIS", "real"):
             import pycocotools.mask  # noqa: F401

@@ -80,22 +80,6 @@ class Counted:
         """The classes of the split that this image counts for."""
         return self._counts[name]
 
-    def leave_out_bad(self: Any) -> tuple[str, ...]:
-        """Read all images and labels, forget those that cannot be read, and return their names."""
-        bad = tuple(name for name in self.names if problem(self, name))
-        for name in bad:
-            del self._counts[name]
-        return bad
-
-
-def problem(images: ImageSet, name: str) -> str:
-    """What is wrong with an image or its label, in words, or ""."""
-    try:
-        images.image(name), images.label(name)
-    except (OSError, ValueError) as error:
-        return str(error)
-    return ""
-
 
 MANY = 1000  # images, as many as a usual list has episodes
 

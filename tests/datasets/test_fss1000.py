@@ -89,5 +89,5 @@ def test_what_is_missing_or_bad_is_named(root: Path) -> None:
     (root / "val.txt").unlink()
     with pytest.raises(DataError, match=r"val\.txt is missing"):
         Fss1000(root)
-    with pytest.raises(DataError, match="holds no FSS-1000: expected folders such as abacus"):
+    with pytest.raises(DataError, match="holds no FSS-1000: expected test.txt, abacus in it or in fss1000"):
         Fss1000(root / "bus")

@@ -77,7 +77,7 @@ def test_lvis_has_ten_folds_of_every_tenth_class(lvis) -> None:
         (fold, fold + 10) for fold in range(10)
     ]  # the 21st class is nobody's
     assert DATASETS["lvis"].folds == 10 and sets[0].class_name(10) == "thing_11"
-    assert sets[0].name == "LVIS-92i val, 2 classes, 4 (image, class) pairs"
+    assert sets[0].name == "LVIS-92i val, 2 classes, 4 images"
     with pytest.raises(InputError, match="fold must be one of 0, 1, .*, 9, got 10"):
         open_photos("lvis", lvis, 10)
 
@@ -156,7 +156,10 @@ def isic(tmp_path) -> Path:
 
 def test_isic_has_three_novel_classes(isic) -> None:
     images = open_photos("isic", isic, 0)
-    assert images.names == tuple(f"ISIC_{n:07d}" for n in range(6)) and images.name == "ISIC 2018, 6 images"
+    assert (
+        images.names == tuple(f"ISIC_{n:07d}" for n in range(6))
+        and images.name == "ISIC 2018 training, 3 classes, 6 images"
+    )
     assert [images.class_name(c) for c in images.classes] == list(CLASS_NAMES)
     assert images.label("ISIC_0000004").unique().tolist() == [0, 2]
     assert images.image("ISIC_0000004").shape == (3, SIDE, SIDE + 8)
@@ -173,11 +176,13 @@ def test_weights_of_any_data_set_are_scored_on_isic() -> None:
 
 
 def test_what_is_wrong_with_isic_is_named(isic, capsys) -> None:
-    with pytest.raises(DataError, match="holds no ISIC 2018: expected ISIC2018_Task1-2_Training_Input"):
+    with pytest.raises(
+        DataError, match="holds no ISIC 2018: expected ISIC2018_Task1_Training_GroundTruth, class_id.csv in"
+    ):
         Isic2018(isic / PHOTOS)
     (isic / MASKS / "ISIC_0000001_segmentation.png").write_bytes(b"?")
     Image.new("L", (3, 3)).save(isic / MASKS / "ISIC_0000002_segmentation.png")
-    assert Isic2018(isic, skip_bad=True).name == "ISIC 2018, 4 images (2 bad file(s) left out)"
+    assert Isic2018(isic, skip_bad=True).name == "ISIC 2018 training, 3 classes, 4 images (2 bad file(s) left out)"
     assert cli.main(["data", "check", "--root", str(isic)]) == 1
     printed = capsys.readouterr().out
     assert re.search(r"2 thing\(s\) wrong:\n- .*0001_segmentation\.png or its photograph cannot be used", printed)
