@@ -541,7 +541,7 @@ def run_quickstart(python: str, env: dict) -> int:
         old.unlink()  # what is shown below comes from this run
     start = time.monotonic()
     notebook, executed = ROOT / "notebooks" / "00_quickstart.ipynb", output / "00_quickstart.ipynb"
-    print(f"Executing {notebook.relative_to(ROOT)}, which takes about a minute on two idle cores:", flush=True)
+    print(f"Executing {notebook.relative_to(ROOT)}, half a minute to a minute on two idle cores:", flush=True)
     progress = Progress(executed, start)
     if job([python, "-c", EXECUTE, str(notebook), str(executed), str(output)], ROOT, env, progress):
         raise Failure(

@@ -41,7 +41,7 @@ COMMANDS = {
         train.add_arguments,
         True,
     ),
-    "data": Command("get, prepare and check PASCAL-5i and COCO-20i", data.run, data.add_arguments),
+    "data": Command("get, prepare and check data sets of photographs", data.run, data.add_arguments),
     "evaluate": Command(
         "score the shipped toy models on novel classes, or your own on photographs",
         evaluate.evaluate,

@@ -111,7 +111,7 @@ class RunOptions:
         "numbers of folds (default: all of the data set); of folder also FILE: the classes of each fold, as in train",
         type=fold_or_file,
         several=True,
-        metavar="FOLD",
+        metavar="FOLD|FILE",
     )
     shots: tuple[int, ...] = option((1,), "supports per episode", type=int, several=True, least=1)
     seeds: tuple[int, ...] | None = option(

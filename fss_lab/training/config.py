@@ -49,6 +49,7 @@ class TrainConfig(Options):
         "folder: YAML or JSON file with the classes that each fold keeps out, in lines such as `0: [mug, shoe]`; not "
         "given: four folds, drawn by the names of the classes",
         type=str,
+        metavar="FILE",
     )
     shots: int = option(1, "supports per episode", least=1)
     pool: int = option(0, "go round this many episodes, shuffled each time; 0: never show one twice", least=0)
