@@ -114,7 +114,7 @@ def test_label_255_means_ignore_so_no_class_has_it(tmp_path, lvis) -> None:
 
 
 def test_what_is_wrong_with_lvis_is_named(tmp_path, lvis) -> None:
-    with pytest.raises(DataError, match=r"holds no LVIS: expected lvis_v1_val\.json"):
+    with pytest.raises(DataError, match=r"holds no LVIS-92i: expected lvis_v1_val\.json"):
         Lvis92i(tmp_path, 0)
     (tmp_path / "lvis_v1_val.json").write_text('{"images": []}')
     with pytest.raises(DataError, match=r"lvis_v1_val\.json is missing or no file of LVIS's annotations \(KeyError"):
