@@ -19,10 +19,10 @@ from torch import Tensor
 from fss_lab import FSSAM, Episode, Pictograms, load_model
 from fss_lab.backbones.cache import FeatureCache
 from fss_lab.episode import collate
-from fss_lab.evaluation.measurement import soft_iou
 from fss_lab.figures.prediction import iou
 from fss_lab.method.prompts import min_max, resize
 from fss_lab.method.trace import Trace
+from fss_lab.metrics import soft_iou
 from fss_lab.toyworld.pictograms import CLASS_NAMES, scene_episode
 from fss_lab.toyworld.scenes import IGNORE, Scene
 from recipes.random_classes import RandomScenes

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fss_lab.errors import InputError
@@ -46,6 +47,23 @@ def _fb_iou(sums: np.ndarray) -> np.ndarray:
 
 METRICS = {"miou": Metric("mIoU", _miou), "fb_iou": Metric("FB-IoU", _fb_iou)}
 """By name, in the order of the columns."""
+
+
+def iou(mask: Tensor, truth: Tensor) -> Tensor:
+    """Intersection over union of masks with truths (..., H, W) of 0, 1 and 255 (left out); 0 for no union. (...)."""
+    predicted, true = mask.bool() & (truth != 255), truth == 1
+    return (predicted & true).sum((-2, -1)) / (predicted | true).sum((-2, -1)).clamp(min=1)
+
+
+def soft_iou(one: Tensor, other: Tensor) -> Tensor:
+    """Sum of minima over sum of maxima of maps (..., h, w) in 0..1; 0 where both are empty. Returns (...)."""
+    return torch.minimum(one, other).sum((-2, -1)) / torch.maximum(one, other).sum((-2, -1)).clamp(min=1e-7)
+
+
+def coverage(mask: Tensor, grid: Sequence[int]) -> Tensor:
+    """The share of each cell of a grid (h, w) that an object covers, 1 in a mask (..., H, W): (..., h, w) in 0..1."""
+    flat = (mask == 1).float().reshape(-1, *mask.shape[-2:])
+    return F.adaptive_avg_pool2d(flat, (grid[0], grid[1])).reshape(*mask.shape[:-2], grid[0], grid[1])
 
 
 class Interval(NamedTuple):

@@ -13,7 +13,7 @@ from fss_lab.episode import Subset
 from fss_lab.errors import InputError
 from fss_lab.evaluation.facts import read_checked
 from fss_lab.evaluation.jobs import Job, Result, Settings, run
-from fss_lab.evaluation.measurement import BACKGROUND, Measurement, measure_each, summarise
+from fss_lab.evaluation.measurement import BACKGROUND, FITS, Measurement, measure_each, summarise
 from fss_lab.evaluation.report import about, by_shots, write_results
 from fss_lab.evaluation.tables import fraction, grid, percent, table
 from fss_lab.evaluation.variants import ADDED, FULL, GROUPS, settled
@@ -21,6 +21,8 @@ from fss_lab.figures.results import attention_figure, rounds_figure
 from fss_lab.files import write_atomically
 from fss_lab.method.options import Options
 from fss_lab.metrics import paired_bootstrap
+
+FIT_NAMES = {"soft": "Soft IoU of the prior", "cut": "IoU of the prior cut at ½"}
 
 
 def ablate(
@@ -76,7 +78,7 @@ def ablate(
             section["measurement"] = vars(measurement)
             lines += ["", f"## {shots}-shot: what IMR and SCMA do", "", *measurement_lines(measurement)]
             title = f"{shots}-shot, {measurement.episodes} episodes"
-            picture = rounds_figure(measurement.soft_iou, f"The prior, {title}")
+            picture = rounds_figure(measurement.prior["cut"], f"The prior, {title}", FIT_NAMES["cut"])
             write_atomically(directory / f"prior_{shots}_shot.png", picture.png())
             picture = attention_figure(measurement.attention["edge"], f"Attention on background, {title}")
             write_atomically(directory / f"attention_{shots}_shot.png", picture.png())
@@ -88,13 +90,14 @@ def ablate(
 
 def measurement_lines(measurement: Measurement) -> list[str]:
     """The tables as Markdown."""
-    rounds = [f"{number} rounds" for number in range(len(measurement.soft_iou["v1"]))]
-    rows: dict[str, list[str]] = {}
-    for kind, values in measurement.soft_iou.items():
-        rows[kind] = [fraction(value) for value in values]
-        rows[f"{kind}, rise over 0 rounds"] = ["", *(fraction(value, "+.3f") for value in measurement.gain[kind])]
-    lines = [f"Soft IoU of the prior with the true mask at the memory grid, {measurement.episodes} episodes:", ""]
-    lines += grid(["IMR", *rounds], rows)
+    lines: list[str] = []
+    for word in FITS:
+        rows: dict[str, list[str]] = {}
+        for kind, values in measurement.prior[word].items():
+            rows[kind] = [fraction(value) for value in values]
+            rows[f"{kind}, rise over 0 rounds"] = ["", *(fraction(x, "+.3f") for x in measurement.gain[word][kind])]
+        lines += [f"{FIT_NAMES[word]} with the true mask at the memory grid, {measurement.episodes} episodes:", ""]
+        lines += [*grid(["IMR", *(f"{number} rounds" for number in range(len(values)))], rows), ""]
     layers = [f"layer {layer + 1}" for layer in range(len(measurement.attention["edge"]["off"]) - 1)]
     counted = (
         "in percent of all; cells on the object's edge count by the share that it does not cover",
@@ -104,9 +107,9 @@ def measurement_lines(measurement: Measurement) -> list[str]:
         rows = {mode: [percent(value) for value in values] for mode, values in measurement.attention[word].items()}
         for pair, values in measurement.change[word].items():
             rows[pair] = [f"{percent(value, '+.1f')} %" for value in values]
-        lines += ["", f"Attention that the query's object gives to background in the pseudo query memory, {how}:", ""]
-        lines += grid(["SCMA", *layers, "mean"], rows)
-    return lines
+        lines += [f"Attention that the query's object gives to background in the pseudo query memory, {how}:", ""]
+        lines += [*grid(["SCMA", *layers, "mean"], rows), ""]
+    return lines[:-1]
 
 
 def _measured_job(
@@ -116,7 +119,7 @@ def _measured_job(
     episodes = job.episodes()
     number = len(episodes) if number is None else min(number, len(episodes))
     path = directory / "measured" / f"{job.name}.first{number}.json"
-    facts = {**result.facts, "background": list(BACKGROUND)}
+    facts = {**result.facts, "fits": list(FITS), "background": list(BACKGROUND)}
     if not path.exists():
         with settings.computing():
             model, part = settings.prepared(job.models()[FULL]).to(settings.device), Subset(episodes, range(number))

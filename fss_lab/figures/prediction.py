@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,13 +13,15 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from fss_lab.episode import IGNORE, Episode
+from fss_lab import metrics
+from fss_lab.episode import Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
 from fss_lab.figures.panels import contour, heat, map_panel, mark_cell, mask_panel, name_panel, symmetric
 from fss_lab.figures.style import Picture, cell_entry, chart, colour_bar, legend, patch, truth_line
 from fss_lab.method import Prediction
 from fss_lab.method.trace import Trace
+from fss_lab.metrics import coverage
 
 
 def support_panel(axes: Axes, episode: Episode, name: str | None = None, width: float = 1.0, shot: int = 0) -> None:
@@ -42,11 +43,6 @@ def prediction_panel(
     if outline:
         contour(axes, episode.query_mask, style.TRUTH, width=width)
     mask_panel(axes, episode.query_image, mask, name, style.PREDICTION, width)
-
-
-def coverage(mask: Tensor, grid: Sequence[int]) -> Tensor:
-    """The share of each cell of a grid (h, w) that the object (value 1 of the mask) covers, 0..1."""
-    return F.adaptive_avg_pool2d((mask == 1).float()[None, None], (grid[0], grid[1]))[0, 0]
 
 
 def object_cells(mask: Tensor, grid: Sequence[int]) -> Tensor:
@@ -111,8 +107,7 @@ def episode_figure(episode: Episode, prediction: Prediction | Tensor | None = No
 
 def iou(mask: Tensor, truth: Tensor) -> float:
     """Intersection over union of a mask (H, W) and a truth (H, W) of 0, 1 and 255 (left out); 0 for no union."""
-    predicted, true = mask.bool() & (truth != IGNORE), truth == 1
-    return float((predicted & true).sum() / (predicted | true).sum().clamp(min=1))
+    return float(metrics.iou(mask, truth))
 
 
 def priors_figure(episode: Episode, trace: Trace) -> Picture:

@@ -68,30 +68,30 @@ def _colour(variant: str) -> str:
     return style.TRUTH if "truth" in variant or "true" in variant else style.PREDICTION
 
 
-def rounds_figure(soft_ious: Mapping[str, Sequence[Interval]], title: str) -> Picture:
-    """The prior's soft IoU after each round of refinement, with its interval; one line for each variant of IMR.
+def rounds_figure(values: Mapping[str, Sequence[Interval]], title: str, measure: str) -> Picture:
+    """A measure after each round of refinement, with its interval; one line for each variant of IMR.
 
-    soft_ious: by variant, for rounds 0, 1, ... in 0..1.
+    values: by variant, for rounds 0, 1, ... in 0..1. measure: its name.
 
     Raises:
         InputError: there are none.
     """
-    if not soft_ious:
+    if not values:
         raise InputError("there is nothing to draw")
     picture = Picture(6.5, 3.9, title)
     axes = picture.subplots()
     words = []
-    for number, (name, values) in enumerate(soft_ious.items()):
+    for number, (name, row) in enumerate(values.items()):
         colour = (style.DEEP_PRIOR, style.PRIOR)[number % 2]
-        estimates, lows, highs = np.array(values).T
-        rounds = np.arange(len(values))
+        estimates, lows, highs = np.array(row).T
+        rounds = np.arange(len(row))
         axes.fill_between(rounds, lows, highs, color=colour, alpha=0.2, linewidth=0)
         axes.plot(rounds, estimates, f"-{MARKERS[number % len(MARKERS)]}", color=colour, label=name)
         words.append(f"{name}: {', '.join(f'{value:.3f}' for value in estimates)}")
     axes.set_xticks(rounds)
     axes.legend(frameon=False, fontsize=style.SMALL)
-    chart(axes, "rounds of refinement", "soft IoU of the prior with the truth", grid="y")
-    picture.alt = f"{title}; soft IoU by round, from 0: {'; '.join(words)}. Bands: 95 % intervals."
+    chart(axes, "rounds of refinement", measure, grid="y")
+    picture.alt = f"{title}; {measure} by round, from 0: {'; '.join(words)}. Bands: 95 % intervals."
     return picture
 
 

@@ -1,4 +1,4 @@
-"""Ablations: the suite, soft IoU and attention by hand, what is measured on the toy, and the command."""
+"""Ablations: the suite, priors and attention by hand, what is measured on the toy, and the command."""
 
 import json
 from dataclasses import asdict
@@ -17,22 +17,30 @@ from fss_lab.evaluation.measurement import (
     background_attention,
     background_mass,
     measure_each,
-    prior_soft_iou,
-    soft_iou,
+    prior_fit,
+    prior_fits,
     summarise,
 )
 from fss_lab.evaluation.scoring import check_shared_encoders
 from fss_lab.evaluation.variants import FULL, GROUPS, PRIOR_ALONE, suite
 from fss_lab.evaluation.worlds import ToyWorld
+from fss_lab.figures.prediction import iou
 from fss_lab.method.options import CALIBRATIONS as MODES
 from fss_lab.method.prompts import resize
 from fss_lab.toyworld.pictograms import Pictograms
 
 
-def test_soft_iou_by_hand() -> None:
-    one = torch.tensor([[[0.5, 1.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    other = torch.tensor([[[1.0, 1.0], [0.5, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    assert soft_iou(one, other).tolist() == pytest.approx([1.5 / 2.5, 0.0])
+def test_a_prior_is_compared_by_shares_of_cells_and_cut_at_one_half() -> None:
+    prior = torch.tensor([[[[0.5, 1.0], [0.0, 0.25]]]])  # 2 x 2 cells, 4 x 4 pixels
+    mask = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    mask[0, :2] = 1  # the upper cells are covered,
+    mask[0, 2, 2:] = 255  # unscored pixels below them are background for the shares
+    soft, cut = prior_fit(prior, mask)[0, 0].tolist()
+    assert soft == pytest.approx((0.5 + 1) / (1 + 1 + 0.25))
+    # aligned corners: rows at 0, 1/3, 2/3, 1; above one half are the pixels below (by row) 3, 3, 2, 0
+    above = resize(prior, (4, 4))[0, 0] > 0.5
+    scored = mask[0] != 255
+    assert cut == pytest.approx(float((above & (mask[0] == 1)).sum() / ((above | (mask[0] == 1)) & scored).sum()))
 
 
 def test_background_mass_by_hand() -> None:
@@ -62,14 +70,16 @@ def test_the_suite_has_every_variant_once() -> None:
 @pytest.mark.slow
 def test_measures_of_the_toy_are_those_of_its_trace() -> None:
     model, episodes = load_model("toy", fold=1), Pictograms(1, episodes=3)
-    ious = prior_soft_iou(model, episodes, rounds=2, batch_size=2)
-    assert ious.shape == (3, 3)
+    fits = prior_fits(model, episodes, rounds=2, batch_size=2)
+    assert fits.shape == (3, 3, 2)
     prediction = model.variant(rounds=2).segment(episodes[2], trace=True)
     truth = (episodes[2].query_mask == 1).float().reshape(16, 16, 16, 16).mean((1, 3))
     for column, prior in enumerate([resize(prediction.trace.pseudo_prior, (16, 16)), prediction.trace.rounds[1].prior]):
         prior = prior[0, 0]
         expected = float(torch.minimum(prior, truth).sum() / torch.maximum(prior, truth).sum())
-        assert ious[2, 2 * column] == pytest.approx(expected, abs=1e-4)
+        assert fits[2, 2 * column, 0] == pytest.approx(expected, abs=1e-4)
+        expected = iou(resize(prior[None, None], (256, 256))[0, 0] > 0.5, episodes[2].query_mask)
+        assert fits[2, 2 * column, 1] == pytest.approx(expected, abs=1e-4)
 
     masses = background_attention({"on": model, "off": model.variant(calibration="off")}, episodes, batch_size=2)
     assert masses["on"].shape == (3, len(model.sam2.model.memory_attention.layers), 2, 2)
@@ -89,8 +99,9 @@ def test_measurements_are_pooled_and_differences_paired() -> None:
     first, second = Pictograms(1, episodes=4, size=64), Pictograms(1, seed=1, episodes=1, size=64)
     pooled = summarise([measure_each(model, episodes, rounds=1) for episodes in (Subset(first, range(1)), second)])
     assert pooled.episodes == 2 and list(pooled.attention) == list(pooled.change) == ["edge", "clear"]
-    gain = pooled.soft_iou["v1"][1].estimate - pooled.soft_iou["v1"][0].estimate
-    assert pooled.gain["v1"][0].estimate == pytest.approx(gain)
+    assert list(pooled.prior) == list(pooled.gain) == ["soft", "cut"]
+    for word, prior in pooled.prior.items():
+        assert pooled.gain[word]["v1"][0].estimate == pytest.approx(prior["v1"][1].estimate - prior["v1"][0].estimate)
     for word, attention in pooled.attention.items():
         assert set(attention) == {BEFORE, *MODES}
         change = attention["corrected"][-1].estimate / attention["off"][-1].estimate - 1

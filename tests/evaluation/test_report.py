@@ -128,7 +128,8 @@ def test_json_holds_intervals_and_classes() -> None:
 def test_figures_tell_their_numbers_in_words() -> None:
     scores = {1: {"support": result(0).scores["model"]}, 5: {"support": result(0, hit=90).scores["model"]}}
     assert results_figure(scores, title="Title").alt == "Title; mIoU in percent: support 1-shot 50, support 5-shot 90."
-    assert "v1: 0.300, 0.400" in rounds_figure({"v1": [(0.3, 0.2, 0.4), (0.4, 0.3, 0.5)]}, "Title").alt
+    intervals = {"v1": [(0.3, 0.2, 0.4), (0.4, 0.3, 0.5)]}
+    assert "measure by round, from 0: v1: 0.300, 0.400" in rounds_figure(intervals, "Title", "measure").alt
     picture = attention_figure({"off": [(0.2, 0.1, 0.3), (0.2, 0.1, 0.3)]}, "Title")
     assert "off: 20.0, 20.0" in picture.alt and picture.png().startswith(b"\x89PNG")
     for figure in (results_figure, rounds_figure, attention_figure):

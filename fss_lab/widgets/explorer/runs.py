@@ -13,6 +13,7 @@ from torch import Tensor
 from fss_lab.errors import InputError
 from fss_lab.method import Prediction, Trace
 from fss_lab.method.prompts import resize
+from fss_lab.metrics import coverage
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Run:
         object smaller than that has all the cells that it touches.
         """
         name, mask = ("prediction", self.prediction) if self.truth is None else ("truth", self.truth == 1)
-        covered = F.adaptive_avg_pool2d(mask.float()[None, None], self.grid)[0, 0]
+        covered = coverage(mask, self.grid)
         inside = covered >= 0.5
         return name, inside if inside.any() else covered > 0
 
