@@ -68,7 +68,7 @@ def _colour(variant: str) -> str:
     return style.TRUTH if "truth" in variant or "true" in variant else style.PREDICTION
 
 
-def rounds_figure(values: Mapping[str, Sequence[Interval]], title: str, measure: str) -> Picture:
+def rounds_figure(values: Mapping[str, Sequence[Interval]], title: str, measure: str = "IoU") -> Picture:
     """A measure after each round of refinement, with its interval; one line for each variant of IMR.
 
     values: by variant, for rounds 0, 1, ... in 0..1. measure: its name.
