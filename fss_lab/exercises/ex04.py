@@ -182,6 +182,7 @@ def check_discriminative_prior(function: Function) -> str:
     generator = torch.Generator().manual_seed(0)
     fg, bg = torch.rand(2, 3, 5, 5, generator=generator), torch.rand(2, 3, 5, 5, generator=generator)
     bg[0, 0] = 1  # here the background wins everywhere
+    fg[0, 1], bg[0, 1] = 0.6 + 0.4 * fg[0, 1], 0.4 * bg[0, 1]  # and here the object: the smallest lead is above 0
     lead = (fg - bg).clamp(min=0)
     compare(
         call(function, fg, bg),
@@ -189,9 +190,8 @@ def check_discriminative_prior(function: Function) -> str:
         "your prior of several maps (each map for itself)",
         {
             "your maps share one stretch; each map has its own: use your `min_max`.": lead / lead.max(),
-            "your maps are divided by their maxima, not stretched: use your `min_max`.": (
-                lead / (lead.amax((-2, -1), keepdim=True) + 1e-7)
-            ),
+            "your prior is only divided by its largest value. Where the object wins everywhere, its smallest lead must "
+            "become 0 as well: use your `min_max`.": lead / (lead.amax((-2, -1), keepdim=True) + 1e-7),
         },
     )
     return "discriminative_prior: only where the object wins, and by how much"
@@ -203,7 +203,8 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str
     generator = torch.Generator().manual_seed(3)
     query = torch.randn(2, 6, 4, 4, generator=generator)
     support = torch.randn(2, 3, 6, 4, 4, generator=generator)
-    masks = (torch.rand(2, 3, 8, 8, generator=generator) > 0.6).float()
+    levels = torch.tensor([0.3, 0.6, 0.85]).view(3, 1, 1)  # supports of very different areas
+    masks = (torch.rand(2, 3, 8, 8, generator=generator) > levels).float()
     stretched = "is stretched again after the mean over the shots; it must stay the mean: 1 where all shots agree."
     one = _priors(function, query, support[:, :1], masks[:, :1])
     wanted = generate_priors(query, support[:, :1], masks[:, :1])
@@ -219,6 +220,9 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str
             "your P_fg is stretched again, or too late: stretch the map of h × w cells once, then resize it and leave "
             "it so.": min_max(wanted.foreground),
             "your P_fg is a raw cosine; stretch each shot's map with min_max.": raw[0],
+            "your mask is cut after it was made small; a patch that is half object counts half.": _similarities(
+                query, support[:, :1], masks[:, :1], (8, 8), cut=True
+            )[0],
             **{
                 f'your mask is made small by F.interpolate\'s "{mode}"; use `resize`, bilinear with aligned '
                 "corners.": _similarities(query, support[:, :1], masks[:, :1], (8, 8), mode)[0]
@@ -241,16 +245,22 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str
     several = _priors(function, query, support, masks)
     wanted = generate_priors(query, support, masks)
     averaged = _similarities(query, support, masks, (8, 8))
-    merged = [
-        min_max(cosine_map(query, prototype(support, region).mean(1)))
-        for region in (resize(masks, (4, 4)).unsqueeze(2), 1 - resize(masks, (4, 4)).unsqueeze(2))
-    ]
-    merged = [resize(value, (8, 8)) for value in merged]
+    weights = resize(masks, (4, 4)).unsqueeze(2)
+    regions, areas = (weights, 1 - weights), masks.mean((-2, -1), keepdim=True)
+    merged, pooled = (
+        [resize(min_max(cosine_map(query, one(region))), (8, 8)) for region in regions]
+        for one in (lambda region: prototype(support, region).mean(1), lambda region: _pooled(support, region))
+    )
     first = "uses only one of the shots; take the mean over all of them."
     mean = (
         "comes from the mean of the prototypes; make the priors of every shot first and take the mean of the priors, "
         "as the paper does."
     )
+    pool = (
+        "comes from one prototype of all supports' patches together, the formula of notebook 01. Here every support "
+        "makes its own prototype and its own priors; only these are averaged."
+    )
+    large = "counts a support by the area of its mask; every support has one vote: take the plain mean."
     compare(
         several[0],
         wanted.foreground,
@@ -259,6 +269,13 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str
             f"your P_fg {stretched}": min_max(wanted.foreground),
             f"your P_fg {first}": wanted.foreground_similarity[:, :1],
             f"your P_fg {mean}": merged[0],
+            f"your P_fg {pool}": pooled[0],
+            f"your P_fg {large}": (wanted.foreground_similarity * areas / areas.sum(1, keepdim=True)).sum(
+                1, keepdim=True
+            ),
+            "your P_fg is the median over the shots; take the mean.": wanted.foreground_similarity.median(
+                1, keepdim=True
+            ).values,
             "your P_fg is the sum over the shots; take the mean.": wanted.foreground_similarity.sum(1, keepdim=True),
         },
     )
@@ -270,6 +287,7 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str
             f"your P_d {stretched}": min_max(wanted.discriminative),
             f"your P_d {first}": wanted.discriminative_per_shot[:, :1],
             f"your P_d {mean}": discriminative_prior(*merged),
+            f"your P_d {pool}": discriminative_prior(*pooled),
             "your P_d comes from the mean similarities; make P_d for each shot and take the mean of those.": (
                 discriminative_prior(*(value.mean(1, keepdim=True) for value in averaged))
             ),
@@ -288,11 +306,19 @@ def _priors(
     return [check_tensor(value, shape, f"your {name}") for value, name in zip(answer, ("P_fg", "P_d"), strict=True)]
 
 
+def _pooled(support: Tensor, region: Tensor) -> Tensor:
+    """One prototype of the patches of all shots, (B, C, 1, 1)."""
+    return (support * region).sum((1, -2, -1))[..., None, None] / region.sum((1, -2, -1))[..., None, None]
+
+
 def _similarities(
-    query: Tensor, support: Tensor, masks: Tensor, size: tuple[int, int], shrink: str = "", stretch: bool = True
-) -> list[Tensor]:
-    """S_fg and S_bg of each shot, (B, K, *size). shrink: F.interpolate's mode for the masks; stretch: by min_max."""
+    query: Tensor, support: Tensor, masks: Tensor, size: tuple[int, int], shrink: str = "", stretch: bool = True,
+    cut: bool = False,
+) -> list[Tensor]:  # fmt: skip
+    """S_fg and S_bg of each shot, (B, K, *size). shrink: F.interpolate's mode for the masks; stretch: by min_max; cut:
+    the masks at one half, after they were made small."""
     grid = support.shape[-2:]
     mask = (F.interpolate(masks, grid, mode=shrink) if shrink else resize(masks, grid)).unsqueeze(2)
+    mask = (mask > 0.5).float() if cut else mask
     maps = (cosine_map(query.unsqueeze(1), prototype(support, region)).squeeze(2) for region in (mask, 1 - mask))
     return [resize(min_max(value) if stretch else value, size) for value in maps]

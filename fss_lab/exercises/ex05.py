@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -58,28 +59,39 @@ def check_support_similarity(function: Function) -> str:
     generator = torch.Generator().manual_seed(1)
     foreground = torch.randn(2, 4, 3, 3, generator=generator)
     support = torch.randn(2, 3, 4, 3, 3, generator=generator)
-    masks = (torch.rand(2, 3, 3, 3, generator=generator) > 0.5).float()
-    value = torch.stack([min_max(cosine_map(foreground, _prototype(support, masks, k))) for k in range(3)])
-    raw = torch.stack([cosine_map(foreground, _prototype(support, masks, k)) for k in range(3)])
-    merged = torch.stack([_prototype(support, masks, k) for k in range(3)]).mean(0)
-    compare(
-        check_tensor(call(function, foreground, support, masks), (2, 1, 3, 3), "your A of three shots"),
-        value.mean(0),
-        "your A of three shots",
-        {
-            "your A compares with the mean of the prototypes; make a map for every shot and take the mean of the "
-            "maps.": min_max(cosine_map(foreground, merged)),
-            "your A is stretched after the mean; stretch each shot's map with min_max, then take the mean.": min_max(
-                raw.mean(0)
-            ),
-            "your A is stretched again after the mean over the shots; it must stay the mean.": min_max(value.mean(0)),
-            "your A is not stretched: apply min_max to each shot's map.": raw.mean(0),
-            "your A is the sum over the shots; take the mean.": value.sum(0),
-            "your A uses only the first shot; take the mean over all maps.": value[0],
-            "your A is the largest over the shots; take the mean.": value.amax(0),
-        },
-    )
-    _needs_gradient(function, (foreground, support, masks), ("Mem_fg", "Mem_S"))
+    # soft, as masks are on the grid of the memories, and of very different areas
+    masks = torch.rand(2, 3, 3, 3, generator=generator) ** torch.tensor([0.5, 1.0, 4.0]).view(3, 1, 1)
+    prototypes = prototype(support, masks.unsqueeze(2))  # B, K, D, 1, 1
+    raw = cosine_map(foreground.unsqueeze(1), prototypes)  # B, K, 1, h, w
+    value, area = min_max(raw), masks.sum((-2, -1))[..., None, None, None]
+    pooled = (support * masks.unsqueeze(2)).sum((1, -2, -1))[..., None, None]  # only its direction matters
+    halves = prototype(support, (masks > 0.5).float().unsqueeze(2))
+    each = "make a map for every shot and take the mean of the maps."
+    mistakes = {
+        f"your A compares with the mean of the prototypes; {each}": min_max(cosine_map(foreground, prototypes.mean(1))),
+        f"your A compares with one prototype of all supports' cells together, the formula of notebook 01; {each}": (
+            min_max(cosine_map(foreground, pooled))
+        ),
+        "your A cuts M_S at ½; on this grid it is soft, and a cell that is half object counts half: do not cut it.": (
+            min_max(cosine_map(foreground.unsqueeze(1), halves)).mean(1)
+        ),
+        "your A counts a support by the area of its mask; every support has one vote: take the plain mean.": (
+            (value * area).sum(1) / area.sum(1)
+        ),
+        "your A is stretched after the mean; stretch each shot's map with min_max, then take the mean.": (
+            min_max(raw.mean(1))
+        ),
+        "your A is stretched again after the mean over the shots; it must stay the mean.": min_max(value.mean(1)),
+        "your A is not stretched: apply min_max to each shot's map.": raw.mean(1),
+        "your A is the sum over the shots; take the mean.": value.sum(1),
+        "your A uses only the first shot; take the mean over all maps.": value[:, 0],
+        "your A is the largest over the shots; take the mean.": value.amax(1),
+        "your A is the median over the shots; take the mean.": value.median(1).values,
+    }
+    answer = check_tensor(call(function, foreground, support, masks), (2, 1, 3, 3), "your A of three shots")
+    compare(answer, value.mean(1), "your A of three shots", mistakes)
+    inputs, names = (foreground, support, masks), {0: "Mem_fg", 1: "Mem_S"}
+    _gradients("A", function, refinement.support_similarity, inputs, names)
     return "support_similarity: a map for every shot, stretched, and their mean"
 
 
@@ -102,16 +114,20 @@ def check_agreement(function: Function) -> str:
             'your W is stretched although variant is "v1"; only "v2" stretches.': min_max((a + b - 1).clamp(min=0)),
         },
     )
-    pair = torch.cat([a, a / 2 + 0.25]), torch.cat([b, b])
+    # the third map is above 0 everywhere, so that stretching it does more than dividing by its largest value
+    pair = torch.cat([a, a / 2 + 0.25, a / 2 + 0.5]), torch.cat([b, b, b / 2 + 0.5])
     plain = (pair[0] + pair[1] - 1).clamp(min=0)
     compare(
-        check_tensor(call(function, *pair, variant="v2"), (2, 1, 2, 2), 'your W of variant "v2"'),
+        check_tensor(call(function, *pair, variant="v2"), (3, 1, 2, 2), 'your W of variant "v2"'),
         min_max(plain),
         'your W of variant "v2"',
         {
             'your W is the same for both variants; "v2" applies min_max.': plain,
             'your "v2" stretches A + B − 1 before it cuts at 0; cut first.': min_max(pair[0] + pair[1] - 1),
             'your "v2" stretches all maps of the batch together; each map for itself.': plain / plain.max(),
+            'your "v2" only divides by the largest weight; its smallest must become 0 as well: use `min_max`.': (
+                plain / (plain.amax((-2, -1), keepdim=True) + 1e-7)
+            ),
         },
     )
     return "agreement: the weight opens only where A and B agree"
@@ -179,11 +195,15 @@ def check_refine_once(function: Function) -> str:
         unstretched = {
             "your B is not stretched: apply min_max to the cosines.": (random[4] + raw - 1).clamp(min=0),
             "your round ignores `variant`; hand it on to `agreement`.": refinement.refine_once(*random).weight,
+            "your B cuts P_d at ½ before it takes the prototype; P_d is a weight in 0..1: use it as it is.": (
+                refinement.agreement(random[4], _like(random[2], random[0], (random[1] > 0.5).float()), variant)
+            ),
         }
         compare(mine[2], library.weight, f'your W of random memories, variant "{variant}"', unstretched)
         compare(mine[0], library.memory, f'your refined Mem_d of random memories, variant "{variant}"')
         compare(mine[1], library.prior, f'your refined P_d of random memories, variant "{variant}"')
-    _gradient_of_weight(function, random)
+    names = {0: "Mem_d", 2: "Mem_fg"}
+    _gradients("W", lambda *x: function(*x)[2], lambda *x: _refine_once(*x)[2], random, names)
     return "refine_once: Mem_d and P_d give way where A and B agree"
 
 
@@ -215,6 +235,7 @@ def check_refine(function: Function) -> str:
         }
         compare(refined[0], right.memory, f"your Mem_d after round {i}", mistakes if i == 2 else None)
         compare(refined[1], right.prior, f"your P_d after round {i}")
+        compare(refined[2], right.weight, f"your W of round {i}")
     if call(function, memory, prior, foreground, wide, a, rounds=0) != []:
         raise ExerciseError("0 rounds must give an empty list.")
     return "refine: each round starts where the last one ended"
@@ -244,11 +265,39 @@ def check_share(function: Function) -> str:
     )
     three = [torch.full((1, 1, 2, 2), 0.5)] * 3
     compare(call(function, three), torch.full((1, 1, 2, 2), 0.875), "your share after three rounds with W = ½")
+    generator = torch.Generator().manual_seed(5)
+    rounds = [torch.rand(2, 1, 3, 3, generator=generator) ** 2 for _ in range(4)]
+    compare(call(function, rounds), 1 - (1 - torch.stack(rounds)).prod(0), "your share after four rounds")
     return "share: what each round leaves multiplies"
 
 
-def _prototype(support: Tensor, masks: Tensor, shot: int) -> Tensor:
-    return prototype(support[:, shot], masks[:, shot : shot + 1])
+@exercise(LIBRARY)
+def check_rounds_needed(function: Function) -> str:
+    """Exercise 5.6: `rounds_needed(W)`: rounds until Mem_fg holds at least half of a cell. Raises ExerciseError."""
+    weight, name = torch.tensor([[[[0.5, 0.3], [0.2, 0.75]]]]), "your number of rounds"
+    real = math.log(0.5) / (1 - weight).log()  # 1, 1.94, 3.11, 0.5
+    mistakes = {
+        f"{name} adds the weights up; a round takes W of what is left, so what is left multiplies: (1 − W)^T.": (
+            (0.5 / weight).ceil()
+        ),
+        f"{name} is not whole; return the first whole number that is enough.": real,
+        f"{name} is rounded down: after it Mem_fg still has less than half.": real.floor(),
+        f"{name} is rounded to the nearest; it must be enough: round up.": real.round(),
+        f"{name} is one too large; count the rounds that are needed.": real.ceil() + 1,
+        f"{name} takes W for what is left of the old memory; that is 1 − W.": (math.log(0.5) / weight.log()).ceil(),
+        f"{name} is 1 where a single round is enough, else 0; follow what is left round by round.": (weight >= 0.5) * 1,
+    }
+    compare(check_tensor(call(function, weight), (1, 1, 2, 2), name), [[[[1, 2], [4, 1]]]], name, mistakes)
+    extreme = torch.tensor([[[[1.0, 0.0], [0.01, 0.49]]], [[[0.9, 0.001], [0.0, 0.6]]]])
+    answer = check_tensor(call(function, extreme), (2, 1, 2, 2), name)
+    first, never = answer[0, 0, 0].tolist()
+    if first == 0:
+        raise ExerciseError(f"{name} where W is 1 is 0; before the first round Mem_fg has nothing, so it is 1.")
+    if never != math.inf:
+        raise ExerciseError(f"{name} where W is 0 is {never:g}; such a cell never gets there: torch.inf.")
+    expected = [[[[1, -1], [69, 2]]], [[[1, 693], [-1, 1]]]]
+    compare(answer.nan_to_num(posinf=-1), expected, f"{name} where W is close to 0 or 1")
+    return "rounds_needed: small weights need many rounds, and 0 never gets there"
 
 
 def _like(memory: Tensor, source: Tensor, mask: Tensor) -> Tensor:
@@ -284,26 +333,16 @@ def _check_prior(function: Function, mixed: Tensor, answer: Tensor) -> None:
     )
 
 
-def _needs_gradient(function: Function, inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> None:
-    """The memory encoder learns through the memories: the result must pass a gradient to the first of `inputs`."""
-    given = [x.clone().requires_grad_(i < len(names)) for i, x in enumerate(inputs)]
-    result = function(*given)
+def _gradients(
+    what: str, mine: Function, library: Function, inputs: Sequence[Tensor], names: dict[int, str]
+) -> None:  # fmt: skip
+    """The memory encoder learns through A and W, and needs their gradients. names: of inputs, by place."""
+    given = [x.clone().requires_grad_() for x in inputs]
+    result, right, wanted = mine(*given), library(*given), [given[place] for place in names]
     if not result.requires_grad:
-        raise ExerciseError("no gradient flows through your result; leave out detach() and no_grad().")
-    for name, gradient in zip(
-        names, torch.autograd.grad(result.square().sum(), given[: len(names)], allow_unused=True), strict=True
-    ):
-        if gradient is None or not gradient.any():
-            raise ExerciseError(f"no gradient reaches {name}; leave out detach() and no_grad().")
-
-
-def _gradient_of_weight(function: Function, inputs: tuple[Tensor, ...]) -> None:
-    """W depends on Mem_d and Mem_fg, and the gradient must know it."""
-    given = [x.clone().requires_grad_(True) for x in inputs]
-    weight = function(*given)[2]
-    if not weight.requires_grad:
-        raise ExerciseError("no gradient flows through your W; the refinement is trained through: leave out detach().")
-    library = refinement.refine_once(given[0], given[1], given[2], given[3], given[4]).weight
-    mine, right = (torch.autograd.grad(w.square().sum(), (given[0], given[2])) for w in (weight, library))
-    for name, one, other in zip(("Mem_d", "Mem_fg"), mine, right, strict=True):
-        compare(one, other, f"the gradient of your W with respect to {name}")
+        raise ExerciseError(f"no gradient flows through your {what}; leave out detach() and no_grad().")
+    found = torch.autograd.grad(result.square().sum(), wanted, allow_unused=True)
+    for name, one, other in zip(names.values(), found, torch.autograd.grad(right.square().sum(), wanted), strict=True):
+        if one is None:
+            raise ExerciseError(f"no gradient reaches {name} through your {what}; leave out detach() and no_grad().")
+        compare(one, other, f"the gradient of your {what} with respect to {name}")

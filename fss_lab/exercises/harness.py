@@ -163,8 +163,8 @@ def call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     it was given.
     """
     name = getattr(function, "__name__", str(function))
-    given = {**{f"number {i}": value for i, value in enumerate(arguments, start=1)}, **keywords}
-    before = {which: value.detach().clone() for which, value in given.items() if isinstance(value, Tensor)}
+    given = {**dict(zip(_parameters(function, len(arguments)), arguments, strict=True)), **keywords}
+    before = {which: [x.detach().clone() for x in _tensors(value)] for which, value in given.items()}
     try:
         result = function(*arguments, **keywords)
     except NotImplementedError as error:
@@ -175,12 +175,33 @@ def call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         raise ExerciseError(f"{name} stopped with {_where(function, error)}") from error
     if result is None:
         raise ExerciseError(f"{name} returns nothing (None): does it end with `return ...`?")
-    for which, value in before.items():
-        if not torch.equal(given[which].detach().nan_to_num(), value.nan_to_num()):
+    for which, values in before.items():
+        after = _tensors(given[which])
+        if len(after) != len(values) or not all(map(torch.equal, map(_plain, after), map(_plain, values))):
             raise ExerciseError(
-                f"{name} changes its argument {which}; compute a new tensor instead (`x = x * 2`, not `x *= 2`)."
+                f"{name} changes its argument {which} in place, and every cell after it would compute with other "
+                "numbers. Make a new tensor: `x = x * 2` does, `x *= 2` writes into the old one."
             )
     return result
+
+
+def _parameters(function: Callable[..., Any], count: int) -> list[str]:
+    """What a function calls its first arguments; by their number where it does not say."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        names = [name for name, one in inspect.signature(function).parameters.items() if one.kind in kinds]
+    except ValueError:  # some functions written in C do not say
+        names = []
+    return names[:count] + [f"number {i + 1}" for i in range(len(names), count)]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """An argument's tensors: itself, or those in a list."""
+    return [x for x in (value if isinstance(value, list) else [value]) if isinstance(x, Tensor)]
+
+
+def _plain(value: Tensor) -> Tensor:
+    return value.detach().nan_to_num()
 
 
 def check_tensor(

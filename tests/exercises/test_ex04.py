@@ -67,15 +67,47 @@ def test_another_right_answer_passes(name, capsys):
     assert capsys.readouterr().out.startswith("✓")
 
 
+def pooled(query, support, masks):
+    """One prototype of all supports' patches, as in notebook 01."""
+    mask = resize(masks, support.shape[-2:]).unsqueeze(2)
+    maps = []
+    for region in (mask, 1 - mask):
+        p = (support * region).sum((1, -2, -1)) / (region.sum((1, -2, -1)) + 5e-4)
+        maps.append(resize(min_max(cosine_map(query, p[..., None, None])), masks.shape[-2:]))
+    return maps[0], prompts.discriminative_prior(*maps)
+
+
+def voting(combine):
+    """Priors shot by shot, combined in another way than by their mean. combine: (B, K, H, W), masks -> (B, 1, H, W)."""
+
+    def generate_priors(query, support, masks):
+        every = prompts.generate_priors(query, support, masks)
+        return combine(every.foreground_similarity, masks), combine(every.discriminative_per_shot, masks)
+
+    return generate_priors
+
+
+def by_area(maps, masks):
+    weights = masks.mean((-2, -1), keepdim=True)
+    return (maps * weights / weights.sum(1, keepdim=True)).sum(1, keepdim=True)
+
+
+def in_place(features, mask):
+    features *= mask
+    return features.sum((-2, -1), keepdim=True) / (mask.sum((-2, -1), keepdim=True) + 5e-4)
+
+
 def area(mask):
     return mask.sum((-2, -1), keepdim=True) + 5e-4
 
 
-def priors(query, support, masks, early=False, stretch=False, merge=False, similar=False, mode="", raw=False):
+def priors(query, support, masks, mode="", **mistake):
     """The generator with one mistake in it."""
+    early, stretch, merge, similar, raw, cut = map(mistake.get, ("early", "stretch", "merge", "similar", "raw", "cut"))
     size = masks.shape[-2:]
     grid = support.shape[-2:]
     mask = (F.interpolate(masks, grid, mode=mode) if mode else resize(masks, grid)).unsqueeze(2)
+    mask = (mask > 0.5).float() if cut else mask
     found = [prototype(support, region) for region in (mask, 1 - mask)]
     if merge:
         found = [p.mean(1, keepdim=True) for p in found]
@@ -112,6 +144,7 @@ WRONG = [
         lambda x, m: (x * m).sum((-2, -1), keepdim=True) / (m.sum() + 5e-4),
         "area of all masks together",
     ),
+    ("ex04-prototype", in_place, "changes its argument features in place"),
     ("ex04-cosine-map", lambda x, p: (x * p).sum(-3, keepdim=True), "dot product"),
     ("ex04-cosine-map", lambda x, p: (x * p).sum(-3, keepdim=True) / x.norm(dim=-3, keepdim=True), "length of p"),
     ("ex04-cosine-map", lambda x, p: (x * p).sum(-3, keepdim=True) / p.norm(), "lengths ‖F‖ of the features"),
@@ -142,6 +175,15 @@ WRONG = [
     ("ex04-discriminative-prior", lambda a, b: min_max(a * (1 - b)), "leaves a rest"),
     ("ex04-discriminative-prior", lambda a, b: (a > b).float(), "must be soft"),
     ("ex04-discriminative-prior", lambda a, b: (a - b).clamp(min=0) / (a - b).max(), "share one stretch"),
+    (
+        "ex04-discriminative-prior",
+        lambda a, b: (a - b).clamp(min=0) / ((a - b).clamp(min=0).amax((-2, -1), keepdim=True) + 1e-7),
+        "divided by its largest value. Where the object wins everywhere",
+    ),
+    ("ex04-generate-priors", pooled, "P_fg comes from one prototype of all supports' patches .* notebook 01"),
+    ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, cut=True), "cut after it was made small"),
+    ("ex04-generate-priors", voting(lambda x, m: x.median(1, keepdim=True).values), "median over the shots"),
+    ("ex04-generate-priors", voting(by_area), "by the area of its mask"),
     ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, mode="nearest"), 'F.interpolate\'s "nearest"'),
     ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, mode="area"), "use `resize`"),
     ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, raw=True), "compares raw cosines"),

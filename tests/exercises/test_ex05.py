@@ -1,5 +1,7 @@
 """Exercises of notebook 05: right answers pass, plausible wrong ones get the hint that helps."""
 
+import math
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ CHECKS = {
     "ex05-refine-once": ex05.check_refine_once,
     "ex05-refine": ex05.check_refine,
     "ex05-share": ex05.check_share,
+    "ex05-rounds-needed": ex05.check_rounds_needed,
 }
 
 
@@ -45,12 +48,27 @@ def other_share(weights):
     return 1 - torch.stack([1 - w for w in weights]).prod(0)
 
 
+def other_rounds_needed(weight):
+    """Round by round."""
+    rounds, left = torch.where(weight > 0, 0, torch.inf), torch.ones_like(weight)
+    while (open_ := (left > 0.5) & (weight > 0)).any():
+        rounds, left = rounds + open_, left * (1 - weight)
+    return rounds
+
+
+def by_logarithm(weight, whole=torch.ceil, first=1):
+    """The formula, with a mistake."""
+    rounds = whole(math.log(0.5) / (1 - weight).log()).clamp(min=first)
+    return rounds.where(weight > 0, torch.inf)
+
+
 OTHERS = {
     "ex05-support-similarity": other_support_similarity,
     "ex05-agreement": other_agreement,
     "ex05-refine-once": other_refine_once,
     "ex05-refine": other_refine,
     "ex05-share": other_share,
+    "ex05-rounds-needed": other_rounds_needed,
 }
 
 
@@ -62,6 +80,23 @@ def test_another_right_answer_passes(name, capsys):
 
 def merged(fg, support, masks):
     return min_max(cosine_map(fg, prototype(support, masks.unsqueeze(2)).mean(1)))
+
+
+def pooled(fg, support, masks):
+    return min_max(cosine_map(fg, (support * masks.unsqueeze(2)).sum((1, -2, -1))[..., None, None]))
+
+
+def by_area(fg, support, masks):
+    maps = min_max(cosine_map(fg.unsqueeze(1), prototype(support, masks.unsqueeze(2))))
+    area = masks.sum((-2, -1))[..., None, None, None]
+    return (maps * area).sum(1) / area.sum(1)
+
+
+def share_in_place(weights):
+    left = 1
+    for weight in weights:
+        left = left * weight.neg_().add_(1)
+    return 1 - left
 
 
 def late(fg, support, masks):
@@ -109,8 +144,19 @@ def rounds_with(hand_on):
     return refine
 
 
+def by_the_maximum(maps, variant):
+    return maps if variant == "v1" else maps / (maps.amax((-2, -1), keepdim=True) + 1e-7)
+
+
 WRONG = [
     ("ex05-support-similarity", merged, "mean of the prototypes"),
+    ("ex05-support-similarity", pooled, "one prototype of all supports' cells together, the formula of notebook 01"),
+    ("ex05-support-similarity", by_area, "by the area of its mask"),
+    (
+        "ex05-support-similarity",
+        lambda f, s, m: refinement.support_similarity(f, s, (m > 0.5).float()),
+        "cuts M_S at ½",
+    ),
     ("ex05-support-similarity", late, "stretched after the mean"),
     ("ex05-support-similarity", lambda *x: min_max(refinement.support_similarity(*x)), "stretched again"),
     ("ex05-support-similarity", lambda f, s, m: refinement.support_similarity(f, s, 1 - m), "support's background"),
@@ -136,8 +182,8 @@ WRONG = [
     ("ex05-agreement", lambda a, b, variant="v1": other_agreement(a, b, "v2"), 'only "v2" stretches'),
     (
         "ex05-agreement",
-        lambda a, b, variant="v1": other_agreement(a, b) if variant == "v1" else min_max(a + b - 1),
-        "before it cuts",
+        lambda a, b, variant="v1": by_the_maximum(other_agreement(a, b), variant),
+        "only divides by the largest weight",
     ),
     ("ex05-refine-once", round_with(mix=lambda w, new, old: w * old + (1 - w) * new), "wrong way round"),
     ("ex05-refine-once", round_with(mix=lambda w, new, old: old + w * new), "on top"),
@@ -149,6 +195,11 @@ WRONG = [
     ("ex05-refine-once", round_with(lambda m, p, f, g: min_max(cosine_map(m, prototype(m, p)))), "compares Mem_d"),
     ("ex05-refine-once", round_with(lambda m, p, f, g: min_max(cosine_map(f, prototype(m, g)))), "under P_fg"),
     ("ex05-refine-once", round_with(lambda m, p, f, g: cosine_map(f, prototype(m, p))), "B is not stretched"),
+    (
+        "ex05-refine-once",
+        round_with(lambda m, p, f, g: min_max(cosine_map(f, prototype(m, (p > 0.5).float())))),
+        "cuts P_d at ½",
+    ),
     ("ex05-refine-once", round_with(detach=True), "flows through your W"),
     ("ex05-refine-once", lambda *x, variant="v1": other_refine_once(*x), "ignores `variant`"),
     ("ex05-refine-once", lambda *x, **o: [other_refine_once(*x, **o)[i] for i in (0, 2, 1)], "the order is"),
@@ -169,6 +220,16 @@ WRONG = [
     ("ex05-share", lambda w: w[-1], "last weight alone"),
     ("ex05-share", lambda w: torch.stack(w).amax(0), "largest weight"),
     ("ex05-share", lambda w: 1 - (1 - w[0]) * (1 - w[1]), "after three rounds"),
+    ("ex05-share", share_in_place, "changes its argument weights in place"),
+    ("ex05-rounds-needed", lambda w: (0.5 / w).ceil(), "adds the weights up"),
+    ("ex05-rounds-needed", lambda w: by_logarithm(w, lambda x: x, 0), "is not whole"),
+    ("ex05-rounds-needed", lambda w: by_logarithm(w, torch.floor, 0), "rounded down"),
+    ("ex05-rounds-needed", lambda w: by_logarithm(w, torch.round, 0), "to the nearest"),
+    ("ex05-rounds-needed", lambda w: by_logarithm(w) + 1, "one too large"),
+    ("ex05-rounds-needed", lambda w: by_logarithm(1 - w), "what is left of the old memory"),
+    ("ex05-rounds-needed", lambda w: (w >= 0.5).float(), "where a single round is enough"),
+    ("ex05-rounds-needed", lambda w: by_logarithm(w, first=0), "before the first round Mem_fg has nothing"),
+    ("ex05-rounds-needed", lambda w: by_logarithm(w).nan_to_num(posinf=0), "never gets there"),
 ]
 
 

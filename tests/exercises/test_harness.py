@@ -46,8 +46,12 @@ def test_an_error_of_the_reader_names_its_line():
 def test_nothing_returned_and_arguments_changed_are_refused():
     with refusal("returns nothing"):
         call(lambda: None)
+    with refusal("changes its argument F in place"):
+        call(lambda F, M: F.mul_(M), torch.ones(2), 2 * torch.ones(2))
     with refusal("changes its argument number 1"):
-        call(lambda x: x.mul_(2), torch.ones(2))
+        call(lambda *x: x[0].mul_(2), torch.ones(2))
+    with refusal("changes its argument weights"):
+        call(lambda weights: weights[0].mul_(2), [torch.ones(2)])
     with refusal("changes its argument x"):
         call(lambda x: x.mul_(2), x=torch.ones(2))
 
