@@ -211,9 +211,9 @@ def check_refine_once(function: Function) -> str:
 def check_refine(function: Function) -> str:
     """Exercise 5.4: `refine(Mem_d, P_d, Mem_fg, P_fg, A, rounds)`: all rounds. Raises ExerciseError."""
     generator = torch.Generator().manual_seed(4)
-    memory, foreground = (torch.randn(1, 4, 3, 3, generator=generator) for _ in range(2))
-    prior, wide = (torch.rand(1, 1, 3, 3, generator=generator) for _ in range(2))
-    a = 0.4 + 0.6 * torch.rand(1, 1, 3, 3, generator=generator)
+    memory, foreground = (torch.randn(2, 4, 3, 3, generator=generator) for _ in range(2))
+    prior, wide = (torch.rand(2, 1, 3, 3, generator=generator) for _ in range(2))
+    a = 0.4 + 0.6 * torch.rand(2, 1, 3, 3, generator=generator)
     wanted = refinement.refine(memory, prior, foreground, wide, a, rounds=3)
     answer = call(function, memory, prior, foreground, wide, a, rounds=3)
     if not isinstance(answer, list):

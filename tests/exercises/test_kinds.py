@@ -35,9 +35,7 @@ MISTAKES = {
         "only shifted": lambda x: x - extent(x, "amin"),
         "all maps together": lambda x: (x - x.min()) / (x.max() - x.min() + 1e-7),
         "cut to 0..1": lambda x: x.clamp(0, 1),
-        "by mean and deviation": lambda x: (
-            (x - x.mean((-2, -1), keepdim=True)) / (x.std((-2, -1), keepdim=True) + 1e-7)
-        ),
+        "minus the mean": lambda x: x - x.mean((-2, -1), keepdim=True),
         "softmax": lambda x: x.flatten(-2).softmax(-1).view_as(x),
         "upside down": lambda x: 1 - min_max(x),
     },
