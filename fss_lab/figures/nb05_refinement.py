@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from fss_lab.errors import InputError
 from fss_lab.figures import style
 from fss_lab.figures.nb02_memory import mask_code_figure
 from fss_lab.figures.nb04_prompts import SIMILARITY_MAP
-from fss_lab.figures.panels import feature_panel, map_panel, name_panel, principal_colours
-from fss_lab.figures.prediction import support_panel, truth_panel
-from fss_lab.figures.style import Picture, chart, colour_bar, legend, truth_line
+from fss_lab.figures.panels import feature_panel, map_panel, mask_panel, name_panel, principal_colours
+from fss_lab.figures.prediction import iou, prediction_panel, support_panel, truth_panel
+from fss_lab.figures.style import Picture, chart, colour_bar, legend, patch, truth_line
 
 
 def sharpening_figure() -> Picture:
@@ -112,21 +112,67 @@ def rounds_figure(
     return picture
 
 
-def progress_figure(values: Tensor, title: str, label: str) -> Picture:
-    """One thin line for each episode over the rounds, and their mean. values: (episodes, rounds + 1) in 0..1."""
-    picture = Picture(7, 3.8, title)
-    axes = picture.subplots()
-    percent, rounds = 100 * values.numpy(), np.arange(values.shape[1])
-    axes.plot(rounds, percent.T, color=style.PALE, linewidth=1)
-    axes.plot(rounds, percent.mean(0), "o-", color=style.DEEP_PRIOR, linewidth=3, markersize=8)
-    lines = [
-        Line2D([], [], color=style.DEEP_PRIOR, linewidth=3, marker="o", label="mean"),
-        Line2D([], [], color=style.PALE, label="one episode"),
-    ]
-    axes.set_xticks(rounds, ["before", *map(str, rounds[1:])], fontsize=style.SMALL)
-    axes.set(ylim=(0, 100))
-    chart(axes, "rounds of refinement", label)
-    legend(picture, *lines)
-    means = ", ".join(f"{value:.0f}" for value in percent.mean(0))
-    picture.alt = f"{title}: {label} before and after each round, mean of {len(values)} episodes: {means}."
+def wound_figure(
+    task: Episode, guesses: Mapping[str, tuple[Tensor, Tensor]], masks: Mapping[str, Sequence[Tensor]],
+    rounds: Sequence[int],
+) -> Picture:  # fmt: skip
+    """What is given and what comes of it: a row for each pair of guesses, with the final masks after some rounds.
+
+    guesses: name -> (P_d, P_fg), masks (H, W) bool. masks: name -> final masks after `rounds`, each (H, W) bool.
+    """
+    picture = Picture(2.05 * (len(rounds) + 2) + 0.2, 2.35 * len(guesses) + 0.85, "A wound, and what IMR makes of it")
+    axes = picture.subplots(len(guesses), len(rounds) + 2, squeeze=False)
+    words = []
+    for row, (name, given) in zip(axes, guesses.items(), strict=True):
+        for panel, mask, guess in zip(row, given, ("P_d", "P_fg"), strict=False):
+            mask_panel(panel, task.query_image, mask, guess, style.DEEP_PRIOR)
+        row[0].set_ylabel(name.replace(", ", ",\n"), fontsize=style.TEXT, color=style.INK)
+        scores = []
+        for panel, mask, number in zip(row[2:], masks[name], rounds, strict=True):
+            score = 100 * iou(mask, task.query_mask)
+            plural = "round" if number == 1 else "rounds"
+            prediction_panel(panel, task, mask, f"{number} {plural}: {score:.0f} %", outline=True)
+            scores.append(f"{score:.0f} % after {number}")
+        words.append(f"{name}: {', '.join(scores)}")
+    legend(picture, patch(style.DEEP_PRIOR, "guess (given)"), "prediction", truth_line("truth"))
+    picture.alt = (
+        f"A query ({task.class_name}) whose guess P_d is half of the true object, with two guesses P_fg, and the final "
+        f"masks by rounds of refinement. Their IoU: {'; '.join(words)}."
+    )
+    return picture
+
+
+def by_round_figure(
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    title: str,
+    large: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> Picture:
+    """Measures over the rounds of refinement: a panel for each, with a line for each of up to three conditions.
+
+    panels: measure -> condition -> (N, rounds + 1), a value for each episode; not a number where it has none. Values in
+    0..1 are drawn in percent where the measure's name says so. large: their means on many episodes, drawn pale behind.
+    """
+    picture = Picture(4.6 * len(panels), 3.9, title)
+    styles = (("-o", style.DEEP_PRIOR), ("--s", style.PREDICTION), (":^", style.INK))
+    lines, words = {}, []
+    for axes, (measure, conditions) in zip(
+        picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        scale = 100 if "percent" in measure else 1
+        for (condition, values), (line, colour) in zip(conditions.items(), styles, strict=False):
+            means = scale * np.nanmean(values, axis=0)
+            rounds = np.arange(len(means))
+            if large is not None:
+                pale = scale * np.asarray(large[measure][condition])
+                axes.plot(np.arange(len(pale)), pale, line[:-1], color=colour, linewidth=7, alpha=0.2)
+            (lines[condition],) = axes.plot(rounds, means, line, color=colour, linewidth=2, label=condition)
+            words.append(f"{measure}, {condition}: {', '.join(f'{mean:.{0 if scale > 1 else 2}f}' for mean in means)}")
+        axes.set_xticks(rounds)
+        axes.set_ylim(0, None)
+        chart(axes, "rounds of refinement", measure)
+    entries = [*lines.values()]
+    if large is not None:
+        entries.append(Line2D([], [], color=style.INK, linewidth=7, alpha=0.2, label="400 episodes of all folds"))
+    legend(picture, *entries)
+    picture.alt = f"{title}, by round from 0. {'; '.join(words)}."
     return picture
