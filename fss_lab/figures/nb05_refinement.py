@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,22 +143,21 @@ def wound_figure(
     return picture
 
 
-def by_round_figure(
-    panels: Mapping[str, Mapping[str, np.ndarray]],
-    title: str,
-    large: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
-) -> Picture:
+Panels = Mapping[str, Mapping[str, Any]]
+
+
+def by_round_figure(panels: Panels, title: str, large: Panels | None = None) -> Picture:
     """Measures over the rounds of refinement: a panel for each, with a line for each of up to three conditions.
 
     panels: measure -> condition -> (N, rounds + 1), a value for each episode; not a number where it has none. Values in
-    0..1 are drawn in percent where the measure's name says so. large: their means on many episodes, drawn pale behind.
+    0..1 are drawn in percent where the measure's name says so. large: the same with the means (rounds + 1,) of 400
+    episodes of all folds, drawn pale behind.
     """
     picture = Picture(4.6 * len(panels), 3.9, title)
     styles = (("-o", style.DEEP_PRIOR), ("--s", style.PREDICTION), (":^", style.INK))
     lines, words = {}, []
-    for axes, (measure, conditions) in zip(
-        picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
+    row = picture.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (measure, conditions) in zip(row, panels.items(), strict=True):
         scale = 100 if "percent" in measure else 1
         for (condition, values), (line, colour) in zip(conditions.items(), styles, strict=False):
             means = scale * np.nanmean(values, axis=0)

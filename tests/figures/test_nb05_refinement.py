@@ -54,8 +54,7 @@ def test_no_round_is_refused(task):
 
 def test_pictures_of_a_wound(task):
     half, whole = (rand(256, 256) > level for level in (0.5, 0.2))
-    picture = wound_figure(
-        task, {"one": (half, whole), "two": (half, half)}, {"one": [half] * 2, "two": [whole] * 2}, [0, 3]
-    )
+    guesses, masks = {"one": (half, whole), "two": (half, half)}, {"one": [half] * 2, "two": [whole] * 2}
+    picture = wound_figure(task, guesses, masks, [0, 3])
     titles(picture)
     assert "% after 0" in picture.alt and "two: " in picture.alt
