@@ -34,7 +34,7 @@ def features_figure(task: Episode, support: Tensor, query: Tensor, name: str = "
 
     support, query: (C, h, w) each.
     """
-    picture = Picture(9.5, 3.3, f"Equal colours, similar {name}")
+    picture = Picture(9, 3.15, f"Equal colours, similar {name}")
     axes = picture.subplots(1, 4)
     support_colours, query_colours = principal_colours(support, query)
     support_panel(axes[0], task, "support")
@@ -145,7 +145,7 @@ def guess_figure(task: Episode, prior: Tensor, threshold: float, name: str = "pr
     """A prior and the mask that a threshold makes of it, with its IoU. prior: (H, W) in 0..1, of the query's size."""
     mask = prior > threshold
     score = 100 * iou(mask, task.query_mask)
-    picture = Picture(7.5, 4.1, f"{name}, cut at {threshold:g}: IoU {score:.0f} %")
+    picture = Picture(6.6, 3.7, f"{name}, cut at {threshold:g}: IoU {score:.0f} %")
     axes = picture.subplots(1, 2)
     drawn = heat(axes[0], prior, style.PRIOR_MAP, Normalize(0, 1))
     name_panel(axes[0], name, style.DEEP_PRIOR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def memories_figure(task: Episode, memories: Sequence[Tensor], priors: Sequence[
 
     memories: Mem_S of the first support, Mem_fg and Mem_d, each (D, h, w). priors: P_fg and P_d, each (h, w).
     """
-    picture = Picture(10, 5.7, "Three memories and the masks that they remember")
+    picture = Picture(8.6, 5, "Three memories and the masks that they remember")
     axes = picture.subplots(2, 4)
     support_panel(axes[0, 0], task, "support and mask")
     for panel, prior, name in zip(axes[0, 1:3], priors, ("P_fg", "P_d"), strict=True):
@@ -91,7 +92,7 @@ def rounds_figure(
     if not rounds:
         raise InputError("there is no round to draw; refine at least once")
     columns = len(rounds) + 1
-    picture = Picture(min(10, 2.3 * columns + 0.7), 7.3, "Round by round")
+    picture = Picture(min(9, 1.95 * columns + 0.7), 6.4, "Round by round")
     axes = picture.subplots(3, columns)
     truth_panel(axes[0, 0], task)
     first = [("A: like the\nsupport's object", support_similarity), ("P_d before", prior)]
@@ -121,13 +122,13 @@ def wound_figure(
 
     guesses: name -> (P_d, P_fg), masks (H, W) bool. masks: name -> final masks after `rounds`, each (H, W) bool.
     """
-    picture = Picture(2.05 * (len(rounds) + 2) + 0.2, 2.35 * len(guesses) + 0.85, "A wound, and what IMR makes of it")
+    picture = Picture(1.38 * (len(rounds) + 2) + 0.4, 1.68 * len(guesses) + 0.85, "A wound, and what IMR makes of it")
     axes = picture.subplots(len(guesses), len(rounds) + 2, squeeze=False)
     words = []
     for row, (name, given) in zip(axes, guesses.items(), strict=True):
         for panel, mask, guess in zip(row, given, ("P_d", "P_fg"), strict=False):
             mask_panel(panel, task.query_image, mask, guess, style.DEEP_PRIOR)
-        row[0].set_ylabel(name.replace(", ", ",\n"), fontsize=style.TEXT, color=style.INK)
+        row[0].set_ylabel(fill(name, 20), fontsize=style.TEXT, color=style.INK)
         scores = []
         for panel, mask, number in zip(row[2:], masks[name], rounds, strict=True):
             score = 100 * iou(mask, task.query_mask)
@@ -164,11 +165,11 @@ def by_round_figure(panels: Panels, title: str, large: Panels | None = None) -> 
             rounds = np.arange(len(means))
             if large is not None:
                 pale = scale * np.asarray(large[measure][condition])
-                axes.plot(np.arange(len(pale)), pale, line[:-1], color=colour, linewidth=7, alpha=0.2)
+                axes.plot(np.arange(len(pale)), pale, color=colour, linewidth=7, alpha=0.2)
             (lines[condition],) = axes.plot(rounds, means, line, color=colour, linewidth=2, label=condition)
             words.append(f"{measure}, {condition}: {', '.join(f'{mean:.{0 if scale > 1 else 2}f}' for mean in means)}")
         axes.set_xticks(rounds)
-        axes.set_ylim(0, None)
+        axes.set_ylim(0, 100 if scale > 1 else None)
         chart(axes, "rounds of refinement", measure)
     entries = [*lines.values()]
     if large is not None:

@@ -14,7 +14,7 @@ EXERCISES = {
     "ex02": "loud-mask attention pointer-tokens frames-to-read",
     "ex03": "separation mass paired-interval control",
     "ex04": "prototype cosine-map min-max discriminative-prior generate-priors",
-    "ex05": "support-similarity agreement refine-once refine share",
+    "ex05": "support-similarity agreement refine-once refine share rounds-needed",
     "ex06": "attention-weights shot-similarity calibration-term calibration-bias calibrated-attention better-c",
     "ex07": "key-columns vote paired-gain error-origin",
     "ex08": "part-masses attention-map effective-cells recalibrate",
