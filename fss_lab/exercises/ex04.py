@@ -62,7 +62,7 @@ def check_prototype(function: Function) -> str:
     compare(
         many,
         value,
-        "your prototype of several maps at once, against each map alone (sum over the last two axes)",
+        "your prototype of several maps at once, compared with each map alone (sum over the last two axes)",
         {
             "your prototype of several maps divides by the area of all masks together; each mask has its own: "
             "M.sum((-2, -1), keepdim=True).": (batch * masks).sum((-2, -1), keepdim=True) / masks.sum()
@@ -86,7 +86,7 @@ def check_cosine_map(function: Function) -> str:
         {
             "your map is the dot product; divide it by both lengths, ‖F‖ and ‖p‖.": product[0],
             "your map is not divided by the length of p.": (product / features.norm(dim=0))[0],
-            "your map is not divided by the lengths ‖F‖ of the features: (6, 8) is (3, 4) twice and must get the same "
+            "your map is not divided by the lengths ‖F‖ of the features: (6, 8) is twice (3, 4) and must get the same "
             "cosine.": (product / direction.norm())[0],
             "your ‖F‖ is one number for the whole map; every position has a length of its own: take the norm over the "
             "channels, dim=-3.": (product / (features.norm() * direction.norm()))[0],
@@ -174,7 +174,7 @@ def check_discriminative_prior(function: Function) -> str:
             "your prior takes the size of the difference; where the background wins it must be 0, not large: "
             "max(0, ·), not |·|.": min_max(lead.abs()),
             "your prior is S_fg where it exceeds S_bg; it must be by how much it does: S_fg − S_bg.": fg * (lead > 0),
-            "your prior is S_fg·(1 − S_bg), which leaves a rest where the background wins; it must be "
+            "your prior is S_fg·(1 − S_bg), which is above 0 where the background wins; it must be "
             "max(0, S_fg − S_bg).": min_max(fg * (1 - bg)),
             "your prior is only 0 or 1; it must be soft: S_fg − S_bg, cut at 0, then stretched.": (lead > 0).float(),
         },
@@ -220,7 +220,7 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str
             "your P_fg is stretched again, or too late: stretch the map of h × w cells once, then resize it and leave "
             "it so.": min_max(wanted.foreground),
             "your P_fg is a raw cosine; stretch each shot's map with min_max.": raw[0],
-            "your mask is cut after it was made small; a patch that is half object counts half.": _similarities(
+            "your mask is cut after the resize; a patch that is half object counts half.": _similarities(
                 query, support[:, :1], masks[:, :1], (8, 8), cut=True
             )[0],
             **{

@@ -108,7 +108,7 @@ def check_agreement(function: Function) -> str:
             "your W is negative where A and B are small: cut it at 0.": a + b - 1,
             "your W is the product: that is above 0 wherever both are. It must be max(0, A + B − 1).": a * b,
             "your W is the smaller of the two; it must be max(0, A + B − 1).": torch.minimum(a, b),
-            "your W is the mean of the two; one of them alone may not open the gate: max(0, A + B − 1).": (a + b) / 2,
+            "your W is the mean of the two; one of them alone must not be enough: max(0, A + B − 1).": (a + b) / 2,
             "your W is the sum cut at 1; subtract 1, so that both are needed: max(0, A + B − 1).": (a + b).clamp(max=1),
             "your W is 0 or 1; it must be soft: max(0, A + B − 1).": (a + b > 1).float(),
             'your W is stretched although variant is "v1"; only "v2" stretches.': min_max((a + b - 1).clamp(min=0)),
@@ -130,7 +130,7 @@ def check_agreement(function: Function) -> str:
             ),
         },
     )
-    return "agreement: the weight opens only where A and B agree"
+    return "agreement: the weight is above 0 only where A and B agree"
 
 
 @exercise(LIBRARY)

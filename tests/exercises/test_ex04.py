@@ -172,7 +172,7 @@ WRONG = [
     ("ex04-discriminative-prior", lambda a, b: min_max(a - b).clamp(min=0), "stretches before it cuts"),
     ("ex04-discriminative-prior", lambda a, b: min_max((b - a).clamp(min=0)), "is the background's"),
     ("ex04-discriminative-prior", lambda a, b: min_max((a - b).abs()), "size of the difference"),
-    ("ex04-discriminative-prior", lambda a, b: min_max(a * (1 - b)), "leaves a rest"),
+    ("ex04-discriminative-prior", lambda a, b: min_max(a * (1 - b)), "above 0 where the background wins"),
     ("ex04-discriminative-prior", lambda a, b: (a > b).float(), "must be soft"),
     ("ex04-discriminative-prior", lambda a, b: (a - b).clamp(min=0) / (a - b).max(), "share one stretch"),
     (
@@ -181,7 +181,7 @@ WRONG = [
         "divided by its largest value. Where the object wins everywhere",
     ),
     ("ex04-generate-priors", pooled, "P_fg comes from one prototype of all supports' patches .* notebook 01"),
-    ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, cut=True), "cut after it was made small"),
+    ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, cut=True), "cut after the resize"),
     ("ex04-generate-priors", voting(lambda x, m: x.median(1, keepdim=True).values), "median over the shots"),
     ("ex04-generate-priors", voting(by_area), "by the area of its mask"),
     ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, mode="nearest"), 'F.interpolate\'s "nearest"'),
