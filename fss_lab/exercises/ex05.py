@@ -66,12 +66,10 @@ def check_support_similarity(function: Function) -> str:
     value, area = min_max(raw), masks.sum((-2, -1))[..., None, None, None]
     pooled = (support * masks.unsqueeze(2)).sum((1, -2, -1))[..., None, None]  # only its direction matters
     halves = prototype(support, (masks > 0.5).float().unsqueeze(2))
-    advice = "make a map for every shot and take the mean of the maps."
+    tip = "make a map for every shot and take the mean of the maps."
     mistakes = {
-        f"your A compares with the mean of the prototypes; {advice}": min_max(
-            cosine_map(foreground, prototypes.mean(1))
-        ),
-        f"your A compares with one prototype of all supports' cells together, the formula of notebook 01; {advice}": (
+        f"your A compares with the mean of the prototypes; {tip}": min_max(cosine_map(foreground, prototypes.mean(1))),
+        f"your A compares with one prototype of all supports' cells together, the formula of notebook 01; {tip}": (
             min_max(cosine_map(foreground, pooled))
         ),
         "your A cuts M_S at ½; on this grid it is soft, and a cell that is half object counts half: do not cut it.": (
@@ -336,17 +334,15 @@ def _check_prior(function: Function, mixed: Tensor, answer: Tensor) -> None:
 
 
 def _gradients(
-    what: str, mine: Function, library: Function, inputs: Sequence[Tensor], names: dict[int, str]
+    what: str, function: Function, right: Function, inputs: Sequence[Tensor], names: dict[int, str]
 ) -> None:  # fmt: skip
     """The memory encoder learns through A and W, and needs their gradients. names: of inputs, by place."""
     given = [x.clone().requires_grad_() for x in inputs]
-    result, right, wanted = mine(*given), library(*given), [given[place] for place in names]
+    result, expected, wanted = function(*given), right(*given), [given[place] for place in names]
     if not result.requires_grad:
         raise ExerciseError(f"no gradient flows through your {what}; leave out detach() and no_grad().")
-    gradients = torch.autograd.grad(result.square().sum(), wanted, allow_unused=True)
-    for name, one, other in zip(
-        names.values(), gradients, torch.autograd.grad(right.square().sum(), wanted), strict=True
-    ):
+    mine, library = (torch.autograd.grad(x.square().sum(), wanted, allow_unused=True) for x in (result, expected))
+    for name, one, other in zip(names.values(), mine, library, strict=True):
         if one is None:
             raise ExerciseError(f"no gradient reaches {name} through your {what}; leave out detach() and no_grad().")
         compare(one, other, f"the gradient of your {what} with respect to {name}")
