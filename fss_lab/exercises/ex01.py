@@ -17,7 +17,7 @@ def check_training_classes(function: Answer) -> str:
     """Exercise 1.1: `training_classes(labels, novel, least)`. Raises ExerciseError with a diagnosis."""
     labels = torch.tensor([[0, 4, 4, 255], [0, 4, 4, 255], [0, 2, 2, 2], [0, 0, 7, 255]])  # classes 3, 1 and 6
 
-    def ask(novel: list[int], least: int) -> list[int]:
+    def ask(novel: list[int], least: int, labels: torch.Tensor = labels) -> list[int]:
         answer = call(function, labels, novel, least)
         if not isinstance(answer, list) or not all(type(c) is int for c in answer):
             raise ExerciseError(f"training_classes must return a list of ints, but returned {answer!r}.")
@@ -31,7 +31,7 @@ def check_training_classes(function: Answer) -> str:
     if sorted(answer) == [2, 4]:
         raise ExerciseError("These are values of the label map; value v stands for class v - 1.")
     if answer == [3, 1]:
-        raise ExerciseError("The classes are right, but must be in rising order.")
+        raise ExerciseError("The classes are right, but must be in ascending order.")
     if 6 in answer:
         raise ExerciseError("Class 6 covers one pixel, fewer than least = 2: it must not count.")
     _expect(answer, [1, 3], "an image without novel classes")
@@ -46,6 +46,12 @@ def check_training_classes(function: Answer) -> str:
     _expect(ask([3], 2), [], "an image with a novel class")
     if ask([6], 2):
         raise ExerciseError("Novel class 6 covers one pixel only, but one is enough to drop the image: return [].")
+    full = torch.tensor([[9, 9, 3], [9, 6, 3], [9, 9, 3]])  # classes 8, 2 and 5, neither background nor ring
+    if ask([10], 2, full) in ([], [5]):
+        raise ExerciseError("In a map without background and ring you lose classes: leave out 0 and 255 by value.")
+    _expect(ask([10], 2, full), [2, 8], "a map without background and ring")
+    _expect(ask([10], 1, full), [2, 5, 8], "a map without background and ring, with least = 1")
+    _expect(ask([], 5), [], "a map in which no class is large enough")
     return "An image may train only if no novel class is anywhere in it."
 
 
@@ -114,8 +120,17 @@ def check_mean_iou(function: Answer) -> str:
     compare(
         check_number(call(function, *episodes, [7, 8, 9])),
         1 / 3,
-        "your mIoU with a class that was never asked for",
+        "your mIoU with a class that no episode shows",
         {"A class without episodes scores 0 and counts in the mean: divide by len(classes).": 0.5},
+    )
+    compare(
+        check_number(call(function, *episodes, [7])),
+        0.75,
+        "your mIoU where the episodes show one class of the fold and one outside it",
+        {
+            "You count a class that is not in classes: loop over classes, not over class_ids.": 0.5,
+            "You add up a class that is not in classes: loop over classes, not over class_ids.": 1.0,
+        },
     )
     return "Sums within a class, the mean over the classes."
 
@@ -152,13 +167,16 @@ def check_fb_iou(function: Answer) -> str:
 @exercise()
 def check_nearest_prototype(function: Answer) -> str:
     """Exercise 1.5: `nearest_prototype(features, prototypes)`. Raises ExerciseError with a diagnosis."""
-    prototypes = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])  # n, C
-    features = torch.tensor([[[5.0, 1.0, -1.0], [-2.0, 3.0, -4.0]], [[3.0, 4.0, 0.5], [5.0, 1.0, 5.0]]])  # C, h, w
-    directions = prototypes / prototypes.norm(dim=1, keepdim=True)
-    cosines = torch.einsum("nc,chw->nhw", directions, features) / features.norm(dim=0)
-    products = torch.einsum("nc,chw->nhw", prototypes, features)
+    prototypes = torch.tensor([[-1.0, 1.0], [1.0, 4.0], [-2.0, 1.0]])  # n, C
+    features = torch.tensor([[[-1.0, 1, -2], [0, -3, 2]], [[0.0, 4, 2], [-4, 1, -4]]])  # C, h, w
+    unit = torch.nn.functional.normalize
+
+    def products(vectors: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("nc,chw->nhw", vectors, features)
+
+    cosines = products(unit(prototypes, dim=1)) / features.norm(dim=0)
     distances = (features[None] - prototypes[:, :, None, None]).norm(dim=1)
-    over_classes = torch.nn.functional.normalize(prototypes, dim=0)
+    halfway = (unit(features, dim=0)[None] - prototypes[:, :, None, None]).norm(dim=1)
 
     answer = check_tensor(call(function, features, prototypes), features.shape[1:], "your map")
     if answer.is_floating_point():
@@ -167,18 +185,30 @@ def check_nearest_prototype(function: Answer) -> str:
         raise ExerciseError(f"your map has the type {answer.dtype}; it must hold integers, the prototypes' numbers.")
     compare(
         answer,
-        [[0, 1, 2], [1, 0, 1]],
+        [[2, 1, 0], [2, 2, 1]],
         "your map",
         {
             "These are the largest dot products: long prototypes win. Divide each prototype by its length.": (
-                products.argmax(0)
+                products(prototypes).argmax(0)
+            ),
+            "You divide by the sum of the absolute values; a vector's length is the root of the sum of squares.": (
+                products(unit(prototypes, p=1, dim=1)).argmax(0)
+            ),
+            "You divide by the largest value; a vector's length is the root of the sum of squares.": (
+                products(unit(prototypes, p=float("inf"), dim=1)).argmax(0)
+            ),
+            "You divide by the square of the length: short prototypes win. Take its root.": (
+                products(prototypes / prototypes.square().sum(1, keepdim=True)).argmax(0)
             ),
             "This is the least similar prototype; the cosine is larger the more alike two vectors are: argmax.": (
                 cosines.argmin(0)
             ),
             "These are the smallest Euclidean distances; compare directions, with the cosine.": distances.argmin(0),
+            "You compare distances and divide only the features by their length; divide the prototypes too.": (
+                halfway.argmin(0)
+            ),
             "Your prototypes are divided by lengths over the prototypes; the length of one vector is over its C "
-            "numbers.": torch.einsum("nc,chw->nhw", over_classes, features).argmax(0),
+            "numbers.": products(unit(prototypes, dim=0)).argmax(0),
             "Opposite directions count as alike here: do not take the absolute value of the cosine.": (
                 cosines.abs().argmax(0)
             ),

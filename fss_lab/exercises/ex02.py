@@ -72,6 +72,10 @@ def check_attention(function: Answer) -> str:
             ),
             "Cosines instead of products: attention does not divide by the vectors' lengths.": cosines.softmax(1),
             "The weights are sigmoids; with softmax each row adds up to 1.": (products / 2).sigmoid(),
+            "These are the exponentials, undivided; divide each row by its sum.": (products / 2).exp(),
+            "One softmax over the whole table; each row needs its own: each row of A adds up to 1.": (
+                (products / 2).flatten().softmax(0).reshape(2, 3)
+            ),
         },
     )
     compare(
@@ -81,11 +85,12 @@ def check_attention(function: Answer) -> str:
         {
             "You read the value of the best token only; O is the mean of all values, weighted by A.": v[:2],
             "You read the logits' sums of the values; multiply A, after the softmax, with v.": products / 2 @ v,
+            "You read the keys; multiply A with the values v.": (products / 2).softmax(1) @ k[:, :2],
         },
     )
     weights, read = call(function, 3 * q, k, torch.ones(3, 1))
     compare(read, torch.ones(2, 1), "what is read where all values are 1")
-    return "Likeness by product, shares by softmax, and a weighted mean of the values."
+    return "Similarity by product, shares by softmax, and a weighted mean of the values."
 
 
 @exercise()
@@ -132,9 +137,9 @@ def check_frames_to_read(function: Answer) -> str:
         if min(answer) < 0:
             raise ExerciseError(f"{case}: there is no frame before frame 0; cut the range at 1.")
         if recent == 0 or len(answer) > len(right):
-            raise ExerciseError(f"{case}: only the latest {recent} beside frame 0 are asked for.")
+            raise ExerciseError(f"{case}: only the latest {recent} beside frame 0 are needed.")
         if sorted(answer) == right:
-            raise ExerciseError(f"{case}: the right frames, but not in rising order.")
+            raise ExerciseError(f"{case}: the right frames, but not in ascending order.")
         if len(answer) < len(right):
             raise ExerciseError(f"{case}: there should be {recent} beside frame 0 (if so many are remembered).")
         raise ExerciseError(f"{case}; it must be {right}: frame 0 and the latest {recent}.")

@@ -30,6 +30,7 @@ def check_separation(function: Answer) -> str:
             "This is the number of wins; divide it by the number of pairs.": 6.5,
             "This is the share of right cells at the threshold 0.5; the separation needs no threshold.": 4 / 6,
             "You compare the objects' lowest score only with the others' highest.": 0.0,
+            "This is the share of the other cells that lie below the object's mean; compare cell with cell.": 1.0,
         },
     )
     compare(
@@ -145,7 +146,13 @@ def _pair(answer: Any) -> tuple[float, float]:
 @exercise()
 def check_lend_supports(function: Answer) -> str:
     """Exercise 3.4: `lend_supports(class_ids)`. Raises ExerciseError with a diagnosis."""
-    for class_ids in ([0, 1, 2], [4, 4, 4, 7], [3, 1, 1, 3, 3, 2, 2, 3], [5, 6] * 6, [8, 9, 9, 9, 9]):
+    for class_ids in (
+        [0, 1, 2],
+        [3, 1, 1, 3, 3, 2, 2, 3],
+        [5, 6] * 6,
+        [9, 8, 9, 8, 7, 9],
+        [4, 4, 2, 7, 7, 2, 4, 2, 7, 7],
+    ):
         lent = _numbers(call(function, list(class_ids)), class_ids)
         for i, j in enumerate(lent):
             if j == i:
@@ -155,9 +162,15 @@ def check_lend_supports(function: Answer) -> str:
                     f"For {class_ids} episode {i} is lent the support of episode {j}, which is of the same class, "
                     f"{class_ids[i]}."
                 )
+        often = max(lent, key=lent.count)
+        if lent.count(often) > 1:
+            raise ExerciseError(
+                f"For {class_ids} the support of episode {often} is lent {lent.count(often)} times. Lend each once, or "
+                "your control measures how good a few supports are."
+            )
         if any(function(list(class_ids)) != lent for _ in range(5)):
             raise ExerciseError("The second call gives another answer: leave chance out, so that others can repeat it.")
-    return "Everybody gets a support of another class, and the same one each time."
+    return "Every support is lent once, to an episode of another class, and the same way each time."
 
 
 def _numbers(lent: Any, class_ids: Sequence[int]) -> list[int]:

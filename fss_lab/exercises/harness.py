@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ Function = Callable[..., Any]
 Check = Callable[[Function], str]
 EXERCISES, PACKAGE = str(Path(__file__).parent), str(Path(__file__).parents[1])
 LIMIT = 10  # seconds of computing for a check, whatever else the machine does meanwhile
+UNWRITTEN: dict[str, str] = {}  # function -> the exercise that asks for it, as long as its check says so
 
 
 class ExerciseError(AssertionError):
@@ -34,6 +36,10 @@ class ExerciseError(AssertionError):
 
 class EndlessError(ExerciseError):
     """An answer that takes too long."""
+
+
+class UnwrittenError(ExerciseError):
+    """An answer that is still a stub, or uses one."""
 
 
 def exercise(
@@ -68,6 +74,12 @@ def exercise(
                     mistaken = " and ".join(_mistaken(body, names, below))
                 if error and (second or error.__cause__):
                     text, error = second, second_error
+            if isinstance(error, UnwrittenError):
+                number = re.match(r"Exercise ([\d.]+)", body.__doc__ or "")
+                UNWRITTEN[name] = f"exercise {number[1]} ({name})" if number else name
+                _explain_what_is_missing()
+            else:
+                UNWRITTEN.pop(name, None)
             if error:
                 raise ExerciseError(f"{error} (Your {mistaken} is not right either.)") if mistaken else error
             if calls:
@@ -81,6 +93,30 @@ def exercise(
         return check
 
     return decorate
+
+
+def _explain_what_is_missing() -> None:
+    """From now on a cell of Jupyter that stops because of an unwritten exercise says which one, and shows no code."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell:
+        shell.set_custom_exc((NameError, NotImplementedError), _show_error)
+
+
+def _show_error(shell: Any, kind: type[Exception], error: Exception, trace: Any, tb_offset: int | None = None) -> None:
+    """What IPython calls for errors of the two kinds that unwritten exercises lead to; others it shows as usual."""
+    stub = traceback.extract_tb(trace)[-1].name
+    if isinstance(error, NotImplementedError) and stub in UNWRITTEN:
+        text = f"✗ This cell uses your {stub}: solve {UNWRITTEN[stub]} first."
+    elif isinstance(error, NameError) and UNWRITTEN:
+        text = (
+            f"✗ {error.name} is missing, because a cell above did not finish. Not written yet: "
+            f"{', '.join(UNWRITTEN.values())}. Solve that first, and run the cells below it again."
+        )
+    else:
+        text = ""
+    if text:
+        error._render_traceback_ = lambda: [text]  # type: ignore[attr-defined]
+    shell.showtraceback((kind, error, trace), running_compiled_code=True)
 
 
 def _attempt(
@@ -159,16 +195,16 @@ def _limited(name: str) -> Iterator[None]:
 def call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     """What the reader's function returns.
 
-    Raises ExerciseError if it is not written yet, raises anything itself, returns None, or changes a tensor that
-    it was given.
+    Raises ExerciseError if it is not written yet, raises anything itself, returns None, or changes a tensor or a list
+    that it was given.
     """
     name = getattr(function, "__name__", str(function))
     given = {**dict(zip(_parameters(function, len(arguments)), arguments, strict=True)), **keywords}
-    before = {which: [x.detach().clone() for x in _tensors(value)] for which, value in given.items()}
+    before = {which: _contents(value) for which, value in given.items()}
     try:
         result = function(*arguments, **keywords)
     except NotImplementedError as error:
-        raise ExerciseError(_unwritten(function, error)) from None
+        raise UnwrittenError(_unwritten(function, error)) from None
     except ExerciseError:
         raise
     except Exception as error:
@@ -176,11 +212,13 @@ def call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     if result is None:
         raise ExerciseError(f"{name} returns nothing (None): does it end with `return ...`?")
     for which, values in before.items():
-        after = _tensors(given[which])
-        if len(after) != len(values) or not all(map(torch.equal, map(_plain, after), map(_plain, values))):
+        after = _contents(given[which])
+        if len(after) != len(values) or not all(map(_equal, after, values)):
+            instead = "tensor (`x = x * 2`, not `x *= 2`)"
+            if not any(isinstance(value, Tensor) for value in values):
+                instead = "list (`sorted(x)`, not `x.sort()`)"
             raise ExerciseError(
-                f"{name} changes its argument {which} in place, and every cell after it would compute with other "
-                "numbers. Make a new tensor: `x = x * 2` does, `x *= 2` writes into the old one."
+                f"{name} changes its argument {which} in place, which others still need; make a new {instead}."
             )
     return result
 
@@ -195,13 +233,15 @@ def _parameters(function: Callable[..., Any], count: int) -> list[str]:
     return names[:count] + [f"number {i + 1}" for i in range(len(names), count)]
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    """An argument's tensors: itself, or those in a list."""
-    return [x for x in (value if isinstance(value, list) else [value]) if isinstance(x, Tensor)]
+def _contents(value: Any) -> list[Any]:
+    """The tensors and numbers of an argument, which may be a list of them, as they are now; NaN, which equals nothing,
+    as 0."""
+    items = [x for x in (value if isinstance(value, list) else [value]) if isinstance(x, Tensor | int | float)]
+    return [x.detach().nan_to_num().clone() if isinstance(x, Tensor) else x for x in items]
 
 
-def _plain(value: Tensor) -> Tensor:
-    return value.detach().nan_to_num()
+def _equal(one: Any, other: Any) -> bool:
+    return torch.equal(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else one == other
 
 
 def check_tensor(
@@ -211,7 +251,7 @@ def check_tensor(
     if not isinstance(answer, Tensor):
         raise ExerciseError(f"{what} must be a tensor of shape {tuple(shape)}, but is of type {type(answer).__name__}.")
     if tuple(answer.shape) != tuple(shape):
-        raise ExerciseError(f"{what} has the shape {tuple(answer.shape)}; it must be {tuple(shape)}.")
+        raise ExerciseError(_wrong_shape(what, answer.shape, shape))
     if dtype is not None and answer.dtype != dtype:
         raise ExerciseError(f"{what} has the type {answer.dtype}; it must be {dtype}.")
     return answer
@@ -247,13 +287,17 @@ def compare(
         if mine.shape == wrong.shape and torch.allclose(mine, wrong, tolerance, tolerance, equal_nan=True):
             raise ExerciseError(diagnosis)
     if mine.shape != right.shape:
-        raise ExerciseError(f"{what} has the shape {tuple(mine.shape)}; it must be {tuple(right.shape)}.")
+        raise ExerciseError(_wrong_shape(what, mine.shape, right.shape))
     differs = ~torch.isclose(mine, right, tolerance, tolerance, equal_nan=True)
     place = tuple(differs.nonzero()[0].tolist())
     at = f" at [{', '.join(map(str, place))}]" if place else ""
     count = f" ({int(differs.sum())} of {differs.numel()} values differ)" if differs.numel() > 1 else ""
     zero = " NaN often comes from 0 / 0." if mine[place].isnan() else ""
-    raise ExerciseError(f"{what} is {_short(mine[place])}{at}, expected {_short(right[place])}{count}.{zero}")
+    raise ExerciseError(f"{what}: {_short(mine[place])}{at}, but {_short(right[place])} is right{count}.{zero}")
+
+
+def _wrong_shape(what: str, shape: Sequence[int], right: Sequence[int]) -> str:
+    return f"{what}: the shape is {tuple(shape)}, but {tuple(right)} is right."
 
 
 def _numbers(value: Any, what: str) -> Tensor:

@@ -112,8 +112,9 @@ def iou(mask: Tensor, truth: Tensor) -> float:
 
 
 def priors_figure(episode: Episode, trace: Trace) -> Picture:
-    """The pseudo prompt before refinement, after each round, and what changed (Secs. PPG and IMR of the paper).
+    """The pseudo prompt before refinement and after each round, and how far the query's memory moved, cell by cell.
 
+    The memory is what attention reads; the refined prior serves the next round alone (Secs. PPG and IMR of the paper).
     trace: of the episode's query (batch 1). Raises InputError for a trace without a prior (memory="support").
     """
     if trace.pseudo_prior is None:
@@ -127,7 +128,7 @@ def priors_figure(episode: Episode, trace: Trace) -> Picture:
         named.insert(1, ("like its background", trace.priors.background_similarity[0].mean(0)))
     panels = 1 + len(named) + bool(trace.rounds)
     rows, columns = math.ceil(panels / 4), 4
-    picture = Picture(9.5, 2.3 * rows + 0.85, "The prior before and after refinement")
+    picture = Picture(9.5, 2.3 * rows + 0.85, "The first guess, and what refinement makes of it")
     axes = np.ravel(picture.subplots(rows, columns))
     for spare in axes[panels:]:
         spare.axis("off")
@@ -136,20 +137,29 @@ def priors_figure(episode: Episode, trace: Trace) -> Picture:
     for panel, (name, values) in zip(axes[1:], named, strict=False):
         drawn = map_panel(panel, values, name, style.PRIOR_MAP, Normalize(0, 1), episode.query_mask, style.DEEP_PRIOR)
     colour_bar(picture, drawn, [axes[min(panels, columns) - 1]], "from 0 (no) to 1 (yes)")
-    if trace.rounds:
-        change, panel = maps[-1] - maps[0], axes[panels - 1]
-        scale = symmetric(change, least=1e-3)
-        drawn = map_panel(panel, change, "after minus before", style.DIFFERENCE_MAP, scale, episode.query_mask)
-        colour_bar(picture, drawn, [panel], "change")
-    legend(picture, truth_line())
-
     truth = coverage(episode.query_mask, grid)
-    inside = [float((prior.cpu() * truth).sum() / prior.cpu().sum().clamp(min=1e-6)) for prior in (maps[0], maps[-1])]
+
+    def share(values: Tensor) -> str:
+        """How much of a map (h, w) lies inside the object."""
+        return f"{100 * float((values.cpu() * truth).sum() / values.cpu().sum().clamp(min=1e-6)):.0f} %"
+
     picture.alt = (
-        f"Maps of the prior for a query of the class {episode.class_name}, with the outline of the truth: before "
-        f"refinement {100 * inside[0]:.0f} % of its mass lie inside the object, after {len(trace.rounds)} rounds "
-        f"{100 * inside[1]:.0f} %."
+        f"Maps of the prior for a query of the class {episode.class_name}, with the outline of the truth: "
+        f"{share(before)} of the first guess is inside the object"
     )
+    if trace.rounds:
+        assert trace.pseudo_memory is not None  # of the same prior
+        change, panel = (trace.rounds[-1].memory - trace.pseudo_memory.memory)[0].norm(dim=0), axes[panels - 1]
+        scale = Normalize(0, max(float(change.max()), 1e-3))
+        name = "change of the memory"
+        drawn = map_panel(panel, change, name, style.PRIOR_MAP, scale, episode.query_mask, style.DEEP_PRIOR)
+        colour_bar(picture, drawn, [panel], "length of the difference")
+        picture.alt += (
+            f", {share(maps[-1])} after {len(trace.rounds)} rounds. Last, how far refinement moved the query's memory, "
+            f"cell by cell: {share(change)} of the change is inside the object"
+        )
+    picture.alt += "."
+    legend(picture, truth_line())
     return picture
 
 
@@ -223,13 +233,13 @@ def attention_figure(episode: Episode, trace: Trace, cell: tuple[int, int], laye
 
 
 def overview_figure(episode: Episode, prediction: Prediction) -> Picture:
-    """The method in one strip: support and query, prior, refined prior, attention, prediction.
+    """The method in one strip: support and query, prior, where IMR changes the memory, attention, prediction.
 
     prediction: of the episode, made with trace=True. Raises InputError without a trace, a prior, or refinement.
-    The README's picture is this figure of `Pictograms(0)[0]` and `load_model("toy", fold=0)`.
+    The README's picture is this figure of `Pictograms(0)[19]` and `load_model("toy", fold=0)`.
     """
     trace = prediction.trace
-    if trace is None or trace.pseudo_prior is None or not trace.rounds:
+    if trace is None or trace.pseudo_prior is None or trace.pseudo_memory is None or not trace.rounds:
         raise InputError("the overview needs a prediction with trace=True of a model with a prior that is refined")
     size, grid = episode.query_mask.shape, trace.support_masks_attention.shape[-2:]
     cell = central_cell(episode.query_mask, grid[0])
@@ -241,9 +251,12 @@ def overview_figure(episode: Episode, prediction: Prediction) -> Picture:
     axes = picture.subplots(1, 6)
     support_panel(axes[0], episode, "support")
     mask_panel(axes[1], episode.query_image, None, "query", style.INK)
-    after = trace.rounds[-1].prior[0, 0]
-    for panel, prior, name in ((axes[2], before, "prior (PPG)"), (axes[3], after, "refined (IMR)")):
-        heat(panel, prior, style.PRIOR_MAP, Normalize(0, 1), size)
+    change = (trace.rounds[-1].memory - trace.pseudo_memory.memory)[0].norm(dim=0)  # h, w
+    scales = Normalize(0, 1), Normalize(0, max(float(change.max()), 1e-3))
+    for panel, values, scale, name in zip(
+        axes[2:], (before, change), scales, ("prior (PPG)", "changed by IMR"), strict=False
+    ):
+        heat(panel, values, style.PRIOR_MAP, scale, size)
         name_panel(panel, name, style.DEEP_PRIOR)
     heat(axes[4], weights, style.ATTENTION_MAP, PowerNorm(0.5, 0, float(weights.max())), size)
     name_panel(axes[4], "attention (SCMA)")
@@ -255,9 +268,9 @@ def overview_figure(episode: Episode, prediction: Prediction) -> Picture:
     legend(picture, "support mask", patch(style.PRIOR, "prior: the first guess"), "prediction", truth_line("truth"))
     score = iou(prediction.mask, episode.query_mask)
     picture.alt = (
-        f"Six panels: a support image with its {episode.class_name} tinted blue, a query image, the prior, the refined "
-        f"prior, the attention of one query cell, and the prediction, which overlaps the truth with an IoU of "
-        f"{100 * score:.0f} %."
+        f"Six panels: a support image with its {episode.class_name} tinted blue, a query image, the prior, how far IMR "
+        f"changes the query's memory, the attention of one query cell, and the prediction, which overlaps the truth "
+        f"with an IoU of {100 * score:.0f} %."
     )
     return picture
 

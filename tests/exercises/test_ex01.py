@@ -13,6 +13,13 @@ def areas(labels):
     return {c: int((labels == c + 1).sum()) for c in range(20)}
 
 
+def inner_values(labels, novel, least):
+    """Takes the first value for the background and the last one for the ring."""
+    values, counts = labels.unique(return_counts=True)
+    area = {v - 1: n for v, n in zip(values.tolist()[1:-1], counts.tolist()[1:-1], strict=True)}
+    return [] if any(c in area for c in novel) else [c for c, n in area.items() if n >= least]
+
+
 def test_training_classes_written_with_a_loop_over_classes_pass():
     def answer(labels, novel, least):
         area = areas(labels)
@@ -52,6 +59,8 @@ def test_training_classes_written_with_a_loop_over_classes_pass():
             "Compare class ids",
         ),
         (lambda m, novel, n: {1, 3}, "list of ints"),
+        (lambda m, novel, n: inner_values(m, novel, n), "leave out 0 and 255 by value"),
+        (lambda m, novel, n: [] if novel and areas(m)[novel.pop(0)] else [1, 3], "changes its argument novel"),
     ],
 )
 def test_training_classes_gone_wrong(answer, hint):
@@ -106,6 +115,12 @@ def per_class(ids, inter, union, classes, score):
     return [score(row) for row in rows if row]
 
 
+def class_ious(ids, inter, union, classes):
+    """Of every class, 0 where there is no episode."""
+    totals = {c: [sum(x for x, k in zip(part, ids, strict=True) if k == c) for part in (inter, union)] for c in classes}
+    return [i / u if u else 0.0 for i, u in totals.values()]
+
+
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
@@ -117,6 +132,8 @@ def per_class(ids, inter, union, classes, score):
             "counts in the mean",
         ),
         (lambda *a: sum(per_class(*a, lambda r: sum(i for i, _ in r) / sum(u for _, u in r))), "sum over the classes"),
+        (lambda k, i, u, c: sum(x := class_ious(k, i, u, {*k, *c})) / len(x), "not in classes"),
+        (lambda k, i, u, c: sum(class_ious(k, i, u, {*k, *c})) / len(c), "add up a class that is not in classes"),
     ],
 )
 def test_miou_gone_wrong(answer, hint):
@@ -174,7 +191,12 @@ def products(features, prototypes):
         (lambda f, p: products(f, F.normalize(p, dim=0)).argmax(0), "over its C numbers"),
         (lambda f, p: products(f, F.normalize(p, dim=1)).abs().argmax(0), "absolute value"),
         (lambda f, p: products(F.normalize(f, dim=0), F.normalize(p, dim=1)).amax(0), "argmax, not max"),
-        (lambda f, p: products(f, F.normalize(p, dim=1)).argmax(1), "has the shape"),
+        (lambda f, p: products(f, F.normalize(p, dim=1)).argmax(1), "the shape is"),
+        (lambda f, p: products(f, F.normalize(p, p=1, dim=1)).argmax(0), "sum of the absolute values"),
+        (lambda f, p: products(f, p / p.abs().amax(1, keepdim=True)).argmax(0), "the largest value"),
+        (lambda f, p: products(f, p / p.square().sum(1, keepdim=True)).argmax(0), "square of the length"),
+        (lambda f, p: (F.normalize(f, dim=0) - p[:, :, None, None]).norm(dim=1).argmin(0), "divide the prototypes too"),
+        (lambda f, p: products(f, p.div_(p.norm(dim=1, keepdim=True))).argmax(0), "changes its argument p"),
     ],
 )
 def test_nearest_prototype_gone_wrong(answer, hint):

@@ -23,6 +23,7 @@ def test_loud_mask_by_tanh_passes():
         (lambda m: torch.sigmoid(20 * m - 10), "still probabilities"),
         (lambda m: 20 * (m > 0.5).float() - 10, "0.6 gives 7.6"),
         (lambda m: 20 * (m >= 0.5).float() - 10, "0.5 gives 0"),
+        (lambda m: 20 * m.mul_(20).sub_(10).sigmoid() - 10, "changes its argument m"),
     ],
 )
 def test_loud_mask_gone_wrong(answer, hint):
@@ -59,6 +60,10 @@ def weigh(logits, v):
         (lambda q, k, v: weigh((F.normalize(q, dim=1) @ F.normalize(k, dim=1).T).softmax(1), v), "Cosines"),
         (lambda q, k, v: ((q @ k.T / 2).softmax(1), v[(q @ k.T).argmax(1)]), "best token only"),
         (lambda q, k, v: (q @ k.T / 2).softmax(1) @ v, "two tensors"),
+        (lambda q, k, v: weigh((q @ k.T / 2).exp(), v), "divide each row by its sum"),
+        (lambda q, k, v: weigh((q @ k.T / 2).flatten().softmax(0).reshape(len(q), -1), v), "each row needs its own"),
+        (lambda q, k, v: weigh((q.div_(2) @ k.T).softmax(1), v), "changes its argument q"),
+        (lambda q, k, v: ((q @ k.T / 2).softmax(1), v.mul_(0)), "changes its argument v"),
     ],
 )
 def test_attention_gone_wrong(answer, hint):
@@ -80,7 +85,8 @@ def test_pointer_tokens_by_splitting_pass():
         (lambda p, D: p.reshape(len(p), p.shape[1] // D, D), "swap the first two axes"),
         (lambda p, D: p.reshape(len(p), D, p.shape[1] // D).permute(2, 0, 1), "every third number"),
         (lambda p, D: p.reshape(len(p), -1, D).transpose(0, 1).flip(0), "reverse order"),
-        (lambda p, D: p.reshape(D, len(p), -1), "has the shape"),
+        (lambda p, D: p.reshape(len(p), -1, D).transpose(0, 1) + 1, "your tokens: 2 at .0, 0, 0., but 1 is right"),
+        (lambda p, D: p.reshape(D, len(p), -1), "your tokens: the shape is"),
     ],
 )
 def test_pointer_tokens_gone_wrong(answer, hint):
@@ -108,7 +114,7 @@ def test_frames_to_read_from_a_list_pass():
         (lambda t, n: [0, *range(t - n, t)], "listed twice|no frame before"),
         (lambda t, n: [0, *list(range(1, t))[-n:]], "only the latest 0"),
         (lambda t, n: [0, *range(1, t)], "only the latest 3"),
-        (lambda t, n: [0, *range(t - 1, max(0, t - n - 1), -1)], "not in rising order"),
+        (lambda t, n: [0, *range(t - 1, max(0, t - n - 1), -1)], "not in ascending order"),
         (lambda t, n: [0, *range(max(1, t - n + 1), t)], "there should be 3"),
     ],
 )

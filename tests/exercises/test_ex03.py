@@ -32,6 +32,8 @@ def test_separation_from_ranks_passes():
         (lambda s, m: ex_separation(s, m) * s[m].numel() * s[~m].numel(), "divide it by the number of pairs"),
         (lambda s, m: ex_separation(s, m) * 8 / 36, "divide by all pairs"),
         (lambda s, m: s[m][:, None] > s[~m], "one number"),
+        (lambda s, m: (s[m].mean() > s[~m]).float().mean(), "below the object's mean"),
+        (lambda s, m: ex_separation(s.sub_(s.min()), m), "changes its argument s"),
     ],
 )
 def test_separation_gone_wrong(answer, hint):
@@ -113,12 +115,25 @@ def test_paired_interval_gone_wrong(answer, hint):
 # ---- 3.4
 
 
-def test_the_first_of_another_class_passes():
-    ex03.check_lend_supports(lambda ids: [next(j for j, c in enumerate(ids) if c != own) for own in ids])
+def test_loans_sorted_by_class_pass():
+    def answer(class_ids):
+        """A shift among the episodes in the order of their classes, as far as the largest class is wide."""
+        order = sorted(range(len(class_ids)), key=lambda i: -class_ids[i])
+        widest = max(map(class_ids.count, class_ids))
+        return [order[(order.index(i) - widest) % len(order)] for i in range(len(class_ids))]
+
+    ex03.check_lend_supports(answer)
+
+
+def next_of_another_class(ids):
+    count = len(ids)
+    return [next(j % count for j in range(i + 1, i + count) if ids[j % count] != ids[i]) for i in range(count)]
 
 
 def shuffled(ids):
-    return [random.choice([j for j, c in enumerate(ids) if c != own]) for own in ids]
+    order = sorted(range(len(ids)), key=lambda i: (ids[i], random.random()))
+    widest = max(map(ids.count, ids))
+    return [order[(order.index(i) + widest) % len(ids)] for i in range(len(ids))]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +144,8 @@ def shuffled(ids):
         (shuffled, "leave chance out"),
         (lambda ids: [i + 1 for i in range(len(ids))], "episodes are numbered"),
         (lambda ids: [0], "list of 3 ints"),
+        (lambda ids: [next(j for j, c in enumerate(ids) if c != mine) for mine in ids], "episode 0 is lent 2 times"),
+        (next_of_another_class, "is lent 2 times. Lend each once"),
     ],
 )
 def test_control_gone_wrong(answer, hint):

@@ -52,15 +52,19 @@ def test_nothing_returned_and_arguments_changed_are_refused():
         call(lambda *x: x[0].mul_(2), torch.ones(2))
     with refusal("changes its argument weights"):
         call(lambda weights: weights[0].mul_(2), [torch.ones(2)])
-    with refusal("changes its argument x"):
+    with refusal("changes its argument x in place, .* make a new tensor"):
         call(lambda x: x.mul_(2), x=torch.ones(2))
+    with refusal("changes its argument number 2 in place, "):
+        call(lambda x, *others: others[0].mul_(2), 1, torch.ones(2))
+    with refusal("changes its argument x in place, .* make a new list"):
+        call(lambda x: x.sort() or 1, [2, 1])
 
 
 def test_a_tensor_of_the_wrong_kind_is_refused():
     assert check_tensor(torch.ones(2, 3), (2, 3)).sum() == 6
     with refusal("must be a tensor .* type list"):
         check_tensor([1], (1,))
-    with refusal(r"your mask has the shape \(2,\); it must be \(3,\)"):
+    with refusal(r"your mask: the shape is \(2,\), but \(3,\) is right"):
         check_tensor(torch.ones(2), (3,), "your mask")
     with refusal("torch.float32; it must be torch.int64"):
         check_tensor(torch.ones(2), (2,), dtype=torch.int64)
@@ -78,11 +82,11 @@ def test_comparison_finds_the_mistake_or_the_first_place():
     compare(torch.tensor(float("nan")), float("nan"))
     with refusal("you forgot to transpose"):
         compare(right.T, right, mistakes={"you forgot the sign": -right, "you forgot to transpose": right.T})
-    with refusal(r"your map is 9 at \[1, 0\], expected 3 \(1 of 4 values differ\)"):
+    with refusal(r"your map: 9 at \[1, 0\], but 3 is right \(1 of 4 values differ\)"):
         compare(torch.tensor([[1.0, 2.0], [9.0, 4.0]]), right, "your map")
     with refusal("NaN often comes from 0 / 0"):
         compare(torch.tensor(float("nan")), 1.0)
-    with refusal(r"shape \(2,\); it must be \(2, 2\)"):
+    with refusal(r"the shape is \(2,\), but \(2, 2\) is right"):
         compare([1, 2], right)
     with refusal("made of numbers, but is a str"):
         compare("one", 1)

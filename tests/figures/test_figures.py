@@ -89,11 +89,12 @@ def test_a_prediction_may_be_a_mask(episode):
 def test_priors_figure(episode, prediction):
     picture = figures.priors_figure(episode, prediction.trace)
     check(picture)
-    assert titles(picture)[3:] == ["prior", "after round 1", "after round 2", "after round 3", "after minus before"]
+    assert titles(picture)[3:] == ["prior", "after round 1", "after round 2", "after round 3", "change of the memory"]
     drawn = picture.axes[4].images[0].get_array()
     torch.testing.assert_close(torch.tensor(np.asarray(drawn)), prediction.trace.rounds[0].prior[0, 0])
-    change = picture.axes[7].images[0]
-    assert change.norm.vmin == -change.norm.vmax  # white is no change
+    moved = prediction.trace.rounds[-1].memory - prediction.trace.pseudo_memory.memory
+    change = torch.tensor(np.asarray(picture.axes[7].images[0].get_array()))
+    torch.testing.assert_close(change, moved[0].norm(dim=0))  # of what attention reads, not of the prior
 
 
 @pytest.mark.parametrize("options", [{"rounds": 0}, {"rounds": 6}, {"prior": "truth"}])
@@ -101,7 +102,7 @@ def test_priors_figure_of_other_options(model, episode, options):
     trace = model.variant(**options).segment(episode, trace=True).trace
     picture = figures.priors_figure(episode, trace)
     check(picture)
-    assert ("after minus before" in titles(picture)) == bool(trace.rounds)
+    assert ("change of the memory" in titles(picture)) == bool(trace.rounds)
 
 
 def test_attention_figure(episode, prediction):
