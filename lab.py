@@ -606,7 +606,7 @@ def open_jupyter(python: str, env: dict, arguments: list) -> int:
         page.write_text(json.dumps(hidden), encoding="utf-8")
         paths = [settings] + env.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)
         env["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, paths))
-        command = [python, "-m", "jupyterlab", "--ip=127.0.0.1"]
+        command = [python, "-m", "jupyterlab", "--ip=127.0.0.1"] + ["index.ipynb"] * (folder / "index.ipynb").exists()
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             print("You are root: JupyterLab is started with --allow-root, and a notebook may change the whole system.")
             command.append("--allow-root")

@@ -614,7 +614,10 @@ def test_open_listens_on_this_machine_only(lab, jobs):
     lab.main(["open"])
     command, folder, _ = jobs[0]
     assert command[1:4] == ["-m", "jupyterlab", "--ip=127.0.0.1"]
-    assert folder == lab.ROOT / "notebooks"
+    assert folder == lab.ROOT / "notebooks" and "index.ipynb" not in command
+    (folder / "index.ipynb").touch()
+    lab.main(["open"])
+    assert "index.ipynb" in jobs[1][0]  # the course's contents are the first that is seen
 
 
 def test_open_takes_another_folder(lab, jobs, tmp_path, capsys):

@@ -23,6 +23,7 @@ with needs("the course", "course"):
     from nbformat import NotebookNode
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+HOME = "index.ipynb"  # the contents: text and an attached picture, no code
 LONGEST_CELL, MEDIAN_CELL, BYTES, DPI = 25, 8, 600_000, 110
 LANGUAGE = {  # without the version of Python, which differs between machines
     "name": "python",

@@ -12,7 +12,7 @@ from typing import Any
 
 from traitlets.config import Config
 
-from fss_lab.course.notebooks import code_cells, exercises, grading, problems, read, text
+from fss_lab.course.notebooks import HOME, code_cells, exercises, grading, problems, read, text
 from fss_lab.errors import CourseError, needs
 
 with needs("the student edition", "course"):
@@ -21,7 +21,7 @@ with needs("the student edition", "course"):
     from nbformat import NotebookNode
 
 STUB = "raise NotImplementedError()"
-BESIDE = ("glossary.md", "references.bib")  # what the notebooks link to
+BESIDE = (HOME, "glossary.md", "references.bib")  # the contents, and what the notebooks link to
 SETTINGS = """\
 # nbgrader reads this file in the folder in which it, or Jupyter, is started: for `Validate` and for the grading.
 c = get_config()  # noqa: F821
@@ -65,7 +65,7 @@ def release(paths: Iterable[Path], output: str | Path) -> list[Path]:
     beside = [extra for extra in {path.with_name(name) for path in paths for name in BESIDE} if extra.exists()]
     names = {path.name for path in [*paths, *beside]}
     files = {path.name: text(_converted(path.name, each, names)) for path, each in notebooks.items()}
-    files |= {extra.name: _linked(extra.read_text(encoding="utf-8"), names) for extra in beside}
+    files |= {extra.name: _beside(extra, names) for extra in beside}
     files["nbgrader_config.py"] = SETTINGS
     aside = output.with_name(f".{output.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -97,10 +97,21 @@ def _converted(name: str, notebook: NotebookNode, names: set[str]) -> NotebookNo
         raise
     except Exception as error:  # nbgrader's converters raise several kinds
         raise CourseError(f"nothing was released: nbgrader refuses {name}: {error}") from error
-    for cell in edition.cells:
+    return _relinked(edition, names)
+
+
+def _beside(extra: Path, names: set[str]) -> str:
+    """What a page beside the notebooks, or the contents, becomes."""
+    if extra.suffix == ".ipynb":
+        return text(_relinked(read(extra), names))
+    return _linked(extra.read_text(encoding="utf-8"), names)
+
+
+def _relinked(notebook: NotebookNode, names: set[str]) -> NotebookNode:
+    for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _linked(cell.source, names)
-    return edition
+    return notebook
 
 
 def _linked(markdown: str, names: set[str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
-from fss_lab.course.notebooks import outputs, read, text, tidy
+from fss_lab.course.notebooks import HOME, outputs, read, text, tidy
 from fss_lab.course.record import RECORD
 from fss_lab.errors import CourseError, MissingPackageError
 
@@ -58,7 +59,8 @@ def stage(root: Path, source: Path) -> None:
     The start page is the README with the contents below it.
     """
     start = root / "README.md"
-    course = [*sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")), root / "notebooks" / "glossary.md"]
+    home, lessons = ((root / "notebooks").glob(name) for name in (HOME, "[0-9][0-9]_*.ipynb"))
+    course = [*home, *sorted(lessons), root / "notebooks" / "glossary.md"]
     found = [start, *course, *sorted((root / "docs").glob("*.md"))]
     for page in found:  # which grows meanwhile
         if page.suffix in (".md", ".ipynb"):
@@ -96,8 +98,14 @@ def linked_files(page: Path) -> list[Path]:
 
 
 def _stage_notebook(page: Path, place: Path) -> None:
-    """With the alternative text of each image where myst-nb looks for it: in the settings of the cell."""
+    """With the alternative text of each image where myst-nb looks for it, in the settings of the cell, and attached
+    images beside it.
+    """
     notebook = tidy(read(page))
+    for cell in notebook.cells:
+        for name, image in cell.pop("attachments", {}).items():
+            (place.parent / name).write_bytes(base64.b64decode(image["image/png"]))
+            cell.source = cell.source.replace(f"(attachment:{name})", f"({name})")
     for cell, output in outputs(notebook):
         output.get("data", {}).pop(RECORD, None)  # its text stays
         if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):

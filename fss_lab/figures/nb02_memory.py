@@ -59,7 +59,7 @@ def mask_code_figure(values: Sequence[float] = (0.4, 0.5, 0.6), colour: str = st
 
     values: of M, that are marked with what becomes of them.
     """
-    picture = Picture(6.5, 3.3, "A soft mask is almost cut at 0.5")
+    picture = Picture(6.5, 3.3, "A soft mask is pushed apart at 0.5")
     axes = picture.subplots()
     m = torch.linspace(0, 1, 201)
     axes.plot(m, _mask_code(m), color=colour, linewidth=2.5)

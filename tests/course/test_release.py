@@ -67,6 +67,16 @@ def test_a_folder_with_what_the_notebooks_link_to(file, tmp_path, capsys):
     assert "return math.pi" not in (out / path.name).read_text()
 
 
+def test_the_contents_come_along_and_lead_to_what_is_there(file, tmp_path):
+    path = file()
+    path.with_name("index.ipynb").write_bytes((NOTEBOOKS[0].parent / "index.ipynb").read_bytes())
+    (copy,) = release([path], tmp_path / "student")
+    home = read(copy.with_name("index.ipynb"))
+    (attached,) = [cell for cell in home.cells if "attachments" in cell]
+    assert attached == next(cell for cell in read(path.with_name("index.ipynb")).cells if cell.id == attached.id)
+    assert "](0" not in nbformat.writes(home) and "| 04 A pseudo prompt |" in nbformat.writes(home)
+
+
 def test_links_to_what_a_student_does_not_get_become_words(file, cell, tmp_path):
     cell["sections"].source += (
         "\n\n[words](glossary.md#fold), [98](98_good.ipynb), [99](99_circles.ipynb#summary), "
@@ -227,6 +237,9 @@ def test_a_student_can_run_a_whole_notebook(tmp_path):
         if grading(cell).get("grade"):
             assert "not written yet" in failed.pop(cell.id).evalue
     assert {error.ename for error in failed.values()} <= {"NotImplementedError", "NameError"}
+    for error in failed.values():  # no chain of tracebacks: what to solve first
+        (text,) = error.traceback
+        assert text.startswith("✗ ") and "exercise 4." in text
     figures = [
         cell for cell in code_cells(edition) if any("image/png" in each.get("data", {}) for each in cell.outputs)
     ]

@@ -15,7 +15,7 @@ from fss_lab.errors import CourseError
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API modifications")
-PAGES = ["index", "notebooks/04_pseudo_prompts", "notebooks/glossary", "docs/course"]
+PAGES = ["index", "notebooks/index", "notebooks/04_pseudo_prompts", "notebooks/glossary", "docs/course"]
 
 
 @pytest.fixture(scope="module")

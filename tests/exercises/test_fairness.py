@@ -1,8 +1,10 @@
 """What a check is worth: each exercise is marked for itself, the library's work earns nothing, and no cell decides."""
 
 import contextlib
+import copy
 import functools
 import itertools
+import re
 import sys
 import types
 
@@ -60,6 +62,37 @@ WRONG = {
     "first argument": lambda first, *arguments, **keywords: first,
     "zeros": lambda first, *arguments, **keywords: 0 * first,
 }
+
+
+def changes_what_it_is_given(function):
+    """The right answer, which leaves its first tensor or list other than it was."""
+
+    def answer(*arguments):
+        result = copy.deepcopy(function(*arguments))
+        given = next(value for value in arguments if isinstance(value, torch.Tensor | list))
+        given.append(0) if isinstance(given, list) else given.copy_(given == 0)
+        return result
+
+    return answer
+
+
+ALONE = [cell for path in sorted(NOTEBOOKS.glob("0[1-3]_*")) for cell in solution_cells(read(path))]
+
+
+@pytest.mark.parametrize("name", [grading(cell)["grade_id"] for cell in ALONE])
+def test_every_kind_of_wrong_answer_is_refused(name):
+    """In 01 to 03, whose exercises do not build on each other; the mistakes of one exercise are in its own file."""
+    names, check = solved(name)
+    function = re.search(r"\((\w+)\)\s*$", check)[1]
+    right = names[function]
+    for wrong in WRONG.values():
+        names[function] = wrong
+        with pytest.raises(ExerciseError):
+            exec(check, names)
+    if name != "ex02-frames-to-read":  # which is given numbers
+        names[function] = changes_what_it_is_given(right)
+        with pytest.raises(ExerciseError, match="changes its argument"):
+            exec(check, names)
 
 
 @pytest.mark.parametrize("kind", WRONG)

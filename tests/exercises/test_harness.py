@@ -1,11 +1,15 @@
 """What the checks of all notebooks share, and how the tests get at the solutions."""
 
+import sys
+import types
+
 import nbformat
 import pytest
 import torch
 from helpers import harness
 
 from fss_lab.exercises import ExerciseError, call, check_number, check_tensor, compare, exercise
+from fss_lab.exercises import harness as exercise_harness
 
 
 def refusal(match):
@@ -101,6 +105,49 @@ def test_a_reader_sees_the_diagnosis_alone(capsys):
 
     assert check_sum(sum) is None
     assert capsys.readouterr().out == "✓ right\n"
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """A stand-in for IPython's shell: what it would call for an error, and what it would show."""
+
+    class Shell:
+        def set_custom_exc(self, kinds, handler):
+            self.kinds, self.handler = kinds, handler
+
+        def showtraceback(self, error, running_compiled_code):
+            self.seen = getattr(error[1], "_render_traceback_", lambda: ["the usual"])()
+
+        def run(self, code, names):
+            try:
+                exec(code, names)
+            except self.kinds as error:
+                self.handler(self, type(error), error, error.__traceback__, tb_offset=1)
+                return self.seen
+
+    made = Shell()
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: made))
+    monkeypatch.setattr(exercise_harness, "UNWRITTEN", {})
+    return made
+
+
+def test_a_cell_that_lacks_an_exercise_says_which(shell):
+    @exercise()
+    def check_area(function):
+        """Exercise 9.2: `area(r)`."""
+        return f"right: {call(function, 1)}"
+
+    names = {}
+    exec("def area(r):\n    raise NotImplementedError()", names)
+    with refusal("area is not written yet"):
+        check_area(names["area"])
+    assert shell.run("area(2)", names) == ["✗ This cell uses your area: solve exercise 9.2 (area) first."]
+    (text,) = shell.run("print(total)", names)
+    assert text.startswith("✗ total is missing") and "Not written yet: exercise 9.2 (area). Solve that first" in text
+    assert shell.run("def other():\n    raise NotImplementedError()\nother()", names) == ["the usual"]
+    exec("def area(r):\n    return 3 * r * r", names)
+    check_area(names["area"])
+    assert shell.run("print(total)", names) == ["the usual"]
 
 
 def test_a_solution_comes_with_the_imports_of_its_notebook_only(tmp_path, monkeypatch):

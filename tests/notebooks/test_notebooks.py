@@ -1,5 +1,6 @@
 """The notebooks as they lie in git: every rule of the course, links, spelling, citations."""
 
+import base64
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from fss_lab.course.site import linked_files
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+HOME = FOLDER / "index.ipynb"
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "notebooks/glossary.md")]
 TEXTS = [*PAGES, *sorted((ROOT / "docs").glob("*.md"))]
 EXPECTED = expectations(FOLDER)
@@ -103,6 +105,19 @@ def test_the_teachers_plan_is_right():
         assert f"| [{title}](../notebooks/{path.name}) | {read_in} min | {work} |\n" in plan
 
 
+def test_the_contents_lead_to_every_notebook_and_agree_with_the_teachers_plan():
+    """A page of text: no code to run, links that work beside the notebooks alone, and the README's drawing."""
+    home, plan = read(HOME), (ROOT / "docs" / "course.md").read_text(encoding="utf-8")
+    assert not code_cells(home)
+    assert set(linked_files(HOME)) == {*NOTEBOOKS, FOLDER / "glossary.md"}
+    minutes = re.findall(r"^\| \[(\d\d) .+?\| (\d+) min \| (–|\d+)(?: min)? \|$", prose(HOME), re.MULTILINE)
+    planned = re.findall(r"^\| \[(\d\d) · .+?\| (\d+) min \| (?:\d+ in )?(–|\d+)", plan, re.MULTILINE)
+    assert minutes == planned and len(planned) == len(NOTEBOOKS)
+    (images,) = [cell.attachments for cell in home.cells if "attachments" in cell]
+    drawing = (ROOT / "docs" / "images" / "method.png").read_bytes()
+    assert base64.b64decode(images["method.png"]["image/png"]) == drawing
+
+
 @each_notebook
 def test_exercises_say_how_hard_they_are_and_have_a_hint(path):
     notebook, number = read(path), int(path.stem[:2])
@@ -116,7 +131,7 @@ def test_exercises_say_how_hard_they_are_and_have_a_hint(path):
         assert cell.metadata.nbgrader.grade_id.startswith(f"ex{number:02d}-")
 
 
-@pytest.mark.parametrize("path", [*NOTEBOOKS, *TEXTS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [HOME, *NOTEBOOKS, *TEXTS], ids=lambda path: path.stem)
 def test_links_lead_somewhere(path):
     assert [link for link in linked_files(path) if not link.exists()] == []
 
@@ -153,7 +168,7 @@ def misspelt(folder, texts):
 
 
 def test_spelling(tmp_path):
-    assert misspelt(tmp_path, [*NOTEBOOKS, *TEXTS, *TOLD]) == ""
+    assert misspelt(tmp_path, [HOME, *NOTEBOOKS, *TEXTS, *TOLD]) == ""
 
 
 def test_a_misspelt_word_is_found(tmp_path):
