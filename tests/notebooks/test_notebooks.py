@@ -110,7 +110,7 @@ def test_the_contents_lead_to_every_notebook_and_agree_with_the_teachers_plan():
     home, plan = read(HOME), (ROOT / "docs" / "course.md").read_text(encoding="utf-8")
     assert not code_cells(home)
     assert set(linked_files(HOME)) == {*NOTEBOOKS, FOLDER / "glossary.md"}
-    minutes = re.findall(r"^\| \[(\d\d) .+?\| (\d+) min \| (–|\d+)(?: min)? \|$", prose(HOME), re.MULTILINE)
+    minutes = re.findall(r"^\| \[(\d\d) .+?\| (\d+) \| (–|\d+) \|$", prose(HOME), re.MULTILINE)
     planned = re.findall(r"^\| \[(\d\d) · .+?\| (\d+) min \| (?:\d+ in )?(–|\d+)", plan, re.MULTILINE)
     assert minutes == planned and len(planned) == len(NOTEBOOKS)
     (images,) = [cell.attachments for cell in home.cells if "attachments" in cell]
