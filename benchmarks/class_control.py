@@ -1,4 +1,4 @@
-"""How much SAM 2's memory cares about the class: the same individual, another of its class, and another class in memory.
+"""Does SAM 2's memory care about the class? The same individual, another of its class, and another class in memory.
 
     python benchmarks/class_control.py [--episodes 100] [--seed 0] [--folds 0 1 2 3]
 
