@@ -88,7 +88,7 @@ def check_paired_interval(function: Answer) -> str:
     other = torch.linspace(0.0, 0.55, 12)
     low, high = _pair(call(function, other + 0.3, other, drawn))
     if abs(low + 0.3) < 1e-4 and abs(high + 0.3) < 1e-4:
-        raise ExerciseError("The sign is turned round: the difference is same - other.")
+        raise ExerciseError("The sign is reversed: the difference is same - other.")
     compare(
         (low, high),
         (0.3, 0.3),

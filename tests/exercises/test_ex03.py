@@ -93,7 +93,7 @@ def test_paired_interval_drawn_separately_with_the_same_numbers_passes():
     ("answer", "hint"),
     [
         (lambda a, b, d: quantiles(a[d].mean(1) - b[d.flip(0)].mean(1)), "draw the same episodes for both"),
-        (lambda a, b, d: quantiles((b - a)[d].mean(1)), "sign is turned"),
+        (lambda a, b, d: quantiles((b - a)[d].mean(1)), "sign is reversed"),
         (lambda a, b, d: quantiles((a - b)[d].mean(1), 0.05, 0.95), "hold 90 %"),
         (lambda a, b, d: quantiles(a - b), "mean for each replicate first"),
         (lambda a, b, d: quantiles((a - b)[d].flatten()), "single draws"),
