@@ -142,18 +142,18 @@ class SegmentationScore:
 
     @property
     def untested(self) -> tuple[int, ...]:
-        """The classes that no episode asked for; as in published results they count as 0 in the mIoU."""
+        """The classes of `class_ids` that no episode shows. As in published results they count as 0 in `miou`; so what
+        runs a list of episodes scores `of_tested`."""
         asked = set(self.counts[:, 0].tolist())
         return tuple(class_id for class_id in self.class_ids if class_id not in asked)
 
     def of_tested(self) -> SegmentationScore:
-        """The score of the classes that some episode asked for, alone.
+        """The score of the classes that some episode shows, alone; of a score without episodes, itself.
 
-        Raises:
-            InputError: no episode asked for any.
+        A class that a short list leaves out by chance says nothing of the model, and as a 0 it would imitate an effect.
         """
         untested = self.untested
-        return SegmentationScore([c for c in self.class_ids if c not in untested], self.counts)
+        return SegmentationScore([c for c in self.class_ids if c not in untested] or self.class_ids, self.counts)
 
     def value(self, metric: str) -> float:
         """One of `METRICS`.

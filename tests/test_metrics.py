@@ -119,7 +119,7 @@ def test_ignored_pixels_drop_out_and_a_perfect_prediction_scores_one(seed: int) 
     tested = {class_id for *_, class_id in rows}
     assert perfect.iou_per_class == {class_id: float(class_id in tested) for class_id in CLASSES}
     assert set(perfect.untested) == set(CLASSES) - tested
-    assert perfect.of_tested().miou == 1
+    assert perfect.of_tested().miou == 1 and perfect.of_tested().untested == ()
     assert perfect.fb_iou == 1
 
 

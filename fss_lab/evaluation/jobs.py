@@ -271,4 +271,4 @@ def _read(path: Path | None, facts: Facts) -> dict[int, Counts]:
 
 def _scores(batches: Mapping[int, Counts], facts: Facts) -> Scores:
     rows = {name: [row for batch in sorted(batches) for row in batches[batch][name]] for name in facts["models"]}
-    return {name: SegmentationScore(facts["classes"], np.array(counts)) for name, counts in rows.items()}
+    return {name: SegmentationScore(facts["classes"], np.array(counts)).of_tested() for name, counts in rows.items()}

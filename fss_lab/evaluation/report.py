@@ -95,7 +95,7 @@ def markdown(
         if len(seeds) > 1:
             heads = ["variant", *(f"seed {seed}" for seed in seeds), "mean ± sd"]
             rows = {name: [*map(_percent, values), spread(values)] for name, values in _by(part, "seed", seeds).items()}
-            note = "the table above adds up the pixels of all seeds; a class that a seed never asks for counts as 0"
+            note = "the table above adds up the pixels of all seeds; a seed's mean is over the classes it shows"
             lines += ["", f"mIoU by episode seed ({note}):", "", *grid(heads, rows)]
         added = list(pairwise(name for name in steps if name in scores))
         if added:
@@ -119,16 +119,16 @@ def about(results: Sequence[Result]) -> str:
 
 
 def _gaps(results: Sequence[Result]) -> str:
-    """A sentence about classes that no episode of any seed asked for, if there are some."""
+    """A sentence about classes that no episode of any seed shows, if there are some: they have no score."""
     gaps = []
     for fold, shots in dict.fromkeys((result.facts["fold"], result.facts["shots"]) for result in results):
         part = [r for r in results if (r.facts["fold"], r.facts["shots"]) == (fold, shots)]
-        score = next(iter(_pooled(part).values()))
-        if score.untested:
-            gaps.append(f"{len(score.untested)} of {len(score.class_ids)} classes of fold {fold} ({shots}-shot)")
+        tested, classes = next(iter(_pooled(part).values())).class_ids, part[0].facts["classes"]
+        if len(tested) < len(classes):
+            gaps.append(f"{len(tested)} of {len(classes)} classes of fold {fold} ({shots}-shot)")
     if not gaps:
         return ""
-    return f" **No episode asked for {', '.join(gaps)}: they count as 0 in mIoU. Draw more episodes.**"
+    return f" **The episodes show only {', '.join(gaps)}: mIoU is the mean over these. Draw more episodes.**"
 
 
 def as_json(result: Result) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def evaluate(
     """Score every model on every episode; the frozen encoders, which the models must share, run once per image.
 
     By the protocol of `episodes` (see `fss_lab.datasets.protocols.Benchmark`), for others as "fssam": the model fuses
-    the shots, IoU at the label's own size. Pixels of 255 are left out. cache: a `FeatureCache` for the encoders.
+    the shots, IoU at the label's own size. Pixels of 255 are left out, and so are classes that no episode shows
+    (`SegmentationScore.of_tested`). cache: a `FeatureCache` for the encoders.
 
     Raises:
         InputError: no models, or models whose image encoder or feature extractor differ.
@@ -47,7 +48,7 @@ def evaluate(
             indices = range(start, min(start + batch_size, len(episodes)))
             score_batch(models, episodes, indices, scores, cache)
             bar.update(len(indices))
-    return scores
+    return {name: score.of_tested() for name, score in scores.items()}
 
 
 def score_batch(

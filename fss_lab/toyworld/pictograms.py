@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fss_lab.datasets.folds import FOLDS, SPLITS, classes_of
-from fss_lab.episode import IGNORE, Episode, Numbered, as_episode
+from fss_lab.episode import IGNORE, Episode, Numbered, Subset, as_episode
 from fss_lab.errors import InputError
 from fss_lab.toyworld.drawings import CLASSES, draw
 from fss_lab.toyworld.scenes import (
@@ -92,11 +92,29 @@ class Pictograms(Numbered):
         class_id, scenes = self.scenes(index)
         return scene_episode(scenes, class_id, CLASS_NAMES[class_id])
 
+    def balanced(self, per_class: int) -> Subset:
+        """The first `per_class` episodes of every class, in the order of their numbers.
+
+        For short lists: drawn freely, they leave classes out. Raises InputError for fewer than one, or where the data
+        set has fewer of a class.
+        """
+        numbers: dict[int, list[int]] = {class_id: [] for class_id in self.classes}
+        for index in range(len(self)):
+            numbers[self.class_of(index)].append(index)
+            if all(len(chosen) >= per_class >= 1 for chosen in numbers.values()):
+                return Subset(self, sorted(i for chosen in numbers.values() for i in chosen[:per_class]))
+        fewest = min(map(len, numbers.values()))
+        raise InputError(f"per_class must be 1 to {fewest} in these {len(self)} episodes, got {per_class!r}")
+
+    def class_of(self, index: int) -> int:
+        """The class of episode `index`, without drawing it."""
+        key = [self.seed, self.fold, SPLITS.index(self.split), index]
+        return self.classes[int(np.random.default_rng(key).integers(len(self.classes)))]
+
     def scenes(self, index: int) -> tuple[int, list[Scene]]:
         """The class of episode `index` and its scenes: the query's, then the supports'."""
         self.check_number(index)
-        key = [self.seed, self.fold, SPLITS.index(self.split), index]
-        class_id = self.classes[int(np.random.default_rng(key).integers(len(self.classes)))]
+        key, class_id = [self.seed, self.fold, SPLITS.index(self.split), index], self.class_of(index)
         query, individual = self._scene(np.random.default_rng([*key, 0]), class_id)
         keep = individual if self.identity == "same" else None
         supports = [

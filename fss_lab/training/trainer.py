@@ -25,6 +25,7 @@ from fss_lab.figures.results import curves_figure
 from fss_lab.files import write_atomically
 from fss_lab.method import FSSAM
 from fss_lab.method.options import options_of
+from fss_lab.metrics import SegmentationScore
 from fss_lab.models.load import load_model
 from fss_lab.models.provenance import Facts, check_frozen, frozen_networks
 from fss_lab.toyworld.pictograms import Pictograms
@@ -197,16 +198,17 @@ def _validation(fabric: Fabric, model: FSSAM, config: TrainConfig, cache: Featur
         nonlocal warned
         model.eval()
         with fabric.autocast():
-            score = evaluate({"": model}, share, batch_size=at_once, cache=cache)[""]
+            part = evaluate({"": model}, share, batch_size=at_once, cache=cache)[""]
         model.train()
+        score = SegmentationScore(data.classes, part.counts)  # all processes count the same classes
         whole = score.over_processes(lambda sums: sum_of_processes(fabric, sums))
         if whole.untested and not warned and fabric.is_global_zero:
             warned = True
             tqdm.write(
-                f"the validation episodes contain none of {len(whole.untested)} of {len(data.classes)} base classes, "
-                "which count as 0 in their mIoU; more --validation-episodes contain all"
+                f"the validation episodes show {len(data.classes) - len(whole.untested)} of {len(data.classes)} base "
+                "classes, and their mIoU is the mean over these; more --validation-episodes show all"
             )
-        return {"miou": whole.miou, "fb_iou": whole.fb_iou}
+        return {"miou": whole.of_tested().miou, "fb_iou": whole.fb_iou}
 
     return Validation(scores, config.validate_every, config.patience)
 

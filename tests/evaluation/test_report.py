@@ -22,7 +22,8 @@ def result(fold: int, shots: int = 1, seed: int = 0, hit: int = 50, **facts: obj
     told = {
         "protocol": "fssam (rules)", "images": "Pictograms", "split": "novel", "fold": fold, "shots": shots,
         "seed": seed, "episodes": 2, "list": "ab" * 32, "device": "cpu", "precision": "float32", "threads": 1,
-        "batch_size": 8, "fss_lab": "1", "torch": "2", "models": {"model": {"weights": "0123456789ab", "rounds": 3}},
+        "batch_size": 8, "classes": CLASSES[fold],
+        "fss_lab": "1", "torch": "2", "models": {"model": {"weights": "0123456789ab", "rounds": 3}},
     }  # fmt: skip
     scores = {"model": SegmentationScore(CLASSES[fold], counts)}
     return Result(f"fold{fold}_{shots}shot_seed{seed}", {**told, **facts}, scores)
@@ -78,12 +79,12 @@ def test_mean_and_deviation_are_rounded_last() -> None:
     assert "| model   | 50.0   | 50.0   | 50.0 ± 0.0 |" in markdown(results)  # of 50.0 and 50.1 it were 50.0 ± 0.1
 
 
-def test_classes_that_nothing_asked_for_are_told() -> None:
+def test_classes_that_no_episode_shows_are_named() -> None:
     results = [result(0), result(1), result(1, seed=7)]
-    results[1].scores["model"] = SegmentationScore((5, 6), results[1].scores["model"].counts[:1])
-    assert "No episode asked" not in markdown(results)  # seed 7 does
-    results[2].scores["model"] = SegmentationScore((5, 6), results[2].scores["model"].counts[:1])
-    assert "**No episode asked for 1 of 2 classes of fold 1 (1-shot): they count as 0" in markdown(results)
+    results[1].scores["model"] = SegmentationScore((5,), results[1].scores["model"].counts[:1])
+    assert "The episodes show only" not in markdown(results)  # seed 7 shows both
+    results[2].scores["model"] = SegmentationScore((5,), results[2].scores["model"].counts[:1])
+    assert "**The episodes show only 1 of 2 classes of fold 1 (1-shot): mIoU is the mean over" in markdown(results)
 
 
 def test_weights_that_were_given_are_named(tmp_path) -> None:
