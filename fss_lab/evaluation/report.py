@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -19,7 +19,7 @@ from fss_lab.evaluation.scoring import Scores
 from fss_lab.evaluation.tables import difference, grid, table
 from fss_lab.figures.results import results_figure
 from fss_lab.files import write_atomically
-from fss_lab.metrics import METRICS, bootstrap_interval, merge_scores
+from fss_lab.metrics import METRICS, bootstrap_interval, merge_scores, paired_bootstrap
 from fss_lab.toyworld.pictograms import CLASS_NAMES
 
 COLUMNS = (
@@ -35,7 +35,7 @@ def write_results(
     steps: Sequence[str] = (),
     files: Mapping[str, str | Path] | None = None,
 ) -> str:
-    """Write results.json, results.csv, results.md and results.png into `directory`; returns the Markdown.
+    """Write results.json, .csv, .md and .png and summary.csv into `directory`; returns the Markdown.
 
     directory: a FILE.md gets the Markdown alone. steps, files: see `markdown`.
     Nothing in them tells how the run was spread or how long it took: the same evaluation gives the same bytes, if
@@ -49,6 +49,7 @@ def write_results(
     contents = {
         "results.json": (json.dumps([as_json(result) for result in results], indent=1) + "\n").encode(),
         "results.csv": as_csv(results).encode(),
+        "summary.csv": summary(results).encode(),
         "results.md": (text + "\n").encode(),
         "results.png": results_figure(by_shots(results), title=f"{title}, {_brief(results)}").png(),
     }
@@ -158,6 +159,26 @@ def as_csv(results: Sequence[Result]) -> str:
             for class_id, iou in score.iou_per_class.items():
                 writer.writerow({**row, "metric": f"iou {_class_name(result.facts, class_id)}", "value": iou})
     return file.getvalue()
+
+
+def summary(results: Sequence[Result]) -> str:
+    """mIoU of every variant for each number of shots, by fold and over "all", and for all folds the difference to every
+    variant before it (`over`) on the same episodes: CSV of fractions with 95 % intervals. episodes: of a fold and seed.
+
+    `figures.results.shipped_results` reads that of the shipped weights, fss_lab/weights/results.csv.
+    """
+    lines = ["shots,fold,episodes,variant,over,miou,low,high"]
+    for shots, pooled in by_shots(results).items():
+        part = [result for result in results if result.facts["shots"] == shots]
+        folds = {fold: _pooled([r for r in part if r.facts["fold"] == fold]) for fold in _values(part, "fold")}
+        rows = [(fold, name, "", bootstrap_interval(s)) for fold, own in folds.items() for name, s in own.items()]
+        rows += [("all", name, "", bootstrap_interval(score)) for name, score in pooled.items()]
+        pairs = [(one, other) for other, one in combinations(pooled, 2) if len(pooled[one]) == len(pooled[other])]
+        rows += [("all", one, other, paired_bootstrap(pooled[one], pooled[other])) for one, other in pairs]
+        for fold, name, over, interval in rows:
+            numbers = ",".join(f"{value:.4f}" for value in interval)
+            lines.append(f'{shots},{fold},{part[0].facts["episodes"]},"{name}","{over}",{numbers}')
+    return "\n".join(lines) + "\n"
 
 
 def _provenance(results: Sequence[Result], files: Mapping[str, str | Path]) -> list[str]:

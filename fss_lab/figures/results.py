@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from fss_lab.errors import InputError
 from fss_lab.figures import style
 from fss_lab.figures.panels import name_panel
-from fss_lab.figures.style import Picture, chart, interval_row
+from fss_lab.figures.style import Picture, chart, interval_row, legend
 from fss_lab.metrics import METRICS, Interval, SegmentationScore, bootstrap_interval, mean_interval
 
 MARKERS = "osD^v"
@@ -18,6 +21,19 @@ ORIGINS = {"IMR": style.PRIOR, "SCMA": style.PREDICTION, "SAM 2": style.SUPPORT}
 MANY_ROWS = 12  # of a log; more are drawn as a line
 Row = Mapping[str, float]
 Scores = Mapping[str, SegmentationScore]
+Results = Mapping[tuple[str, str], Interval]
+SHIPPED = Path(__file__).parents[1] / "weights" / "results.csv"
+
+
+def shipped_results(shots: int, fold: int | str = "all") -> Results:
+    """What the shipped toy weights scored on many episodes of novel classes: mIoU in 0..1 with its 95 % interval.
+
+    fold: 0..3, or "all". By (variant, ""), and for all folds differences on the same episodes by (variant, the other).
+    Empty for numbers of shots that were not measured. Source: docs/results.md, which names the command.
+    """
+    with SHIPPED.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["shots"], row["fold"]) == (str(shots), str(fold))]
+    return {(r["variant"], r["over"]): Interval(float(r["miou"]), float(r["low"]), float(r["high"])) for r in rows}
 
 
 def results_figure(
@@ -25,12 +41,14 @@ def results_figure(
     colours: Sequence[str] | None = None,
     title: str = "Scores",
     metric: str = "miou",
+    fold: int | None = None,
 ) -> Picture:
     """One of `METRICS` of every variant with its 95 % bootstrap interval, best read beside `evaluation.table`.
 
     scores: by variant; or by shots, then by variant, which makes a panel for each number of shots. colours: one for
     each variant, in order; None: by what a variant's name says that it is given: blue, support memory only; green, the
-    truth; vermilion, all else.
+    truth; vermilion, all else. fold: that of the scores, if they are mIoU by shots of the shipped toy weights on novel
+    classes: `shipped_results` of it are drawn pale behind them.
 
     Raises:
         InputError: no scores, another number of colours, or an unknown metric.
@@ -48,9 +66,14 @@ def results_figure(
     numbers = []
     for axes, (shots, panel) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         heading = "" if shots is None else f"{shots}-shot"
+        behind = {} if fold is None else shipped_results(shots, fold)
         for row, (name, colour) in enumerate(zip(names, colours, strict=True)):
             if name not in panel:
                 continue
+            if (name, "") in behind:
+                large, low, high = (100 * value for value in behind[name, ""])
+                axes.barh(row, high - low, 0.75, low, color=style.PALE, alpha=0.45, zorder=0)
+                axes.vlines(large, row - 0.37, row + 0.37, color=style.PALE, linewidth=2.5, zorder=0)
             estimate, _, _ = interval_row(axes, row, bootstrap_interval(panel[name], metric), colour)
             axes.text(102, row, f"{estimate:.1f}", va="center", fontsize=style.SMALL, color=style.INK)
             numbers.append(" ".join(filter(None, (name, heading, f"{estimate:.0f}"))))
@@ -58,7 +81,46 @@ def results_figure(
         axes.set_yticks(range(len(names)), names if axes.get_subplotspec().is_first_col() else [])
         name_panel(axes, heading)
         chart(axes, f"{METRICS[metric].label} in percent; line: 95 % interval", grid="x")
+    if fold is not None:
+        many = Line2D(
+            [], [], color=style.PALE, marker="|", linewidth=8, alpha=0.6, label=f"400 episodes of fold {fold}"
+        )
+        legend(picture, Line2D([], [], color=style.INK, marker="o", linewidth=3, label="this run"), many)
     picture.alt = f"{title}; {METRICS[metric].label} in percent: {', '.join(numbers)}."
+    return picture
+
+
+def waterfall_figure(results: Mapping[int, Results], steps: Mapping[str, str], title: str) -> Picture:
+    """What each step adds to the score of the step before it: bars that begin where the last one ended.
+
+    results: by shots, as `shipped_results` gives them. steps: what to write for each variant, in order; the first is
+    drawn from 0. Raises InputError where a step or the difference to the step before it was not measured.
+    """
+    names = list(steps)
+    picture = Picture(9.8, 1.2 + 0.5 * len(names), title)
+    captions = []
+    for axes, (shots, values) in zip(picture.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True):
+        needed = [(name, "") for name in names] + list(zip(names[1:], names, strict=False))
+        if missing := [pair for pair in needed if pair not in values]:
+            raise InputError(f"no {shots}-shot result of {missing[0]}; name variants of evaluation.variants.steps")
+        start = 0.0
+        for row, name in enumerate(names):
+            end = 100 * values[name, ""].estimate
+            change = values[name, names[row - 1]] if row else values[name, ""]
+            estimate, low, high = (100 * value for value in change)
+            axes.barh(row, end - start, 0.62, start, color=_colour(name), alpha=0.75)
+            axes.vlines(end, row - 0.31, min(row + 1.31, len(names) - 0.69), color=style.INK, linewidth=1)
+            text = f"{estimate:{'+' if row else ''}.1f} [{low:.1f}, {high:.1f}]".replace("-", "−")
+            left = end > 60
+            place = {"ha": "right" if left else "left", "va": "center", "fontsize": style.SMALL, "color": style.INK}
+            axes.text(min(start, end) - 1.5 if left else end + 1.5, row, text, **place)
+            captions.append(f"{shots}-shot {steps[name]} {text}")
+            start = end
+        axes.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), list(steps.values()) if axes.get_subplotspec().is_first_col() else [])
+        name_panel(axes, f"{shots}-shot")
+        chart(axes, "mIoU in percent", grid="x")
+    picture.alt = f"{title}; points of mIoU with 95 % intervals: {'; '.join(captions)}."
     return picture
 
 

@@ -8,6 +8,7 @@ from helpers.tiny_images import Threshold, TinyImages
 from fss_lab import load_model
 from fss_lab.datasets.protocols import BENCHMARKS, ListedEpisodes, draw_episodes
 from fss_lab.episode import Subset, collate
+from fss_lab.evaluation import jobs
 from fss_lab.evaluation.scoring import evaluate, one_shot, vote, weights_digest
 from fss_lab.metrics import SegmentationScore
 from fss_lab.toyworld.pictograms import Pictograms
@@ -23,6 +24,24 @@ def test_scores_are_those_of_one_episode_at_a_time() -> None:
     # A pixel on the edge may fall either way when batches are added up in another order.
     np.testing.assert_allclose(together["a"].counts, alone.counts, atol=3)
     assert len(together["b"]) == 3
+
+
+@pytest.mark.parametrize("fold", range(4))
+@pytest.mark.parametrize("number", [1, 3, 9])
+def test_a_class_that_a_short_list_leaves_out_has_no_score(fold: int, number: int) -> None:
+    """One rule for notebooks, `evaluate`, validation and jobs: the mean over the classes that have an episode."""
+    data = Pictograms(fold, episodes=number, seed=7, size=64)
+    classes = {data.class_of(index) for index in range(number)}
+    score = evaluate({"": Threshold()}, data)[""]
+    whole = SegmentationScore(data.classes, score.counts)
+    assert set(score.class_ids) == classes
+    assert score.miou == pytest.approx(sum(whole.iou_per_class[c] for c in classes) / len(classes))
+    facts = {"classes": data.classes, "models": {"": {}}}
+    assert jobs._scores({0: {"": score.counts.tolist()}}, facts)[""].miou == score.miou
+
+
+def test_an_empty_list_scores_zero() -> None:
+    assert evaluate({"": Threshold()}, Pictograms(0, episodes=0))[""].miou == 0
 
 
 def test_models_with_other_encoders_are_refused() -> None:

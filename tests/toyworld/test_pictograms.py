@@ -41,6 +41,24 @@ def test_an_episode_outside_the_data_set_is_an_error() -> None:
         Pictograms(0, episodes=3)[3]
 
 
+@pytest.mark.parametrize("fold", range(FOLDS))
+@pytest.mark.parametrize("split", ["novel", "base"])
+def test_a_balanced_list_shows_every_class_equally_often_and_draws_nothing_anew(fold: int, split: str) -> None:
+    data = Pictograms(fold, split, seed=2)
+    for per_class in (1, 3):
+        chosen = data.balanced(per_class)
+        classes = [data.class_of(number) for number in chosen.numbers]
+        assert {c: classes.count(c) for c in data.classes} == dict.fromkeys(data.classes, per_class)
+        assert list(chosen.numbers) == sorted(chosen.numbers) and chosen.classes == data.classes
+    assert set(data.balanced(1).numbers) <= set(chosen.numbers)
+    number = chosen.numbers[0]
+    assert chosen[0].class_id == data[number].class_id == data.class_of(number)
+    with pytest.raises(ValueError, match="per_class must be 1 to 0 in these 4 episodes, got 1"):
+        Pictograms(fold, split, episodes=4).balanced(1)
+    with pytest.raises(ValueError, match="got 0"):
+        data.balanced(0)
+
+
 def test_pixels_are_the_same_on_every_machine() -> None:
     """Changes only when the toy world itself changes; then the shipped weights and results must be made anew."""
     digest = hashlib.sha256()
