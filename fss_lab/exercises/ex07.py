@@ -99,40 +99,41 @@ def check_vote(function: Callable[[Tensor], Tensor]) -> str:
 @exercise()
 def check_paired_gain(function: Callable[[Sequence[float], Sequence[float]], tuple[float, float]]) -> str:
     """Exercise 7.3: function(new, old) -> mean difference and its standard error."""
-    new, old = [0.6, 0.5, 0.9, 0.4], [0.5, 0.3, 0.8, 0.4]  # differences .1 .2 .1 .0
+    new, old = [0.6, 0.7, 0.8, 0.4, 0.9], [0.5, 0.3, 0.9, 0.4, 0.5]  # differences .1 .4 −.1 .0 .4
     answer = _two_numbers(call(function, new, old), "(mean, standard error)")
-    spread = math.sqrt(0.02 / 3)
+    spread = math.sqrt(0.212 / 4)
     compare(
         answer[0],
-        0.1,
+        0.16,
         "the mean difference",
         {
-            "The sign is turned round: a gain is new minus old.": -0.1,
-            "That is the sum of the differences; divide by their number.": 0.4,
+            "The sign is turned round: a gain is new minus old.": -0.16,
+            "That is the sum of the differences; divide by their number.": 0.8,
+            "You take the differences without their sign; where the new model is worse, the gain is negative.": 0.2,
+            "That is the median; the mean counts every difference.": 0.1,
         },
     )
     both = torch.tensor([new, old]).double()
-    apart = float((both.var(1).sum() / 4).sqrt())
+    apart = float((both.var(1).sum() / 5).sqrt())
     compare(
         answer[1],
-        spread / 2,
+        spread / 5**0.5,
         "the standard error",
         {
             "That is the standard deviation of the differences; that of their mean is smaller by √N.": spread,
             "You divide the squared deviations by N; with N episodes the spread is estimated with N − 1.": math.sqrt(
-                0.005
-            )
-            / 2,
+                0.212 / 25
+            ),
             "That is the standard error of two separate samples. Subtract episode by episode first: what makes an "
             "episode hard is in both scores and cancels.": apart,
-            "You divide by N where √N belongs.": spread / 4,
-            "That is the variance of the mean; take the root.": spread**2 / 4,
-            "You divide the variance by √N; take its root first.": spread**2 / 2,
+            "You divide by N where √N belongs.": spread / 5,
+            "That is the variance of the mean; take the root.": spread**2 / 5,
+            "You divide the variance by √N; take its root first.": spread**2 / 5**0.5,
         },
     )
     shifted = _two_numbers(call(function, [0.75, 0.5, 0.25], [0.5, 0.25, 0.0]), "(mean, standard error)")
     compare(shifted, [0.25, 0.0], "for scores that all rise by 0.25, (mean, standard error)")
-    return "paired_gain subtracts episode by episode, then tells mean and standard error."
+    return "paired_gain subtracts episode by episode, then gives mean and standard error."
 
 
 @exercise()
@@ -142,7 +143,7 @@ def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, i
     function(prior, mask, truth) -> (missed by both, missed later, extra in both, extra later) in pixels.
     """
     # two pixels missed by both, one later; two extra in both, three later; then right ones and four to ignore
-    prior = torch.tensor([[0.2, 0.1, 0.8, 0.7, 0.9, 0.1, 0.2, 0.3, 0.9, 0.3, 0.6, 0.1, 0.6, 0.8, 0.2, 0.4]])
+    prior = torch.tensor([[0.2, 0.1, 0.8, 0.7, 0.9, 0.5, 0.2, 0.3, 0.9, 0.3, 0.6, 0.1, 0.6, 0.8, 0.2, 0.4]])
     mask = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0, 0, 1]]).bool()
     truth = torch.tensor([[1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 255, 255, 255, 255]], dtype=torch.uint8)
     pixels = _counts(call(function, prior, mask, truth))
@@ -157,6 +158,7 @@ def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, i
         [2, 1, 2, 3],
         "(missed by both, missed later, extra in both, extra later)",
         {
+            "0.5 itself is not above 0.5: the prior is cut at > 0.5, not at ≥ 0.5.": [2, 1, 3, 2],
             "Pixels of 255 are neither object nor background: some of yours are counted as extra.": [2, 1, 3, 4],
             "Pixels of 255 are neither object nor background: some of yours are counted as missed (`truth.bool()` "
             "makes them object).": [3, 2, 2, 3],

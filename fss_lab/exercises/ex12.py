@@ -92,13 +92,13 @@ def check_survives(function: Callable[[Tensor, int], bool]) -> str:
         any_of(masks[:, ::4, ::4]),
         f"which objects survive (1) or vanish (0), in this order: {'; '.join(places)}. The answer",
         {
-            "You ask whether any pixel of the object is there; nearest neighbour reads one of each cell.": any_of(
+            "You ask whether there is any object at all; nearest neighbour reads one pixel of each cell.": any_of(
                 masks
             ),
             "You look at the middle of each cell; nearest neighbour reads its upper left pixel.": any_of(
                 masks[:, 2::4, 2::4]
             ),
-            "You keep what fills half a cell; nearest neighbour reads one pixel of each, whatever is beside it.": any_of(
+            "You keep what fills half a cell; nearest neighbour reads one pixel of each, no more.": any_of(
                 F.avg_pool2d(masks.float(), 4) >= 0.5
             ),
             "You skip rows and take all columns; nearest neighbour skips in both directions.": any_of(masks[:, ::4]),

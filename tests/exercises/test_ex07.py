@@ -93,6 +93,8 @@ def _gain(formula):
         (_gain(lambda d, _: (d.mean(), d.std() / len(d))), "where √N belongs"),
         (_gain(lambda d, _: (d.mean(), d.var() / len(d) ** 0.5)), "take its root first"),
         (_gain(lambda d, _: d.mean()), "two numbers"),
+        (_gain(lambda d, _: (d.abs().mean(), d.std() / len(d) ** 0.5)), "without their sign"),
+        (_gain(lambda d, _: (d.median(), d.std() / len(d) ** 0.5)), "the median"),
     ],
 )
 def test_wrong_gains(wrong, hint):
@@ -128,6 +130,7 @@ def _origin(p, m, t, wanted=None, background=None):
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
+        (lambda p, m, t: _origin(p + 1e-6, m, t), "not at ≥ 0.5"),
         (lambda p, m, t: _origin(p, m, t, background=t != 1), "counted as extra"),
         (lambda p, m, t: _origin(p, m, t, wanted=t.bool()), "counted as missed"),
         (
