@@ -1,0 +1,90 @@
+"""The reader's functions, read from their notebooks: solved, unsolved, damaged; nothing else is executed."""
+
+import json
+
+import pytest
+import torch
+from helpers.harness import NOTEBOOKS
+
+from fss_lab.exercises.workbook import LIBRARY, written
+
+ANSWERS = [name for library in LIBRARY.values() for name in library]
+
+
+def notebook(*cells):
+    """JSON of a notebook. cells: (grade id, source)."""
+    parts = [
+        {"cell_type": "code", "metadata": {"nbgrader": {"grade_id": name}} if name else {}, "source": [source]}
+        for name, source in cells
+    ]
+    return json.dumps({"cells": parts})
+
+
+@pytest.fixture(scope="module")
+def solutions():
+    return written(NOTEBOOKS)
+
+
+def test_the_solutions_are_taken_and_equal_the_library(solutions):
+    assert list(solutions) == ANSWERS
+    assert all(solutions[name] is not function for own in LIBRARY.values() for name, function in own.items())
+    q, k, v = (torch.randn(2, 2, n, 8) for n in (6, 3 * 6 + 4, 3 * 6 + 4))
+    masks = (torch.rand(2, 2, 2, 3) > 0.4).float()
+    mine, library = solutions["calibrated_attention"], LIBRARY["ex06"]["calibrated_attention"]
+    torch.testing.assert_close(mine(q, k, v, masks), library(q, k, v, masks), atol=1e-5, rtol=1e-4)
+    memories, maps = [torch.randn(1, 3, 4, 4) for _ in range(2)], [torch.rand(1, 1, 4, 4) for _ in range(3)]
+    arguments = (memories[0], maps[0], memories[1], maps[1], maps[2])
+    for one, other in zip(solutions["refine"](*arguments), LIBRARY["ex05"]["refine"](*arguments), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "no notebook",
+        notebook(("ex04-prototype", "def prototype(F, M):\n    raise NotImplementedError()")),
+        notebook(("ex04-prototype", "def prototype(F, M:\n")),
+        notebook(("ex04-prototype", "prototype = print")),
+        notebook(("ex04-prototype", "def prototype(F, M):\n    return F.mean((-2, -1), keepdim=True)")),
+        notebook(("ex04-prototype", "from fss_lab.method.prompts import prototype")),
+    ],
+    ids=["missing", "damaged", "stub", "syntax", "no function", "wrong", "the library's"],
+)
+def test_what_is_not_solved_falls_back_to_the_library_and_that_is_printed(tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "04_pseudo_prompts.ipynb").write_text(content)
+    functions = written(tmp_path)
+    assert functions == {name: function for own in LIBRARY.values() for name, function in own.items()}
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["yours: none", f"the library's, as these are not solved and saved yet: {', '.join(ANSWERS)}"]
+
+
+def test_one_answer_alone_is_taken(tmp_path, capsys):
+    source = (
+        "def prototype(F, M):\n    total = M.sum((-2, -1), keepdim=True)\n    return weigh(F, M) / (total + 5e-4)\n\n\n"
+    )
+    source += "def weigh(F, M):\n    return (F * M).sum((-2, -1), keepdim=True)"
+    (tmp_path / "04_x.ipynb").write_text(notebook(("", "1 / 0"), ("ex04-prototype", source)))
+    assert written(tmp_path)["prototype"] is not LIBRARY["ex04"]["prototype"]
+    assert capsys.readouterr().out.startswith("yours: prototype\nthe library's, as these are")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open({0!r}, 'w')\n{1}",
+        "@open({0!r}, 'w').close\n{1}",
+        "class Answer:\n    open({0!r}, 'w')\n{1}",
+        "if open({0!r}, 'w'):\n    pass\n{1}",
+        "def prototype(F, M, file=open({0!r}, 'w')):\n    return F",
+        "def prototype(F, M: open({0!r}, 'w')) -> open({0!r}, 'w'):\n    return F",
+        "{1}\nprototype = prototype or open({0!r}, 'w')",
+    ],
+)
+def test_nothing_but_definitions_is_executed(tmp_path, source):
+    definition = "def prototype(F, M):\n    return (F * M).sum((-2, -1), keepdim=True)"
+    trace = tmp_path / "trace"
+    (tmp_path / "04_x.ipynb").write_text(notebook(("ex04-prototype", source.format(str(trace), definition))))
+    written(tmp_path)
+    assert not trace.exists()
