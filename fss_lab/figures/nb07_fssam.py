@@ -19,7 +19,7 @@ from fss_lab.method.trace import Trace
 from fss_lab.metrics import Interval
 
 Failure = tuple[Episode, Tensor, Tensor, Tensor]
-"""An episode, its refined prior (h, w) in 0..1, the mask (H, W) of FSSAM, and that with the true mask as prior."""
+"""An episode, its prior P_fg (h, w) in 0..1, the mask (H, W) of FSSAM, and that with the true mask as prior."""
 
 
 def shots_figure(episode: Episode, trace: Trace) -> Picture:
@@ -79,16 +79,16 @@ def gains_figure(gains: Mapping[str, Mapping[str, Interval]], title: str) -> Pic
         name_panel(axes, setting)
         chart(axes, "points of mIoU; line: 95 % interval", grid="x")
     colours = (style.PREDICTION, style.INK, style.PALE)
-    effects = zip(colours, "oXD", ("helps", "hurts", "cannot be distinguished from 0"), strict=True)
+    effects = zip(colours, "oXD", ("interval above 0", "interval below 0", "interval contains 0"), strict=True)
     legend(picture, *(Line2D([], [], color=c, marker=m, linewidth=3, label=effect) for c, m, effect in effects))
     picture.alt = f"{title}. Points of mIoU: {'; '.join(captions)}."
     return picture
 
 
 def prior_matters_figure(priors: Sequence[float], scores: Sequence[float], perfect: Sequence[float]) -> Picture:
-    """Each episode's IoU over the quality of its prior, and above it what the true mask in its place would give.
+    """Each episode's IoU over that of the prior alone, and above it what the true mask in its place would give.
 
-    priors: soft IoU of the refined prior; scores: IoU of FSSAM; perfect: IoU with the true mask. N each, in 0..1.
+    priors: IoU of P_fg cut at ½; scores: IoU of FSSAM; perfect: IoU with the true mask. N each, in 0..1.
     Raises InputError for unequal numbers or none.
     """
     if not len(priors) == len(scores) == len(perfect) or not len(priors):
@@ -97,21 +97,23 @@ def prior_matters_figure(priors: Sequence[float], scores: Sequence[float], perfe
     picture = Picture(6.5, 4.6, "Does a better prior give a better mask?")
     axes = picture.subplots()
     axes.vlines(x, y, top, color=style.PALE, linewidth=1)
+    axes.plot([0, 100], [0, 100], "--", color=style.INK, linewidth=1, label="as good as the prior alone")
     axes.plot(x, top, "^", color=style.TRUTH, markersize=7, label="with the true mask as prior")
     axes.plot(x, y, "o", color=style.PREDICTION, markersize=8, label="FSSAM, with its own prior")
-    axes.set(ylim=(-3, 103))
-    chart(axes, "soft IoU of the refined prior in percent", "IoU of the final mask in percent")
-    picture.legend(loc="outside lower center", ncols=2, fontsize=style.SMALL, frameon=False)
+    axes.set(xlim=(-3, 103), ylim=(-3, 103))
+    chart(axes, "IoU of the prior alone in percent", "IoU of the final mask in percent")
+    picture.legend(loc="outside lower center", ncols=3, fontsize=style.SMALL, frameon=False)
     correlation = f"{np.corrcoef(x, y)[0, 1]:.2f}" if len(x) > 1 and x.std() and y.std() else "not defined"
     picture.alt = (
-        f"{len(x)} episodes: IoU of the final mask over the soft IoU of the prior, correlation {correlation}. The "
+        f"{len(x)} episodes: IoU of the final mask over that of the prior alone, correlation {correlation}. It is "
+        f"higher in {int((y > x).sum())} of them. The "
         f"median IoU is {np.median(y):.0f} %, and {np.median(top):.0f} % with the true mask as prior."
     )
     return picture
 
 
 def failures_figure(failures: Sequence[Failure], title: str) -> Picture:
-    """One row for each failure: support, query, refined prior, FSSAM's mask, and its mask with the truth as prior.
+    """One row for each failure: support, query, prior, FSSAM's mask, and its mask with the truth as prior.
 
     Raises InputError for none.
     """
@@ -123,7 +125,7 @@ def failures_figure(failures: Sequence[Failure], title: str) -> Picture:
         support_panel(row[0], episode, f"support: {episode.class_name}")
         truth_panel(row[1], episode, "query and truth")
         truth, scale = episode.query_mask, Normalize(0, 1)
-        map_panel(row[2], prior, "refined prior", style.PRIOR_MAP, scale, truth, style.DEEP_PRIOR)
+        map_panel(row[2], prior, "prior P_fg", style.PRIOR_MAP, scale, truth, style.DEEP_PRIOR)
         scores = [100 * iou(answer.cpu(), episode.query_mask) for answer in (mask, perfect)]
         for axes, answer, name, score in zip(row[3:], (mask, perfect), ("FSSAM", "true prior"), scores, strict=True):
             prediction_panel(axes, episode, answer, f"{name}: IoU {score:.0f} %")

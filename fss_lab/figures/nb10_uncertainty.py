@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from fss_lab.datasets.protocols import EpisodeList, ImageSet
@@ -82,12 +83,17 @@ def bootstrap_figure(replicates: np.ndarray, interval: Interval, widths: Mapping
 
 
 def intervals_figure(
-    rows: Mapping[str, Interval], title: str, label: str, colours: Sequence[str] | None = None
+    rows: Mapping[str, Interval],
+    title: str,
+    label: str,
+    colours: Sequence[str] | None = None,
+    behind: Interval | None = None,
 ) -> Picture:
     """Estimates with their intervals, one below the other; a line marks zero where it is in sight.
 
     rows: scores or differences of scores, by name. label: of the axis, which counts in percent or points. colours: one
-    for each row. Raises InputError for no rows or another number of colours.
+    for each row. behind: a score on many more episodes, drawn as a pale band behind all rows. Raises InputError for no
+    rows or another number of colours.
     """
     if not rows:
         raise InputError("there are no intervals to draw")
@@ -97,6 +103,12 @@ def intervals_figure(
     picture = Picture(9.5, 1.3 + 0.4 * len(rows), title)
     axes = picture.subplots()
     captions = []
+    if behind is not None:
+        middle, bottom, top = (100 * value for value in behind)
+        axes.axvspan(bottom, top, color=style.PALE, alpha=0.45, linewidth=0, zorder=0)
+        axes.axvline(middle, color=style.PALE, linewidth=2.5, zorder=0)
+        legend(picture, Patch(color=style.PALE, alpha=0.6, label="the same weights on many more episodes"))
+        captions.append(f"pale, on many more episodes {_one_digit(middle)}")
     for place, ((name, interval), colour) in enumerate(zip(rows.items(), colours, strict=True)):
         estimate, low, high = map(_one_digit, interval_row(axes, place, interval, colour))
         text = f"{estimate} [{low}, {high}]"

@@ -143,7 +143,7 @@ def test_a_run_resumed_after_an_interruption_equals_an_uninterrupted_one(tmp_pat
     assert len(calls) == 2 * 5 + 1  # two jobs of five batches; only the interrupted one was begun twice
     write_results(resumed, tmp_path / "a")
     write_results(run(tiny_jobs(), tmp_path / "b", SETTINGS), tmp_path / "b")
-    for name in ("results.json", "results.csv", "results.md", "results.png"):
+    for name in ("results.json", "results.csv", "results.md", "results.png", "summary.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 

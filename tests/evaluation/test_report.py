@@ -87,6 +87,22 @@ def test_classes_that_no_episode_shows_are_named() -> None:
     assert "**The episodes show only 1 of 2 classes of fold 1 (1-shot): mIoU is the mean over" in markdown(results)
 
 
+def test_the_summary_has_folds_the_whole_and_paired_differences(tmp_path) -> None:
+    results = [result(0, hit=50), result(1, hit=30)]
+    for one, hit in zip(results, (60, 50), strict=True):
+        one.scores["more, of it"] = result(one.facts["fold"], hit=hit).scores["model"]
+    write_results(results, tmp_path)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "summary.csv").read_text())))
+    values = {(row["fold"], row["variant"], row["over"]): row["miou"] for row in rows}
+    assert values == {
+        ("0", "model", ""): "0.5000", ("0", "more, of it", ""): "0.6000",
+        ("1", "model", ""): "0.3000", ("1", "more, of it", ""): "0.5000",
+        ("all", "model", ""): "0.4000", ("all", "more, of it", ""): "0.5500",
+        ("all", "more, of it", "model"): "0.1500",
+    }  # fmt: skip
+    assert {(row["shots"], row["episodes"]) for row in rows} == {("1", "2")}
+
+
 def test_weights_that_were_given_are_named(tmp_path) -> None:
     write_results([result(0)], tmp_path, files={"fssam": "runs/mine.safetensors"})
     assert "Weights given for fssam: `runs/mine.safetensors`." in (tmp_path / "results.md").read_text()

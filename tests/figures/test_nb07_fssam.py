@@ -51,6 +51,7 @@ def test_gains():
 def test_prior_matters():
     picture = prior_matters_figure([0.1, 0.5, 0.9], [0.2, 0.6, 1.0], [0.9, 0.9, 0.9])
     assert picture.png() and "correlation 1.00" in picture.alt and "median IoU is 60 %" in picture.alt
+    assert "higher in 3 of them" in picture.alt
     assert "not defined" in prior_matters_figure([0.1], [0.2], [0.9]).alt
     with pytest.raises(ValueError, match="equal numbers"):
         prior_matters_figure([0.1], [], [0.9])

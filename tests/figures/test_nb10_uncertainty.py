@@ -49,6 +49,10 @@ def test_intervals_mark_zero_only_where_it_is_in_sight():
 
     assert len(zeros(picture)) == 1
     assert not zeros(intervals_figure({"score": Interval(0.5, 0.4, 0.6)}, "Scores", "percent"))
+    sample = intervals_figure(
+        {"score": Interval(0.5, 0.4, 0.6)}, "Scores", "percent", behind=Interval(0.55, 0.54, 0.56)
+    )
+    assert sample.png() and "pale, on many more episodes 55.0; score 50.0" in sample.alt
 
 
 def test_intervals_refuse():
