@@ -73,7 +73,7 @@ def gains_figure(gains: Mapping[str, Mapping[str, Interval]], title: str) -> Pic
             backing = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
             text = {"textcoords": "offset points", "ha": "center", "fontsize": style.SMALL, "bbox": backing}
             axes.annotate(f"{estimate:+.1f}", (estimate, row), (0, 9), **text)
-            captions.append(f"{setting}, {name}: {estimate:+.1f} [{low:+.1f}, {high:+.1f}]")
+            captions.append(f"{setting}, {' '.join(name.split())}: {estimate:+.1f} [{low:+.1f}, {high:+.1f}]")
         axes.set(ylim=(len(names) - 0.5, -0.7))
         axes.set_yticks(range(len(names)), names if axes is panels[0] else [])
         name_panel(axes, setting)
@@ -94,7 +94,7 @@ def prior_matters_figure(priors: Sequence[float], scores: Sequence[float], perfe
     if not len(priors) == len(scores) == len(perfect) or not len(priors):
         raise InputError(f"expected equal numbers, got {len(priors)}, {len(scores)} and {len(perfect)}")
     x, y, top = (100 * np.asarray(values, dtype=float) for values in (priors, scores, perfect))
-    picture = Picture(6.5, 4.6, "Does a better prior give a better mask?")
+    picture = Picture(7.5, 4.8, "Does a better prior give a better mask?")
     axes = picture.subplots()
     axes.vlines(x, y, top, color=style.PALE, linewidth=1)
     axes.plot([0, 100], [0, 100], "--", color=style.INK, linewidth=1, label="as good as the prior alone")

@@ -18,6 +18,9 @@ EXERCISES = {
     "ex06": "attention-weights shot-similarity calibration-term calibration-bias calibrated-attention better-c",
     "ex07": "key-columns vote paired-gain error-origin",
     "ex08": "part-masses attention-map effective-cells recalibrate",
+    "ex09": "batch-dice poly-rate choose",
+    "ex10": "class-iou replicated-iou episodes-needed",
+    "ex12": "key-blocks moved survives",
 }
 NAMES = [f"{notebook}-{exercise}" for notebook, row in EXERCISES.items() for exercise in row.split()]
 
