@@ -25,16 +25,13 @@ def check_batch_dice(function: Callable[[Tensor, Tensor], Tensor]) -> str:
         dice(p, y).mean(),
         "the loss of the batch",
         {
-            "You add up the pixels of the whole batch and divide once: then a large object outweighs a small one. One "
-            "ratio for each image, then the mean.": dice(p, y, (0, 1, 2)),
+            "Divide for each image; you add up the pixels of the whole batch.": dice(p, y, (0, 1, 2)),
             "That is the sum over the batch; take its mean.": dice(p, y).sum(),
             "You left out the squares below the fraction line.": dice(p, y, power=1).mean(),
             "You put the logits into the formula; p is their sigmoid.": dice(logits, y).mean(),
-            "Pixels of 255 are background in training: `truth.bool()` makes them object. Compare with 1.": dice(
-                p, truth.bool().float()
-            ).mean(),
-            "Pixels of 255 count as background in training; you leave them out.": dice(p * known, y).mean(),
-            "Pixels of 255 went into the formula as the number 255. Compare with 1.": dice(p, truth.float()).mean(),
+            "Pixels of 255 are background; `truth.bool()` makes them object.": dice(p, truth.bool().float()).mean(),
+            "Pixels of 255 count as background; you leave them out.": dice(p * known, y).mean(),
+            "Pixels of 255 went in as the number 255; compare with 1.": dice(p, truth.float()).mean(),
             "That is the overlap, which should grow; the loss is 1 minus it.": 1 - dice(p, y).mean(),
             "The 2 above the fraction line is missing.": 0.5 + dice(p, y).mean() / 2,
         },
@@ -52,14 +49,12 @@ def check_poly_rate(function: Callable[[int, int, float], float]) -> str:
             rate * left**0.9,
             f"the rate of step {t} of {steps}, beginning with {rate},",
             {
-                "You take t / T to the power; 1 − t / T, what is left of the run, belongs in the bracket.": rate
-                * (1 - (t / steps) ** 0.9),
+                "1 − t / T, what is left of the run, belongs in the bracket.": rate * (1 - (t / steps) ** 0.9),
                 "That is a straight line; the exponent 0.9 is missing.": rate * left,
                 "That is the factor alone; multiply it by the rate at the start.": left**0.9,
                 "You take the rate to the power, too; it stands outside the bracket.": (rate * left) ** 0.9,
-                "You count the steps from 1; the first step is 0 and takes the full rate.": rate
-                * max(0, 1 - (t + 1) / steps) ** 0.9,
-                "The rate rises: it is what is left of the run, 1 − t / T, that counts.": rate * (t / steps) ** 0.9,
+                "You count the steps from 1; the first is 0.": rate * max(0, 1 - (t + 1) / steps) ** 0.9,
+                "The rate rises; what is left of the run counts.": rate * (t / steps) ** 0.9,
             },
             tolerance=1e-7,
         )

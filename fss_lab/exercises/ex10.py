@@ -29,12 +29,10 @@ def check_class_iou(function: Callable[..., float]) -> str:
         "in the square the IoU",
         {
             "You count at the labels' own size; with a side every image is stretched to side² pixels.": own_size,
-            "The weights are turned round: a small image is stretched, so its pixels count more.": (inter / w).sum()
-            / (union / w).sum(),
+            "Turned round: a small image is stretched, its pixels count more.": (inter / w).sum() / (union / w).sum(),
             "That is the mean of the episodes' IoUs. Add up first, then divide once.": (inter / union).mean(),
-            "You weigh the intersections only; the unions are stretched in the same way.": (w * inter).sum()
-            / union.sum(),
-            "You weigh by the ratio of the sides; pixels grow with its square.": (w.sqrt() * inter).sum()
+            "You weigh the intersections only, not the unions.": (w * inter).sum() / union.sum(),
+            "Pixels grow with the square of the sides; you weigh by the ratio of the sides.": (w.sqrt() * inter).sum()
             / (w.sqrt() * union).sum(),
         },
     )

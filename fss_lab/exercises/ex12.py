@@ -32,7 +32,7 @@ def check_key_blocks(function: Callable[[int, int, int], Sequence[tuple[int, int
                 "The pointers are not N columns but P.": [*right[:-1], ((K + 1) * N, (K + 2) * N)],
                 "You begin with number 1; the first column is 0.": [(a + N, b + N) for a, b in right],
                 "The query memory comes after the supports, not before them.": [*right[1:-1], right[0], right[-1]],
-                "The second number is the first column that no longer belongs to the block, as in `k[first:last]`.": [
+                "The second number is the first that no longer belongs, as in `k[first:last]`.": [
                     (a, b - 1) for a, b in right
                 ],
                 "You give the length of a block in the place of its end.": [(a, b - a) for a, b in right],
@@ -95,12 +95,8 @@ def check_survives(function: Callable[[Tensor, int], bool]) -> str:
             "You ask whether there is any object at all; nearest neighbour reads one pixel of each cell.": any_of(
                 masks
             ),
-            "You look at the middle of each cell; nearest neighbour reads its upper left pixel.": any_of(
-                masks[:, 2::4, 2::4]
-            ),
-            "You keep what fills half a cell; nearest neighbour reads one pixel of each, no more.": any_of(
-                F.avg_pool2d(masks.float(), 4) >= 0.5
-            ),
+            "You look at the middle of each cell; its upper left pixel is read.": any_of(masks[:, 2::4, 2::4]),
+            "You keep what fills half a cell; one pixel of it is read.": any_of(F.avg_pool2d(masks.float(), 4) >= 0.5),
             "You skip rows and take all columns; nearest neighbour skips in both directions.": any_of(masks[:, ::4]),
             "You skip columns and take all rows; nearest neighbour skips in both directions.": any_of(masks[:, :, ::4]),
             "That is the reverse: whether the object vanishes.": ~any_of(masks[:, ::4, ::4]),

@@ -83,7 +83,7 @@ def results_figure(
         chart(axes, f"{METRICS[metric].label} in percent; line: 95 % interval", grid="x")
     if fold is not None:
         many = Line2D(
-            [], [], color=style.PALE, marker="|", linewidth=8, alpha=0.6, label=f"400 episodes of fold {fold}"
+            [], [], color=style.PALE, marker="|", linewidth=8, alpha=0.6, label=f"many more episodes of fold {fold}"
         )
         legend(picture, Line2D([], [], color=style.INK, marker="o", linewidth=3, label="this run"), many)
     picture.alt = f"{title}; {METRICS[metric].label} in percent: {', '.join(numbers)}."

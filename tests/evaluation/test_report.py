@@ -91,6 +91,7 @@ def test_the_summary_has_folds_the_whole_and_paired_differences(tmp_path) -> Non
     results = [result(0, hit=50), result(1, hit=30)]
     for one, hit in zip(results, (60, 50), strict=True):
         one.scores["more, of it"] = result(one.facts["fold"], hit=hit).scores["model"]
+        one.facts["models"]["more, of it"] = one.facts["models"]["model"]
     write_results(results, tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "summary.csv").read_text())))
     values = {(row["fold"], row["variant"], row["over"]): row["miou"] for row in rows}

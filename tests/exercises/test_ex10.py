@@ -23,7 +23,7 @@ def test_a_class_counted_in_another_way():
     ("wrong", "hint"),
     [
         (lambda i, u, p, s: i.sum() / u.sum(), "at the labels' own size"),
-        (lambda i, u, p, s: (i / weights(p, s)).sum() / (u / weights(p, s)).sum(), "turned round"),
+        (lambda i, u, p, s: (i / weights(p, s)).sum() / (u / weights(p, s)).sum(), "Turned round: a small image"),
         (lambda i, u, p, s: (i / u).mean(), "Add up first"),
         (lambda i, u, p, s: i.sum() / u.sum() if s is None else (i / u).mean(), "Add up first"),
         (lambda i, u, p, s: (weights(p, s) * i).sum() / u.sum(), "intersections only"),
