@@ -32,7 +32,7 @@ def check_class_iou(function: Callable[..., float]) -> str:
             "Turned round: a small image is stretched, its pixels count more.": (inter / w).sum() / (union / w).sum(),
             "That is the mean of the episodes' IoUs. Add up first, then divide once.": (inter / union).mean(),
             "You weigh the intersections only, not the unions.": (w * inter).sum() / union.sum(),
-            "Pixels grow with the square of the sides; you weigh by the ratio of the sides.": (w.sqrt() * inter).sum()
+            "You weigh by the ratio of the sides, not of the pixels.": (w.sqrt() * inter).sum()
             / (w.sqrt() * union).sum(),
         },
     )

@@ -32,9 +32,7 @@ def check_key_blocks(function: Callable[[int, int, int], Sequence[tuple[int, int
                 "The pointers are not N columns but P.": [*right[:-1], ((K + 1) * N, (K + 2) * N)],
                 "You begin with number 1; the first column is 0.": [(a + N, b + N) for a, b in right],
                 "The query memory comes after the supports, not before them.": [*right[1:-1], right[0], right[-1]],
-                "The second number is the first that no longer belongs, as in `k[first:last]`.": [
-                    (a, b - 1) for a, b in right
-                ],
+                "The end is the first column that no longer belongs, as in a slice.": [(a, b - 1) for a, b in right],
                 "You give the length of a block in the place of its end.": [(a, b - a) for a, b in right],
             },
         )
