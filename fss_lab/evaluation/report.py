@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -162,7 +162,7 @@ def as_csv(results: Sequence[Result]) -> str:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """mIoU of every variant for each number of shots, by fold and over "all", and for all folds the difference to every
+    """mIoU of every variant for each number of shots, by fold and over "all", and for all folds the difference to the
     variant before it (`over`) on the same episodes: CSV of fractions with 95 % intervals. episodes: of a fold and seed.
 
     `figures.results.shipped_results` reads that of the shipped weights, fss_lab/weights/results.csv.
@@ -173,8 +173,8 @@ def summary(results: Sequence[Result]) -> str:
         folds = {fold: _pooled([r for r in part if r.facts["fold"] == fold]) for fold in _values(part, "fold")}
         rows = [(fold, name, "", bootstrap_interval(s)) for fold, own in folds.items() for name, s in own.items()]
         rows += [("all", name, "", bootstrap_interval(score)) for name, score in pooled.items()]
-        pairs = [(one, other) for other, one in combinations(pooled, 2) if len(pooled[one]) == len(pooled[other])]
-        rows += [("all", one, other, paired_bootstrap(pooled[one], pooled[other])) for one, other in pairs]
+        pairs = [(other, one) for other, one in pairwise(pooled) if len(pooled[one]) == len(pooled[other])]
+        rows += [("all", one, other, paired_bootstrap(pooled[one], pooled[other])) for other, one in pairs]
         for fold, name, over, interval in rows:
             numbers = ",".join(f"{value:.4f}" for value in interval)
             lines.append(f'{shots},{fold},{part[0].facts["episodes"]},"{name}","{over}",{numbers}')
