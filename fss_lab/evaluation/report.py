@@ -171,12 +171,12 @@ def summary(results: Sequence[Result]) -> str:
     for shots, pooled in by_shots(results).items():
         part = [result for result in results if result.facts["shots"] == shots]
         folds = {fold: _pooled([r for r in part if r.facts["fold"] == fold]) for fold in _values(part, "fold")}
-        rows = [(fold, name, "", bootstrap_interval(s)) for fold, own in folds.items() for name, s in own.items()]
+        rows = [(fold, name, "", bootstrap_interval(s)) for fold, scores in folds.items() for name, s in scores.items()]
         rows += [("all", name, "", bootstrap_interval(score)) for name, score in pooled.items()]
         pairs = [(other, one) for other, one in pairwise(pooled) if len(pooled[one]) == len(pooled[other])]
         rows += [("all", one, other, paired_bootstrap(pooled[one], pooled[other])) for other, one in pairs]
         for fold, name, over, interval in rows:
-            numbers = ",".join(f"{value:.4f}" for value in interval)
+            numbers = ",".join(f"{value:.6f}" for value in interval)
             lines.append(f'{shots},{fold},{part[0].facts["episodes"]},"{name}","{over}",{numbers}')
     return "\n".join(lines) + "\n"
 

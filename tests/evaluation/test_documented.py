@@ -20,10 +20,10 @@ def test_the_tables_show_the_results_in_the_package():
     for shots, heading in {1: "### One shot", 5: "### Five shots"}.items():
         part = PAGE[PAGE.index(heading) :]
         for (name, over), interval in shipped_results(shots).items():
-            shown = re.escape(percent(interval, "+.1f" if over else ".1f"))
+            expected = re.escape(percent(interval, "+.1f" if over else ".1f"))
             line = rf"^- {re.escape(name)} over {re.escape(over)}: " if over else rf"^\| {re.escape(name)} +\| "
-            found = re.search(line + r"(.*?\])", part, re.MULTILINE)
-            assert (over and not found) or re.fullmatch(shown, found[1]), name
+            match = re.search(line + r"(.*?\])", part, re.MULTILINE)
+            assert (over and not match) or re.fullmatch(expected, match[1]), name
         for fold in range(4):
             values = {name: value.estimate for (name, _), value in shipped_results(shots, fold).items()}
             for name, value in values.items():

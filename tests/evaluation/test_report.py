@@ -96,10 +96,10 @@ def test_the_summary_has_folds_the_whole_and_paired_differences(tmp_path) -> Non
     rows = list(csv.DictReader(io.StringIO((tmp_path / "summary.csv").read_text())))
     values = {(row["fold"], row["variant"], row["over"]): row["miou"] for row in rows}
     assert values == {
-        ("0", "model", ""): "0.5000", ("0", "more, of it", ""): "0.6000",
-        ("1", "model", ""): "0.3000", ("1", "more, of it", ""): "0.5000",
-        ("all", "model", ""): "0.4000", ("all", "more, of it", ""): "0.5500",
-        ("all", "more, of it", "model"): "0.1500",
+        ("0", "model", ""): "0.500000", ("0", "more, of it", ""): "0.600000",
+        ("1", "model", ""): "0.300000", ("1", "more, of it", ""): "0.500000",
+        ("all", "model", ""): "0.400000", ("all", "more, of it", ""): "0.550000",
+        ("all", "more, of it", "model"): "0.150000",
     }  # fmt: skip
     assert {(row["shots"], row["episodes"]) for row in rows} == {("1", "2")}
 

@@ -8,7 +8,8 @@ from helpers.harness import NOTEBOOKS
 
 from fss_lab.exercises.workbook import LIBRARY, written
 
-ANSWERS = [name for library in LIBRARY.values() for name in library]
+FUNCTIONS = {name: function for library in LIBRARY.values() for name, function in library.items()}
+ANSWERS = list(FUNCTIONS)
 
 
 def notebook(*cells):
@@ -27,7 +28,7 @@ def solutions():
 
 def test_the_solutions_are_taken_and_equal_the_library(solutions):
     assert list(solutions) == ANSWERS
-    assert all(solutions[name] is not function for own in LIBRARY.values() for name, function in own.items())
+    assert all(solutions[name] is not function for name, function in FUNCTIONS.items())
     q, k, v = (torch.randn(2, 2, n, 8) for n in (6, 3 * 6 + 4, 3 * 6 + 4))
     masks = (torch.rand(2, 2, 2, 3) > 0.4).float()
     mine, library = solutions["calibrated_attention"], LIBRARY["ex06"]["calibrated_attention"]
@@ -55,7 +56,7 @@ def test_what_is_not_solved_falls_back_to_the_library_and_that_is_printed(tmp_pa
     if content is not None:
         (tmp_path / "04_pseudo_prompts.ipynb").write_text(content)
     functions = written(tmp_path)
-    assert functions == {name: function for own in LIBRARY.values() for name, function in own.items()}
+    assert functions == FUNCTIONS
     printed = capsys.readouterr().out.splitlines()
     assert printed == ["yours: none", f"the library's, as these are not solved and saved yet: {', '.join(ANSWERS)}"]
 
