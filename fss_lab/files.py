@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ _NO_LOCKS = (  # a folder that may only be read, and disks of clusters that know
 )  # fmt: skip
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[bytes]) -> None:
     """Write a file in one step: aside, flushed to the disk, renamed. The folder is created if need be.
 
+    content: all of it, or its parts, of which only one is in memory at a time.
     Raises FileError where it cannot be written; then `path` is as it was and nothing else is left behind.
     """
     path = Path(path)
@@ -37,7 +38,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(aside, "xb") as file:
-                file.write(content)
+                file.writelines([content] if isinstance(content, bytes) else content)
                 file.flush()
                 os.fsync(file.fileno())
             _replace(aside, path)
@@ -45,7 +46,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             aside.unlink(missing_ok=True)  # gone already after the rename
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = f"free some disk space, {len(content) / 1e6:.1f} MB are needed"
+            needed = f", {len(content) / 1e6:.1f} MB are needed" if isinstance(content, bytes) else ""
+            advice = f"free some disk space{needed}"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             advice = "choose a folder you may write to, and close programs that have the file open"
         else:

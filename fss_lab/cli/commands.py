@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fss_lab import __version__
-from fss_lab.cli import course, data, evaluate, train
+from fss_lab.cli import course, data, evaluate, segment, train
 from fss_lab.errors import UserError
 
 
@@ -35,6 +35,12 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 COMMANDS = {
     "doctor": Command("check this installation and say how to repair it", _doctor),
+    "segment": Command(
+        "segment photos on this disk as labelled photos show: masks, overlays, COCO file, scores",
+        segment.run,
+        segment.add_arguments,
+        True,
+    ),
     "train": Command(
         "train FSSAM, or with --memory support its baseline, on a fold's base classes",
         train.run,
@@ -75,8 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; argv: default the process's own. Returns the exit status, 130 after a Ctrl-C.
 
-    A `UserError`, or a file that is missing or forbidden, is one line on stderr and status 1; with FSS_LAB_DEBUG=1 in
-    the environment, and for every other error, it is raised.
+    A `UserError`, or what the system says of a file, is one line on stderr and status 1; with FSS_LAB_DEBUG=1 in the
+    environment, and for every other error, it is raised.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads would spin, and starve a busy machine
     arguments = build_parser().parse_args(argv)
@@ -88,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = f"; the same command goes on with what is in {output}" if goes_on else ""
         print(f"fss-lab {arguments.command}: interrupted{kept}", file=sys.stderr)
         return 130
-    except (UserError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except (UserError, OSError) as error:
         if os.environ.get("FSS_LAB_DEBUG") == "1":
             raise
         print(f"fss-lab {arguments.command}: error: {error}", file=sys.stderr)

@@ -202,9 +202,7 @@ def _pair(folder: Path, beside: list[Path] | None) -> tuple[list[Photo], list[st
     photos: list[Photo] = []
     problems: list[str] = []
     files = [path for path in _visible(folder) if path.is_file()]
-    photographs = {path.stem.lower() for path in files if _is_photograph(path)}
-    stems = photographs | {path.stem.lower() for path in files if path.suffix.lower() == ".png"}
-    masks = {path.name.lower(): path for path in files if _is_mask(path, photographs, stems)} if beside is None else {}
+    masks = {path.name.lower(): path for path in _masks_among(files)} if beside is None else {}
     unused = dict(masks) if beside is None else {path.name.lower(): path for path in beside}
     for path in files:
         if path.suffix.lower() in UNREADABLE and not _is_photograph(path):
@@ -227,6 +225,23 @@ def _pair(folder: Path, beside: list[Path] | None) -> tuple[list[Photo], list[st
     if not photos:
         problems.append(f"{folder} has no photo with a mask: add some or remove this class")
     return photos, problems
+
+
+def photos_among(files: Sequence[Path]) -> list[Path]:
+    """The photos among the files of one folder: by their names no masks, nor raw files with a readable twin."""
+    masks, readable = set(_masks_among(files)), {path.stem.lower() for path in files if _is_photograph(path)}
+    pictures = [path for path in files if _is_photograph(path) or path.suffix.lower() in (".png", *UNREADABLE)]
+    return [
+        path
+        for path in pictures
+        if path not in masks and (path.suffix.lower() not in UNREADABLE or path.stem.lower() not in readable)
+    ]
+
+
+def _masks_among(files: Sequence[Path]) -> list[Path]:
+    photographs = {path.stem.lower() for path in files if _is_photograph(path)}
+    stems = photographs | {path.stem.lower() for path in files if path.suffix.lower() == ".png"}
+    return [path for path in files if _is_mask(path, photographs, stems)]
 
 
 def _is_photograph(path: Path) -> bool:
