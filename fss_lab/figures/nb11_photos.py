@@ -1,4 +1,5 @@
-"""Figures of notebook 11: photographs of any size, what was marked in one and what was found in the others."""
+"""Figures of notebook 11: photographs of any size, what was marked in one and what was found in the others; scores of
+presence."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from fss_lab.errors import InputError
 from fss_lab.figures import style
 from fss_lab.figures.panels import contour, mask_panel, name_panel, overlay
 from fss_lab.figures.prediction import iou
-from fss_lab.figures.style import Picture, legend, patch
+from fss_lab.figures.style import Picture, chart, legend, patch
 
 HEIGHT = 2.3  # of a panel, in inches
 WIDEST, GAP = 9.9, 0.15  # of the whole figure, and beside each panel
@@ -61,6 +62,43 @@ def photos_figure(
     entries += [patch(style.TRUTH, "truth; the number is the IoU")] * (truths is not None)
     legend(picture, *entries)
     picture.alt = f"{title}. Masks drawn on: {', '.join(supports) or 'none'}; answers: {'; '.join(captions) or 'none'}."
+    return picture
+
+
+def presence_figure(present: Tensor, absent: Tensor, threshold: float, title: str) -> Picture:
+    """Scores of queries that show the class and of others with a threshold, and the ROC curve of all thresholds.
+
+    present: (N,), absent: (M,), threshold: scores in 0..1; from the threshold on a query counts as showing the class.
+    Raises InputError for no scores of either kind.
+    """
+    if not len(present) or not len(absent):
+        raise InputError(f"expected scores of both kinds, got {len(present)} and {len(absent)}")
+    picture = Picture(9.8, 3.6, title)
+    left, right = picture.subplots(1, 2, width_ratios=(1.6, 1))
+    for row, (scores, colour) in enumerate(((absent, style.PREDICTION), (present, style.TRUTH))):
+        height = row + torch.linspace(-0.25, 0.25, 5).repeat(len(scores))[: len(scores)]  # apart where scores are equal
+        left.plot(scores, height, "o", color=colour, alpha=0.6, markersize=6)
+    left.axvline(threshold, color=style.INK, linestyle="--")
+    left.set(xlim=(-0.03, 1.03), ylim=(-0.5, 1.5))
+    left.set_yticks([0, 1], ["not shown", "shown"])
+    cuts = torch.cat([torch.tensor([2.0]), torch.cat([present, absent]).sort(descending=True).values])
+    hits, alarms = ((scores[:, None] >= cuts).float().mean(0) for scores in (present, absent))
+    area = float(torch.trapezoid(hits, alarms))
+    hit, alarm = (float((scores >= threshold).float().mean()) for scores in (present, absent))
+    right.plot([0, 1], [0, 1], color=style.PALE, linestyle=":")
+    right.plot(alarms, hits, color=style.INK, linewidth=2)
+    right.plot(alarm, hit, "o", color=style.INK, markersize=9)
+    right.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    name_panel(left, f"threshold {threshold:g}: {1 - hit:.0%} missed, {alarm:.0%} false alarms", bold=False)
+    name_panel(right, f"ROC curve, area {area:.2f}", bold=False)
+    chart(left, "score of presence", grid="x")
+    chart(right, "false alarms", "shown and noticed")
+    picture.alt = (
+        f"{title}. {len(present)} queries that show the class have scores from {present.min():.2f} to "
+        f"{present.max():.2f}, {len(absent)} that do not from {absent.min():.2f} to {absent.max():.2f}. At the threshold "
+        f"{threshold:g}, {1 - hit:.0%} are missed and {alarm:.0%} are false alarms; the area under the ROC curve is "
+        f"{area:.2f}."
+    )
     return picture
 
 
