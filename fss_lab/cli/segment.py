@@ -72,6 +72,9 @@ class SegmentOptions:
     min_score: float = option(
         PRESENT, "score of presence, 0..1, below which a photo gets an empty mask", type=float, metavar="SCORE"
     )
+    presence: Path | None = option(
+        None, "a fit of that score for your weights, as benchmarks/presence.py writes it", type=Path, metavar="FILE"
+    )
     format: tuple[str, ...] = option(FORMATS, "some of these, with commas between", type=_formats, metavar="NAMES")
     overwrite: bool = option(False, "begin anew, replacing what is there")
     model: str = option(
@@ -132,11 +135,14 @@ def run(arguments: argparse.Namespace) -> int:
             overwrite=options.overwrite,
         )  # fmt: skip
     before = f", {summary.before} were done before (--overwrite does them again)" if summary.before else ""
-    print(f"{summary.done} photos segmented into {options.output}{before}")
+    print(f"{summary.done} {'photo' if summary.done == 1 else 'photos'} segmented into {options.output}{before}")
     if summary.absent:
         listed = ", ".join(summary.absent[:5]) + (", ..." if len(summary.absent) > 5 else "")
         names = " or ".join(supports) if len(supports) < 4 else "any class"
-        print(f"{len(summary.absent)} without {names} (score below {options.min_score}), their masks are empty: {listed}")
+        print(
+            f"{len(summary.absent)} without {names} (score below {options.min_score}), so their masks are empty: "
+            f"{listed}. To have all masks: --min-score 0 --overwrite"
+        )
     failed = [*problems, *summary.failed]
     if failed:
         print("\n  ".join([f"fss-lab segment: {len(failed)} could not be read:", *failed]), file=sys.stderr)
@@ -147,7 +153,7 @@ def _model(options: SegmentOptions) -> FSSAM:
     import torch
 
     place = Path(options.model)
-    files = {"features_checkpoint": options.features_checkpoint, "image_size": options.image_size}
+    files: dict[str, Any] = {"features_checkpoint": options.features_checkpoint, "image_size": options.image_size}
     if place.is_dir():
         from fss_lab.training.trainer import load_trained
 
@@ -159,8 +165,14 @@ def _model(options: SegmentOptions) -> FSSAM:
     else:
         from fss_lab.models.load import load_model
 
-        model = load_model(options.model, weights=options.weights or "default", sam2_checkpoint=options.sam2_checkpoint, **files)
+        model = load_model(
+            options.model, weights=options.weights or "default", sam2_checkpoint=options.sam2_checkpoint, **files
+        )
     model.precision = options.precision
+    if options.presence:
+        from fss_lab.method.presence import Presence
+
+        model.presence = Presence.load(options.presence)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     try:
         return model.to(device)
@@ -193,7 +205,7 @@ def _supports(model: FSSAM, pairs: Sequence[Sequence[str]], options: SegmentOpti
             raise InputError("give stored supports with different names (those of their classes), or photos with masks")
         return {name: load_support(path, model) for name, path in saved.items()}
     photos, masks = [photo for photo, _ in pairs], [mask for _, mask in pairs]
-    if options.threshold is not None:
-        cut = {"foreground": foreground, "threshold": options.threshold}
-        masks = [load_mask(mask, **cut, photo=photo) for photo, mask in pairs]
-    return {options.class_name: model.remember(photos, masks, foreground=foreground)}
+    if options.threshold is None:
+        return {options.class_name: model.remember(photos, masks, foreground=foreground)}
+    cut = [load_mask(m, foreground=foreground, threshold=options.threshold, photo=p) for p, m in pairs]
+    return {options.class_name: model.remember(photos, cut)}

@@ -46,14 +46,16 @@ def list_queries(sources: Sequence[str | os.PathLike[str]], output: Path) -> tup
             queries.setdefault(real, query)
     if not queries and not problems:
         kinds = ", ".join(PHOTOGRAPHS)
-        raise InputError(f"no photo in {', '.join(map(str, sources)) or 'an empty list'}; expected png, {kinds}")
+        places = f"no photo in {', '.join(map(str, sources))}; expected .png, {kinds}"
+        raise InputError(places if sources else "no QUERY; name photos, folders or patterns to segment")
     names: dict[str, Query] = {}
     for query in queries.values():
         other = names.setdefault(query.stem.casefold(), query)
         if other is not query:
             raise InputError(
-                f"{other.path} and {query.path} would both become {query.stem}.png; rename one, or give the folder "
-                "above both (sub-folders are kept, masks beside photos left out), or use two outputs"
+                f"{other.path} and {query.path} would both become {query.stem}.png. If one is the other's mask, give "
+                "their folder in place of the files, for masks are left out of folders. Else give the folder above "
+                "both, whose sub-folders are kept, or rename one"
             )
     return list(queries.values()), problems
 
@@ -87,9 +89,7 @@ def _walk(root: Path, output: Path, problems: list[str]) -> Iterator[Query]:
         )
     for place, folders, names in os.walk(root, onerror=lambda error: problems.append(str(error))):
         folder = Path(place)
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and _real(folder / name) != output
-        )
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and _real(folder / name) != output)
         files = [folder / name for name in sorted(names) if not name.startswith(".")]
         for path in photos_among(files):
             yield Query(path, path.relative_to(root).as_posix())

@@ -51,7 +51,10 @@ def check_miss_and_alarm(function: Callable[[Tensor, Tensor, float], Any]) -> st
         [0.75, 0.2],
         "(missed, false alarms) at 0.75",
         {
-            "Those are the hits. Missed are the photos with the object whose score is below the threshold.": [0.25, 0.2],
+            "Those are the hits. Missed are the photos with the object whose score is below the threshold.": [
+                0.25,
+                0.2,
+            ],
             "The two are in the wrong order: the missed ones come first.": [0.2, 0.75],
             "You count; divide by how many photos there are of that kind.": [3.0, 1.0],
             "You divide by the number of all photos. Each share is of its own kind: of the photos with the object, and "

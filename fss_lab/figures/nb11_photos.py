@@ -95,9 +95,9 @@ def presence_figure(present: Tensor, absent: Tensor, threshold: float, title: st
     chart(right, "false alarms", "shown and noticed")
     picture.alt = (
         f"{title}. {len(present)} queries that show the class have scores from {present.min():.2f} to "
-        f"{present.max():.2f}, {len(absent)} that do not from {absent.min():.2f} to {absent.max():.2f}. At the threshold "
-        f"{threshold:g}, {1 - hit:.0%} are missed and {alarm:.0%} are false alarms; the area under the ROC curve is "
-        f"{area:.2f}."
+        f"{present.max():.2f}, {len(absent)} that do not from {absent.min():.2f} to {absent.max():.2f}. At the "
+        f"threshold {threshold:g}, {1 - hit:.0%} are missed and {alarm:.0%} are false alarms; the area under the ROC "
+        f"curve is {area:.2f}."
     )
     return picture
 

@@ -1,10 +1,10 @@
 """Segment any number of photos into a folder: flat memory, every file whole or absent, an interrupted call continues.
 
-    <name>.png            mask, 0 and 255; of several classes their numbers 1, 2, ... with PASCAL VOC's colours
-    <name>_overlay.jpg    the photo with the mask on it
-    segments.json         all masks in COCO's format, with scores: run lengths as a list of counts, box, area
-    scores.csv            for each photo and class: score, whether it is present, pixels, share of the photo
-    progress.jsonl        what is done: settings, then a line for each photo, from which the last two are made
+<name>.png            mask, 0 and 255; of several classes their numbers 1, 2, ... with PASCAL VOC's colours
+<name>_overlay.jpg    the photo with the mask on it
+segments.json         all masks in COCO's format, with scores: run lengths as a list of counts, box, area
+scores.csv            for each photo and class: score, whether it is present, pixels, share of the photo
+progress.jsonl        what is done: settings, then a line for each photo, from which the last two are made
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _targets(output: Path, query: Query, formats: Sequence[str]) -> list[Path]:
     return [output / f"{query.stem}{ending}" for format, ending in endings.items() if format in formats]
 
 
-def _line(content: Mapping[str, Any]) -> bytes:
+def _line(content: Any) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode() + b"\n"
 
 
@@ -210,7 +210,12 @@ def _settings(
 ) -> dict[str, str]:
     """All that decides what is written, in words that can be compared."""
     settings = {name: network_origin(network) for name, network in frozen_networks(model, ()).items()}
-    settings |= {"options": str(model.options), "presence": str(model.presence), "smallest score": str(min_score), "formats": " ".join(sorted(formats))}
+    settings |= {
+        "options": str(model.options),
+        "presence": str(model.presence),
+        "smallest score": str(min_score),
+        "formats": " ".join(sorted(formats)),
+    }
     for name, support in supports.items():
         tensors = {"masks": support.masks} | {f"image {i}": image for i, image in enumerate(support.images)}
         settings[f"class {name}"] = f"{len(support)} supports (SHA-256 {hash_tensors('', tensors)[:12]})"
@@ -274,11 +279,10 @@ def _coco(journal: _Journal, names: Sequence[str]) -> Iterator[bytes]:
     yield b'],"annotations":['
     count = 0
     for number, photo in enumerate(journal.photos(), 1):
-        for category, name in enumerate(names, 1):
-            region = photo["classes"][name]
+        for category, region in enumerate(photo["classes"].values(), 1):
             if region["area"]:
                 count += 1
-                annotation = {"id": count, "image_id": number, "category_id": category, "iscrowd": 0}
+                annotation: dict[str, Any] = {"id": count, "image_id": number, "category_id": category, "iscrowd": 0}
                 annotation |= {key: region[key] for key in ("score", "area", "bbox")}
                 annotation["segmentation"] = {"size": photo["size"], "counts": region["counts"]}
                 yield b"," * (count > 1) + b"\n" + _line(annotation)[:-1]

@@ -125,7 +125,7 @@ def test_several_classes(call, photos, tmp_path):
 def test_an_absent_class_gets_an_empty_mask_and_is_named(call, queries, tmp_path):
     status, out, _ = call("--min-score", "1", queries)
     assert status == 0
-    assert "4 without object (score below 1.0), their masks are empty: a.jpg, b.JPG, more/a.png" in out
+    assert "4 without object (score below 1.0), so their masks are empty: a.jpg, b.JPG, more/a.png" in out
     for stem in STEMS:
         assert not load_mask(tmp_path / "out" / f"{stem}.png").any()
     content = json.loads((tmp_path / "out/segments.json").read_text())
@@ -263,7 +263,7 @@ def test_nothing_to_segment(call, queries, tmp_path):
     for query, reason in (("none", "no photo in"), ("none/*.jpg", "nothing matches"), ("x.jpg", "does not exist")):
         status, _, err = call(tmp_path / query)
         assert status == 1 and reason in err and str(tmp_path / query) in err and err.count("\n") == 1
-    assert "an empty list" in call()[2]
+    assert "no QUERY; name photos" in call()[2]
     assert not (tmp_path / "out").exists()
 
 

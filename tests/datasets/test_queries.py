@@ -50,7 +50,7 @@ def test_the_stem_keeps_folders_and_dots(root):
 @pytest.mark.parametrize("sources", [("photos/a.jpg", "photos/sub"), ("photos/sub/a.jpg", "photos/A.png")])
 def test_results_of_one_name_are_refused(root, sources):
     (root / "a.png").rename(root / "A.png")
-    with pytest.raises(InputError, match=r"would both become [aA].png; rename one"):
+    with pytest.raises(InputError, match=r"would both become [aA].png"):
         names(*sources)
 
 
