@@ -1,12 +1,13 @@
-"""A thousand photos through `fss-lab segment`: photos a second, memory over time, and a kill -9 in the middle.
+"""A thousand photos through `fss-lab segment`: seconds a photo, memory over time, and a kill -9 in the middle.
 
-    python benchmarks/photos.py                                        # the toy, 1,000 photos, some minutes on two cores
-    python benchmarks/photos.py --photos 24 --model sam2-small+dinov2-base --weights random   # of full size
+    python benchmarks/photos.py                                                     # the toy and 1,000 photos
+    python benchmarks/photos.py --photos 24 --model sam2-small+dinov2-base --weights random        # of full size
 
 Makes photos of the toy world's scenes as JPEGs of several sizes, runs the command until --kill of them are done, kills
-it, and runs the same command again to the end. Then the two encoders run alone on photos of these, and so does the whole
-method without files, for comparison. Reads memory from /proc, so it needs Linux. Writes photos.md and photos.json. Tests
-never run this.
+it, and runs the same command again to the end. Then the two encoders run alone on photos of these, and so does the
+whole method without files, for comparison. Seconds are those of the processor, of all threads together, so other
+programs on the machine count little. Reads /proc, so it needs Linux. Writes photos.md and photos.json. Tests never run
+this.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,47 +50,47 @@ def make_photos(root: Path, count: int) -> None:
 
 
 def watch(command: Sequence[str], output: Path, kill_at: int | None = None) -> dict[str, Any]:
-    """Run the command to its end, or until `kill_at` masks are there; samples of seconds, masks and resident MB."""
+    """Run the command to its end, or until `kill_at` masks are there.
+
+    samples: every half second, how many masks there are, seconds of the processor, and MB in memory.
+    """
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    start, samples = time.monotonic(), list[tuple[float, int, float]]()
+    start, samples = time.monotonic(), list[tuple[int, float, float]]()
     while process.poll() is None:
         time.sleep(0.5)
         done = sum(entry.name.endswith(".png") for entry in os.scandir(output)) if output.is_dir() else 0
-        samples.append((time.monotonic() - start, done, resident(process.pid)))
+        with suppress(OSError):  # it has just ended
+            samples.append((done, *resources(process.pid)))
         if kill_at is not None and done >= kill_at:
             process.send_signal(signal.SIGKILL)
-    said, _ = process.communicate()
-    return {"status": process.returncode, "said": said, "seconds": time.monotonic() - start, "samples": samples}
+    text, _ = process.communicate()
+    return {"status": process.returncode, "text": text, "wall": time.monotonic() - start, "samples": samples}
 
 
-def resident(pid: int) -> float:
-    """MB in memory now; 0 once the process has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    sizes = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
-    return int(sizes[0]) / 1024 if sizes else 0.0
+def resources(pid: int) -> tuple[float, float]:
+    """Seconds of the processor up to now, and MB in memory now. Raises OSError for a process that has ended."""
+    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    sizes = [line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmRSS" in line]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK"), int(sizes[0]) / 1024 if sizes else 0.0
 
 
-def rate(samples: Sequence[tuple[float, int, float]]) -> float:
-    """Seconds a photo, from the first mask that was seen to the last."""
-    seen = [sample for sample in samples if sample[1] > samples[0][1]]
-    return (seen[-1][0] - seen[0][0]) / max(1, seen[-1][1] - seen[0][1]) if seen else float("nan")
+def rate(samples: Sequence[tuple[int, float, float]]) -> float:
+    """Seconds of the processor a photo, from the first mask that was seen to the last."""
+    seen = [sample for sample in samples if sample[0] > samples[0][0]]
+    return (seen[-1][1] - seen[0][1]) / max(1, seen[-1][0] - seen[0][0]) if seen else float("nan")
 
 
 def time_of(task: Callable[[Any], Any], items: Sequence[Any]) -> float:
-    """Median seconds of a task on one item; the first one warms up."""
-    seconds = []
-    for item in items:
-        start = time.perf_counter()
+    """Mean seconds of the processor of a task on one item; the first one warms up."""
+    task(items[0])
+    start = time.process_time()
+    for item in items[1:]:
         task(item)
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds[1:] or seconds))
+    return (time.process_time() - start) / max(1, len(items) - 1)
 
 
 def alone(root: Path, model: FSSAM, count: int) -> dict[str, float]:
-    """Median seconds a photo of the encoders and of the whole method, in this process and without files."""
+    """Seconds a photo of the encoders and of the whole method, in this process and without files."""
     support = model.remember(root / "support.jpg", root / "support.png")
     photos = [load_image(path) for path in sorted((root / "queries").glob("*.jpg"))[: count + 1]]
     seen = [reduced(photo, model.sam2.image_size) for photo in photos]
@@ -135,17 +137,17 @@ def report(
     rows = [("encoders alone", parts["encoders"]), ("whole method, no files", parts["method"])]
     rows += [("`fss-lab segment`", rate(resumed["samples"]))]
     lines = [f"{chosen.photos} photos, {chosen.model}, CPU, {torch.get_num_threads()} threads", ""]
-    lines += ["| | seconds a photo | of the encoders' |", "|---|---|---|"]
+    lines += ["| | processor seconds a photo | of the encoders' |", "|---|---|---|"]
     lines += [f"| {name} | {seconds:.3f} | {seconds / parts['encoders']:.2f} |" for name, seconds in rows]
-    memory = [sample[2] for sample in resumed["samples"] if sample[1] > resumed["samples"][0][1]] or [0.0]
+    memory = [sample[2] for sample in resumed["samples"] if sample[0] > resumed["samples"][0][0]] or [0.0]
     quarters = [max(part) for part in np.array_split(memory, 4) if len(part)]
     lines += ["", "| part of the resumed run | most memory, MB |", "|---|---|"]
     lines += [f"| quarter {number} | {most:.0f} |" for number, most in enumerate(quarters, 1)]
     lines += [
         "",
-        f"Killed (status {killed['status']}) after {killed['samples'][-1][1]} photos and {killed['seconds']:.0f} s; the "
-        f"same command ended with status {resumed['status']} after {resumed['seconds']:.0f} s and said: "
-        f"{' '.join(resumed['said'].split())}",
+        f"Killed (status {killed['status']}) after {killed['samples'][-1][0]} photos and {killed['wall']:.0f} s; the "
+        f"same command ended with status {resumed['status']} after {resumed['wall']:.0f} s and wrote: "
+        f"{' '.join(resumed['text'].split())}",
         f"segments.json has {images} images; {whole:.0f} MB written.",
     ]
     return "\n".join(lines) + "\n"
