@@ -199,7 +199,7 @@ def _supports(model: FSSAM, pairs: Sequence[Sequence[str]], options: SegmentOpti
         }
     saved = {Path(pair[0]).name.split(".")[0]: pair[0] for pair in pairs if len(pair) == 1}
     if saved:
-        from fss_lab.models.load import load_support
+        from fss_lab.models.supports import load_support
 
         if len(saved) < len(pairs):
             raise InputError("give stored supports with different names (those of their classes), or photos with masks")

@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fss_lab.backbones.fingerprint import hash_tensors
+from fss_lab.backbones.origin import network_origin, networks_of
 from fss_lab.datasets.queries import Query
 from fss_lab.errors import FileError, RunError, UserError, out_of_memory
 from fss_lab.files import alone, remove_leftovers, write_atomically
@@ -34,7 +35,6 @@ from fss_lab.method import FSSAM
 from fss_lab.method.options import PRESENT
 from fss_lab.method.pictures import save_png
 from fss_lab.method.records import LabelMap, Support
-from fss_lab.models.provenance import frozen_networks, network_origin
 
 FORMATS = ("mask", "overlay", "coco", "csv")
 """What can be written."""
@@ -209,7 +209,7 @@ def _settings(
     model: FSSAM, supports: Mapping[str, Support], formats: Sequence[str], min_score: float
 ) -> dict[str, str]:
     """All that decides what is written, in words that can be compared."""
-    settings = {name: network_origin(network) for name, network in frozen_networks(model, ()).items()}
+    settings = {name: network_origin(network) for name, network in networks_of(model.sam2, model.features).items()}
     settings |= {
         "options": str(model.options),
         "presence": str(model.presence),
