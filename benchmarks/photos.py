@@ -26,27 +26,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from fss_lab import FSSAM, Pictograms, load_model
 from fss_lab.images import load_image, reduced
 
 SIZES = ((640, 480), (480, 640), (800, 600), (1024, 768))  # width and height
+SCENES = 40  # that are drawn; each becomes many photos of other sizes and brightness
 
 
 def make_photos(root: Path, count: int) -> None:
-    """`count` JPEGs in root/queries, and a support photo with its mask in root."""
-    world = Pictograms(fold=0, split="novel", size=384, episodes=max(count, 1))
+    """`count` JPEGs in root/queries, no two alike, and a support photo with its mask in root."""
+    world = Pictograms(fold=0, split="novel", size=384, episodes=SCENES)
     world.shots = 1
     (root / "queries").mkdir(parents=True, exist_ok=True)
-    for index in range(count):
-        path = root / "queries" / f"{index:05d}.jpg"
-        class_id, (query, support) = world.scenes(index)
-        if index == 0:
+    for scene in range(min(count, SCENES)):
+        class_id, (query, support) = world.scenes(scene)
+        if scene == 0:
             Image.fromarray(support.image).save(root / "support.jpg", quality=92)
             Image.fromarray(np.uint8(255) * (support.mask(class_id) == 1)).save(root / "support.png")
-        if not path.exists():
-            Image.fromarray(query.image).resize(SIZES[index % len(SIZES)]).save(path, quality=92)
+        for index in range(scene, count, SCENES):
+            photo = Image.fromarray(query.image).resize(SIZES[index // SCENES % len(SIZES)])
+            brighter = ImageEnhance.Brightness(photo).enhance(0.7 + 0.6 * index / count)
+            brighter.save(root / "queries" / f"{index:05d}.jpg", quality=92)
 
 
 def watch(command: Sequence[str], output: Path, kill_at: int | None = None) -> dict[str, Any]:
