@@ -1,4 +1,4 @@
-"""Self-checking exercises: one module for each notebook, `ex01` to `ex08`, and what they share.
+"""Self-checking exercises: one module for each notebook that has some, `ex01`, `ex02`, ..., and what they share.
 
 A check calls the reader's function on numbers worked by hand. It prints a line with ✓, or raises ExerciseError
 with a diagnosis: not only what differs, but which plausible mistake gives exactly that.
@@ -26,7 +26,7 @@ _CHANGED = "Restart the kernel, take out what changes it, and run the notebook a
 
 
 def module(name: str) -> ModuleType:
-    """The checks of one notebook, imported afresh from their file; name: ex01 to ex08.
+    """The checks of one notebook, imported afresh from their file; name: ex01, ex02, ...
 
     Every check cell calls this right after it has reloaded this package, so that no cell above it decides what it runs.
     Raises ExerciseError if a cell has changed what the checks rely on.

@@ -20,6 +20,7 @@ EXERCISES = {
     "ex08": "part-masses attention-map effective-cells recalibrate",
     "ex09": "batch-dice poly-rate choose",
     "ex10": "class-iou replicated-iou episodes-needed",
+    "ex11": "to-square miss-and-alarm label-map",
     "ex12": "key-blocks moved survives",
 }
 NAMES = [f"{notebook}-{exercise}" for notebook, row in EXERCISES.items() for exercise in row.split()]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fss_lab.course.execution import TOLERANCE, differences, execute, expectations
 from fss_lab.course.notebooks import outputs, parameters, read, records
+from fss_lab.toyworld.sample_photos import write_sample_photos
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 ENTRIES = expectations(FOLDER)
@@ -34,6 +35,17 @@ def test_it_runs_with_other_parameters(name, tmp_path):
             assert image.text["Description"] in shown
     if name == "00_quickstart":
         check_quickstart(tmp_path, given)
+
+
+def test_photographs_run_with_networks_of_full_size(tmp_path):
+    """As a reader runs notebook 11 on photos of their own, but with random numbers for weights."""
+    photos = write_sample_photos(tmp_path / "photos", count=2)
+    for path in photos.rglob("*.*"):
+        with Image.open(path) as image:
+            image.resize((120, 90), Image.Resampling.NEAREST).save(path)
+    own = {"model_name": "sam2-tiny+dinov2-small", "weights": "random", "image_size": 128, "photos": str(photos)}
+    done = records(execute(FOLDER / "11_real_data.ipynb", own))
+    assert done["photos"] == done["done"] == 4 and 0 <= done["miou"] <= 1
 
 
 def check_quickstart(folder, given):
