@@ -95,39 +95,43 @@ def _pair(answer: Any) -> list[float]:
 @exercise()
 def check_label_map(function: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     """Exercise 11.3: function(probabilities: (C, H, W), scores: (C,), threshold) -> (H, W) of 0, 1, ..., C."""
-    maps = torch.tensor([[[0.9, 0.6, 0.2, 0.45]], [[0.6, 0.8, 0.3, 0.48]], [[0.7, 0.1, 0.6, 0.4]]])  # 3, 1, 4
-    answer = check_tensor(call(function, maps, torch.tensor([0.9, 0.8, 0.7]), 0.5), (1, 4), "the label map")
+    maps = torch.tensor([[[0.9, 0.6, 0.2, 0.45, 0.1]], [[0.6, 0.8, 0.3, 0.48, 0.9]], [[0.7, 0.1, 0.6, 0.4, 0.2]]])
+    answer = check_tensor(call(function, maps, torch.tensor([0.6, 0.95, 0.8]), 0.5), (1, 5), "the label map")
     compare(
         answer,
-        [[1, 2, 3, 0]],
+        [[2, 2, 3, 0, 2]],
         "the label map of three classes that are all present",
         {
-            "Every pixel has a class in yours. Where no class is above one half, the label is 0, background.": [
-                [1, 2, 3, 2]
+            "You compare probabilities alone; the product of probability and score decides between classes.": [
+                [1, 2, 3, 0, 2]
             ],
-            "Labels begin with 1 for the first class; 0 is background.": [[0, 1, 2, 0]],
-            "Where two masks overlap, the last class wins in yours; the most probable one should.": [[3, 2, 3, 0]],
-            "Where two masks overlap, the first class wins in yours; the most probable one should.": [[1, 1, 3, 0]],
-            "You multiply probabilities by the scores. The score decides whether a class takes part, and no more.": [
-                [1, 2, 0, 0]
+            "You hold the product against one half. A class takes part where its probability is above one half; the "
+            "product only decides between those.": [[2, 2, 0, 0, 2]],
+            "Every pixel has a class in yours. Where no probability is above one half, the label is 0, background.": [
+                [2, 2, 3, 2, 2]
+            ],
+            "Labels begin with 1 for the first class; 0 is background.": [[1, 1, 2, 0, 1]],
+            "Where masks overlap, the last class wins in yours; the one with the largest product should.": [
+                [3, 2, 3, 0, 2]
+            ],
+            "Where masks overlap, the first class wins in yours; the one with the largest product should.": [
+                [1, 1, 3, 0, 2]
             ],
         },
     )
     compare(
-        call(function, maps, torch.tensor([0.2, 0.8, 0.7]), 0.5),
-        [[3, 2, 3, 0]],
-        "the label map where the first class is absent (score 0.2)",
+        call(function, maps, torch.tensor([0.9, 0.2, 0.8]), 0.5),
+        [[1, 1, 3, 0, 0]],
+        "the label map where the second class is absent (score 0.2)",
         {
-            "A class whose score is below the threshold must get no pixel.": [[1, 2, 3, 0]],
-            "The absent class takes its pixels along into the background. They belong to the best of the classes "
-            "that are present: leave absent ones out before you compare.": [[0, 2, 3, 0]],
-            "You renumber the classes that are left; class 3 stays 3.": [[2, 1, 2, 0]],
+            "A class whose score is below the threshold must get no pixel.": [[1, 1, 3, 0, 2]],
+            "You renumber the classes that are left; class 3 stays 3.": [[1, 1, 2, 0, 0]],
         },
     )
     compare(
         call(function, maps, torch.tensor([0.5, 0.1, 0.1]), 0.5),
-        [[1, 1, 0, 0]],
+        [[1, 1, 0, 0, 0]],
         "the label map where one class alone is present, with a score of exactly the threshold",
-        {"A score equal to the threshold counts as present.": [[0, 0, 0, 0]]},
+        {"A score equal to the threshold counts as present.": [[0, 0, 0, 0, 0]]},
     )
     return "label_map: every pixel one class or background."

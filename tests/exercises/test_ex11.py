@@ -74,22 +74,23 @@ def test_wrong_shares(wrong, hint):
 
 def test_a_label_map_made_in_another_way():
     def label_map(probabilities, scores, threshold):
-        labels = torch.zeros(probabilities.shape[1:], dtype=torch.long)
-        best = torch.full(labels.shape, 0.5)
+        labels, best = torch.zeros(probabilities.shape[1:], dtype=torch.long), torch.zeros(probabilities.shape[1:])
         for number, (row, score) in enumerate(zip(probabilities, scores, strict=True), 1):
-            better = (row > best) & (score >= threshold)
-            labels[better], best[better] = number, row[better]
+            better = (row > 0.5) & (row * score > best) & (score >= threshold)
+            labels[better], best[better] = number, (row * score)[better]
         return labels
 
     ex11.check_label_map(label_map)
 
 
 def _present(p, s, t):
-    return torch.where((s >= t)[:, None, None], p, torch.zeros(()))
+    return p * (s >= t)[:, None, None]
 
 
-def _labels(p):
-    return torch.where(p.amax(0) > 0.5, p.argmax(0) + 1, 0)
+def _labels(p, s, above=0.5, first=1):
+    """Without looking at the threshold of the scores."""
+    best, number = (p * s[:, None, None] * (p > above)).max(0)
+    return torch.where(best > 0, number + first, 0)
 
 
 def _painted(order):
@@ -105,16 +106,19 @@ def _painted(order):
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
-        (lambda p, s, t: _present(p, s, t).argmax(0) + 1, "Every pixel has a class"),
-        (lambda p, s, t: torch.where(p.amax(0) > 0.5, p.argmax(0), 0), "begin with 1"),
+        (lambda p, s, t: _labels(_present(p, s, t), torch.ones(len(s))), "compare probabilities alone"),
+        (
+            lambda p, s, t: torch.where((p * s[:, None, None]).amax(0) > 0.5, _labels(_present(p, s, t), s), 0),
+            "the product against one half",
+        ),
+        (lambda p, s, t: _labels(_present(p, s, t), s, above=-1), "Every pixel has a class"),
+        (lambda p, s, t: _labels(_present(p, s, t), s, first=0), "begin with 1"),
         (_painted(list), "the last class wins"),
         (_painted(reversed), "the first class wins"),
-        (lambda p, s, t: _labels(p * s[:, None, None]), "multiply probabilities"),
-        (lambda p, s, t: _labels(p), "must get no pixel"),
-        (lambda p, s, t: torch.where((s >= t)[p.argmax(0)], _labels(p), 0), "into the background"),
-        (lambda p, s, t: _labels(p[s >= t]), "renumber"),
-        (lambda p, s, t: _labels(torch.where((s > t)[:, None, None], p, torch.zeros(()))), "exactly|equal"),
-        (lambda p, s, t: _labels(p).flatten(), r"\(1, 4\)"),
+        (lambda p, s, t: _labels(p, s), "must get no pixel"),
+        (lambda p, s, t: _labels(p[s >= t], s[s >= t]), "renumber"),
+        (lambda p, s, t: _labels(p * (s > t)[:, None, None], s), "exactly|equal"),
+        (lambda p, s, t: _labels(p, s).flatten(), r"\(1, 5\)"),
     ],
 )
 def test_wrong_label_maps(wrong, hint):
