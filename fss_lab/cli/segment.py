@@ -165,6 +165,7 @@ def _model(options: SegmentOptions) -> FSSAM:
     else:
         from fss_lab.models.load import load_model
 
+        torch.manual_seed(0)  # random weights must be the same when the command is repeated
         model = load_model(
             options.model, weights=options.weights or "default", sam2_checkpoint=options.sam2_checkpoint, **files
         )

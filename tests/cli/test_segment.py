@@ -355,6 +355,12 @@ def test_other_settings_are_refused(call, queries, photos, tmp_path):
     assert status == 1 and "cannot be read" in err
 
 
+def test_random_weights_are_the_same_when_the_command_is_repeated(tmp_path):
+    options = segment.SegmentOptions(output=tmp_path, model="toy", weights="random", device="cpu")
+    first, second = (segment._model(options).sam2.model.state_dict() for _ in range(2))
+    assert all((first[name] == second[name]).all() for name in first)
+
+
 @pytest.mark.processes
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_killed_in_the_middle_it_goes_on_to_the_same_files(queries, photos, tmp_path):
