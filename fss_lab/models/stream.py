@@ -215,6 +215,7 @@ def _settings(
         "presence": str(model.presence),
         "smallest score": str(min_score),
         "formats": " ".join(sorted(formats)),
+        "classes": ", ".join(supports),
     }
     for name, support in supports.items():
         tensors = {"masks": support.masks} | {f"image {i}": image for i, image in enumerate(support.images)}
