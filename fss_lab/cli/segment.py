@@ -152,6 +152,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _model(options: SegmentOptions) -> FSSAM:
     import torch
 
+    from fss_lab.models.load import load_model, usable_device
+
     place = Path(options.model)
     files: dict[str, Any] = {"features_checkpoint": options.features_checkpoint, "image_size": options.image_size}
     if place.is_dir():
@@ -163,8 +165,6 @@ def _model(options: SegmentOptions) -> FSSAM:
 
         model, _ = load_authors_checkpoint(place, compare=False, **files)
     else:
-        from fss_lab.models.load import load_model
-
         torch.manual_seed(0)  # random weights must be the same when the command is repeated
         model = load_model(
             options.model, weights=options.weights or "default", sam2_checkpoint=options.sam2_checkpoint, **files
@@ -174,11 +174,8 @@ def _model(options: SegmentOptions) -> FSSAM:
         from fss_lab.method.presence import Presence
 
         model.presence = Presence.load(options.presence)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device} cannot be used: {error}") from error
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    return model.to(usable_device(name))
 
 
 def _supports(model: FSSAM, pairs: Sequence[Sequence[str]], options: SegmentOptions) -> dict[str, Support]:

@@ -211,7 +211,7 @@ def test_a_grey_mask_is_cut(call, photos, queries, tmp_path):
         (("house/0.jpg", "mug"), [], "mug is a directory"),
         (("house/0.jpg", "house/1.png"), [], "the same size|has .* pixels|differ"),
         ((), ["--supports", "nowhere"], "nowhere is no folder"),
-        (("house/0.jpg", "house/0.png"), ["--device", "abacus"], "--device abacus cannot be used"),
+        (("house/0.jpg", "house/0.png"), ["--device", "abacus"], "there is no device 'abacus'"),
         (("house/0.jpg", "house/0.png"), ["--min-score", "2"], "lies in 0..1"),
         (("house/0.jpg", "house/0.png"), ["--model", "sam9"], "no model 'sam9'"),
     ],
