@@ -160,7 +160,7 @@ WRONG = [
         "one number for all prototypes",
     ),
     ("ex04-cosine-map", lambda x, p: cosine_map(x, p).clamp(min=0), "may be negative"),
-    ("ex04-cosine-map", lambda x, p: cosine_map(x, p).squeeze(-3), r"must be \(1, 2, 2\)"),
+    ("ex04-cosine-map", lambda x, p: cosine_map(x, p).squeeze(-3), r"but \(1, 2, 2\) is right"),
     ("ex04-min-max", lambda x: x / x.amax((-2, -1), keepdim=True), "subtract the smallest first"),
     ("ex04-min-max", lambda x: x - x.amin((-2, -1), keepdim=True), "only shifted"),
     ("ex04-min-max", lambda x: (x - x.min()) / (x.max() - x.min() + 1e-7), "each map has its own"),

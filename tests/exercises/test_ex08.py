@@ -151,5 +151,5 @@ def test_an_answer_that_changes_what_it_is_given_is_refused(check, right):
         return result
 
     check(right)
-    with pytest.raises(ExerciseError, match="changes its argument number 1"):
+    with pytest.raises(ExerciseError, match="changes its argument first in place"):
         check(changing)
