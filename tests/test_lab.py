@@ -779,8 +779,8 @@ def test_a_reader_of_a_shared_clone_gets_the_results_in_the_current_folder(lab, 
     monkeypatch.setattr(lab.os, "access", lambda path, mode: not str(path).startswith(str(lab.ROOT)))
     output = tmp_path / "runs" / "quickstart"
 
-    def job(command, folder, env):
-        if "papermill" in command:
+    def job(command, folder, env, look=None):
+        if lab.EXECUTE in command:
             (output / "results.txt").write_text("mIoU")
         return 0
 
