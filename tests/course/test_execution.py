@@ -191,6 +191,6 @@ def test_notebooks_are_named_by_path_or_by_the_beginning_of_their_name(file):
         folder / "00_quickstart.ipynb",
         folder / "04_pseudo_prompts.ipynb",
     ]
-    assert cli_course._notebooks([]) == sorted(folder.glob("*.ipynb"))
+    assert cli_course._notebooks([]) == sorted(folder.glob("[0-9]*.ipynb"))
     with pytest.raises(CourseError, match="no notebook 77, neither as a path nor in"):
         cli_course._notebooks(["77"])

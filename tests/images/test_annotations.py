@@ -208,7 +208,7 @@ def test_any_outline_gives_the_pixels_that_the_even_odd_rule_gives(tmp_path_fact
         along = np.clip(
             ((xs - x0) * (x1 - x0) + (ys - y0) * (y1 - y0)) / max((x1 - x0) ** 2 + (y1 - y0) ** 2, 1e-9), 0, 1
         )
-        near |= np.hypot(xs - x0 - along * (x1 - x0), ys - y0 - along * (y1 - y0)) < 1.5
+        near |= np.hypot(xs - x0 - along * (x1 - x0), ys - y0 - along * (y1 - y0)) < 1.75  # corners are rounded
     assert (mask == inside)[~near].all()
 
 
