@@ -43,8 +43,8 @@ for browse in list(Browse.instances):
 def execute(path: str | Path, given: Mapping[str, Any] | None = None, press: bool = False) -> NotebookNode:
     """Run all cells of a notebook in its own folder, in a fresh kernel; the file stays as it is.
 
-    given: values for names of its parameters cell. press: afterwards set every control of every Browse to each of
-    its options. Returns the executed notebook.
+    given: values for names of its parameters cell. press: afterwards move every control of every Browse
+    (see `Browse.press_everything`). Returns the executed notebook.
     The kernel's threads sleep while they wait (OMP_WAIT_POLICY, unless it is set): where other programs want the
     cores too, threads that spin slow a notebook down several times.
     Raises CourseError for a parameter that the notebook does not have, a cell that fails or was left out.

@@ -61,13 +61,13 @@ class Browse:
         return self.function(**{**first, **choice})
 
     def press_everything(self) -> int:
-        """Set each control to each of its options once, the others being at their first one, and back.
+        """Set each control to its second and last options, the others being at their first one, and back.
 
-        Returns how many pictures were drawn. Raises what the function raises for any of them.
+        Those between them would draw the same kind of picture once more. Returns how many pictures were drawn. Raises what the function raises for any of them.
         """
         drawn = 0
         for control in self.controls.values():
-            for index in [*range(1, len(control.options)), 0]:
+            for index in dict.fromkeys([min(1, last := len(control.options) - 1), last, 0]):
                 drawn += control.index != index
                 control.index = index
         return drawn
