@@ -63,7 +63,8 @@ class Browse:
     def press_everything(self) -> int:
         """Set each control to its second and last options, the others being at their first one, and back.
 
-        Those between them would draw the same kind of picture once more. Returns how many pictures were drawn. Raises what the function raises for any of them.
+        Those between them would draw the same kind of picture once more. Returns how many pictures were drawn. Raises
+        what the function raises for any of them.
         """
         drawn = 0
         for control in self.controls.values():
