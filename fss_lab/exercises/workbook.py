@@ -48,9 +48,15 @@ def written(folder: str | Path = ".") -> dict[str, Function]:
             if name not in solved:
                 missing.append(name)
     print("yours:", ", ".join(name for name in chosen if name not in missing) or "none")
+    if any("### BEGIN SOLUTION" in path.read_text(encoding="utf-8", errors="ignore") for path in _notebooks(folder)):
+        print("The notebooks here hold the shipped solutions, or at least their marks; the student edition does not.")
     if missing:
         print("the library's, as these are not solved and saved yet:", ", ".join(missing))
     return chosen
+
+
+def _notebooks(folder: str | Path) -> list[Path]:
+    return [path for name in LIBRARY for path in Path(folder).glob(f"{name[2:]}_*.ipynb")]
 
 
 def _definitions(folder: Path, exercise: str) -> Any:

@@ -32,8 +32,8 @@ def shots_figure(episode: Episode, trace: Trace) -> Picture:
     priors = [*trace.priors.discriminative_per_shot[0], trace.priors.discriminative[0, 0]]  # K + 1 of H, W
     scores = [100 * iou(prior.cpu() > 0.5, episode.query_mask) for prior in priors]
     shots = episode.shots
-    title = f"Find the {episode.class_name}: {shots} support{'s' * (shots > 1)}, one prior from each, and their mean"
-    picture = Picture(min(9.5, 2.6 + 1.9 * (shots + 1)), 4.6 if shots > 2 else 5.2, title)
+    title = f"Find the {episode.class_name}: {shots} support{'s' * (shots > 1)}, the prior P_d of each, and their mean"
+    picture = Picture(min(8.6, 2.6 + 1.9 * (shots + 1)), 4.3 if shots > 2 else 5.2, title)
     axes = picture.subplots(2, shots + 1)
     for shot in range(shots):
         support_panel(axes[0, shot], episode, f"support {shot + 1}", shot=shot)
@@ -41,11 +41,11 @@ def shots_figure(episode: Episode, trace: Trace) -> Picture:
     for number, (panel, prior, score) in enumerate(zip(axes[1], priors, scores, strict=True), start=1):
         name = f"{'mean' if number > shots else f'prior {number}'}\nIoU {score:.0f} %"
         drawn = map_panel(panel, prior, name, style.PRIOR_MAP, Normalize(0, 1), episode.query_mask, style.DEEP_PRIOR)
-    colour_bar(picture, drawn, [axes[1, -1]], "prior, 0 to 1")
+    colour_bar(picture, drawn, [axes[1, -1]], "P_d, 0 to 1")
     legend(picture, "support mask", truth_line("truth, hidden from the model"))
     percents = ", ".join(f"{score:.0f}" for score in scores[:-1])
     picture.alt = (
-        f"{shots} support images of the class {episode.class_name} and the prior that each gives for the query. Cut at "
+        f"{shots} support images of the class {episode.class_name} and the prior P_d that each gives for the query. Cut at "
         f"0.5 they overlap the truth with an IoU of {percents} %, their mean with {scores[-1]:.0f} %."
     )
     return picture
@@ -119,7 +119,7 @@ def failures_figure(failures: Sequence[Failure], title: str) -> Picture:
     """
     if not failures:
         raise InputError("there is no failure to draw")
-    picture = Picture(9.5, 1.25 + 2.05 * len(failures), title)
+    picture = Picture(7.9, 1.15 + 1.72 * len(failures), f"{title}, and the IoU of each mask")
     captions, rows = [], picture.subplots(len(failures), 5, squeeze=False)
     for row, (episode, prior, mask, perfect) in zip(rows, failures, strict=True):
         support_panel(row[0], episode, f"support: {episode.class_name}")
@@ -128,7 +128,7 @@ def failures_figure(failures: Sequence[Failure], title: str) -> Picture:
         map_panel(row[2], prior, "prior P_fg", style.PRIOR_MAP, scale, truth, style.DEEP_PRIOR)
         scores = [100 * iou(answer.cpu(), episode.query_mask) for answer in (mask, perfect)]
         for axes, answer, name, score in zip(row[3:], (mask, perfect), ("FSSAM", "true prior"), scores, strict=True):
-            prediction_panel(axes, episode, answer, f"{name}: IoU {score:.0f} %")
+            prediction_panel(axes, episode, answer, f"{name}: {score:.0f} %")
         captions.append(f"{episode.class_name}: {scores[0]:.0f} %, with the true prior {scores[1]:.0f} %")
     legend(picture, "support mask", "truth", "prediction")
     picture.alt = f"{title}. One row each, with the IoU of the prediction. {'; '.join(captions)}."

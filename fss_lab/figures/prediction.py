@@ -122,9 +122,11 @@ def priors_figure(episode: Episode, trace: Trace) -> Picture:
     grid = trace.support_masks_refine.shape[-2:]
     before = F.interpolate(trace.pseudo_prior, grid, mode="bilinear", align_corners=True)[0, 0]  # h, w
     maps = [before, *(refined.prior[0, 0] for refined in trace.rounds)]
-    named = [("prior", before), *((f"after round {i}", values) for i, values in enumerate(maps[1:], start=1))]
+    strict = trace.priors is not None and torch.equal(trace.pseudo_prior, trace.priors.discriminative)
+    name = "P_d" if strict else "prior"
+    named = [(name, before), *((f"{name} after round {i}", values) for i, values in enumerate(maps[1:], start=1))]
     if trace.priors is not None:
-        named.insert(0, ("like the object", trace.priors.foreground[0, 0]))
+        named.insert(0, ("P_fg, like the object", trace.priors.foreground[0, 0]))
         named.insert(1, ("like its background", trace.priors.background_similarity[0].mean(0)))
     panels = 1 + len(named) + bool(trace.rounds)
     rows, columns = math.ceil(panels / 4), 4
@@ -134,8 +136,8 @@ def priors_figure(episode: Episode, trace: Trace) -> Picture:
         spare.axis("off")
 
     truth_panel(axes[0], episode)
-    for panel, (name, values) in zip(axes[1:], named, strict=False):
-        drawn = map_panel(panel, values, name, style.PRIOR_MAP, Normalize(0, 1), episode.query_mask, style.DEEP_PRIOR)
+    for panel, (title, values) in zip(axes[1:], named, strict=False):
+        drawn = map_panel(panel, values, title, style.PRIOR_MAP, Normalize(0, 1), episode.query_mask, style.DEEP_PRIOR)
     colour_bar(picture, drawn, [axes[min(panels, columns) - 1]], "from 0 (no) to 1 (yes)")
     truth = coverage(episode.query_mask, grid)
 
@@ -144,7 +146,7 @@ def priors_figure(episode: Episode, trace: Trace) -> Picture:
         return f"{100 * float((values.cpu() * truth).sum() / values.cpu().sum().clamp(min=1e-6)):.0f} %"
 
     picture.alt = (
-        f"Maps of the prior for a query of the class {episode.class_name}, with the outline of the truth: "
+        f"Maps of the prior {'P_d ' * strict}for a query of the class {episode.class_name}, with the outline of the truth: "
         f"{share(before)} of the first guess is inside the object"
     )
     if trace.rounds:

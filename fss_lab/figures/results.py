@@ -81,10 +81,9 @@ def results_figure(
         axes.set_yticks(range(len(names)), names if axes.get_subplotspec().is_first_col() else [])
         name_panel(axes, heading)
         chart(axes, f"{METRICS[metric].label} in percent; line: 95 % interval", grid="x")
-    if fold is not None:
-        many = Line2D(
-            [], [], color=style.PALE, marker="|", linewidth=8, alpha=0.6, label=f"many more episodes of fold {fold}"
-        )
+    if any(axes.patches for axes in picture.axes):
+        label = f"400 episodes of fold {fold}"
+        many = Line2D([], [], color=style.PALE, marker="|", linewidth=8, alpha=0.6, label=label)
         legend(picture, Line2D([], [], color=style.INK, marker="o", linewidth=3, label="this run"), many)
     picture.alt = f"{title}; {METRICS[metric].label} in percent: {', '.join(numbers)}."
     return picture

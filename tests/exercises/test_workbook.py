@@ -69,6 +69,10 @@ def test_one_answer_alone_is_taken(tmp_path, capsys):
     (tmp_path / "04_x.ipynb").write_text(notebook(("", "1 / 0"), ("ex04-prototype", source)))
     assert written(tmp_path)["prototype"] is not LIBRARY["ex04"]["prototype"]
     assert capsys.readouterr().out.startswith("yours: prototype\nthe library's, as these are")
+    marked = source.replace("    total", "    ### BEGIN SOLUTION\n    total", 1)
+    (tmp_path / "04_x.ipynb").write_text(notebook(("ex04-prototype", marked)))
+    written(tmp_path)
+    assert capsys.readouterr().out.startswith("yours: prototype\nThe notebooks here hold the shipped solutions")
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ def test_a_prediction_may_be_a_mask(episode):
 def test_priors_figure(episode, prediction):
     picture = figures.priors_figure(episode, prediction.trace)
     check(picture)
-    assert titles(picture)[3:] == ["prior", "after round 1", "after round 2", "after round 3", "change of the memory"]
+    names = ["P_d", "P_d after round 1", "P_d after round 2", "P_d after round 3", "change of the memory"]
+    assert titles(picture)[3:] == names
     drawn = picture.axes[4].images[0].get_array()
     torch.testing.assert_close(torch.tensor(np.asarray(drawn)), prediction.trace.rounds[0].prior[0, 0])
     moved = prediction.trace.rounds[-1].memory - prediction.trace.pseudo_memory.memory
@@ -103,6 +104,7 @@ def test_priors_figure_of_other_options(model, episode, options):
     picture = figures.priors_figure(episode, trace)
     check(picture)
     assert ("change of the memory" in titles(picture)) == bool(trace.rounds)
+    assert titles(picture)[3 if trace.priors else 1] == ("prior" if options.get("prior") else "P_d")
 
 
 def test_attention_figure(episode, prediction):

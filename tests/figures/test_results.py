@@ -40,6 +40,7 @@ def test_shipped_results_are_drawn_behind_the_variants_that_they_have():
     assert not bands(results_figure({1: scores})) and not bands(results_figure(scores))
     picture = results_figure({1: scores}, fold=2)
     assert picture.png() and [text.get_text() for text in picture.legends[0].get_texts()][0] == "this run"
+    assert not results_figure({3: scores}, fold=2).legends
 
 
 def test_a_waterfall_begins_each_bar_where_the_last_one_ended():
