@@ -45,8 +45,8 @@ def shots_figure(episode: Episode, trace: Trace) -> Picture:
     legend(picture, "support mask", truth_line("truth, hidden from the model"))
     percents = ", ".join(f"{score:.0f}" for score in scores[:-1])
     picture.alt = (
-        f"{shots} support images of the class {episode.class_name} and the prior P_d that each gives for the query. Cut at "
-        f"0.5 they overlap the truth with an IoU of {percents} %, their mean with {scores[-1]:.0f} %."
+        f"{shots} support images of the class {episode.class_name} and the prior P_d that each gives for the query. "
+        f"Cut at 0.5 they overlap the truth with an IoU of {percents} %, their mean with {scores[-1]:.0f} %."
     )
     return picture
 
@@ -119,7 +119,7 @@ def failures_figure(failures: Sequence[Failure], title: str) -> Picture:
     """
     if not failures:
         raise InputError("there is no failure to draw")
-    picture = Picture(7.9, 1.15 + 1.72 * len(failures), f"{title}, and the IoU of each mask")
+    picture = Picture(7.3, 1.15 + 1.58 * len(failures), f"{title}, and the IoU of each mask")
     captions, rows = [], picture.subplots(len(failures), 5, squeeze=False)
     for row, (episode, prior, mask, perfect) in zip(rows, failures, strict=True):
         support_panel(row[0], episode, f"support: {episode.class_name}")

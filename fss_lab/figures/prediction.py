@@ -146,8 +146,8 @@ def priors_figure(episode: Episode, trace: Trace) -> Picture:
         return f"{100 * float((values.cpu() * truth).sum() / values.cpu().sum().clamp(min=1e-6)):.0f} %"
 
     picture.alt = (
-        f"Maps of the prior {'P_d ' * strict}for a query of the class {episode.class_name}, with the outline of the truth: "
-        f"{share(before)} of the first guess is inside the object"
+        f"Maps of the prior {'P_d ' * strict}for a query of the class {episode.class_name}, with the outline of the "
+        f"truth: {share(before)} of the first guess is inside the object"
     )
     if trace.rounds:
         assert trace.pseudo_memory is not None  # of the same prior
