@@ -122,7 +122,7 @@ def wound_figure(
 
     guesses: name -> (P_d, P_fg), masks (H, W) bool. masks: name -> final masks after `rounds`, each (H, W) bool.
     """
-    picture = Picture(1.38 * (len(rounds) + 2) + 0.4, 1.68 * len(guesses) + 0.85, "A wound, and what IMR makes of it")
+    picture = Picture(1.3 * (len(rounds) + 2) + 0.4, 1.6 * len(guesses) + 0.85, "A wound, and what IMR makes of it")
     axes = picture.subplots(len(guesses), len(rounds) + 2, squeeze=False)
     words = []
     for row, (name, given) in zip(axes, guesses.items(), strict=True):
