@@ -18,9 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     execute = actions.add_parser("execute", help="run notebooks in place, as they are kept in git")
     grade = actions.add_parser("grade", help="look through, run and mark what students handed in")
     grade.add_argument("submissions", type=Path, help="a folder that holds one folder for each student")
-    grade.add_argument("--output", type=Path, required=True, help="the table of marks, a new CSV file")
+    grade.add_argument("--output", type=Path, required=True, help="the table of marks; feedback, figures and tables for Canvas and Moodle go into a folder of its name")
+    grade.add_argument("--roster", type=Path, help="a gradebook that Canvas or Moodle exported as CSV: who is who")
     site = actions.add_parser("site", help="build the course as a web site that needs no network")
     site.add_argument("--output", type=Path, default=ROOT / "runs" / "site", help="folder (default: runs/site)")
+    site.add_argument("--without-solutions", action="store_true", help="exercises as handed out, no pages for teachers")
     which: dict[str, Any] = {
         "default": [],
         "metavar": "NOTEBOOK",
@@ -35,12 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "site":
         from fss_lab.course.site import build
 
-        print(f"open {build(ROOT, arguments.output)}")
+        print(f"open {build(ROOT, arguments.output, not arguments.without_solutions)}")
         return 0
     if arguments.action == "grade":
         from fss_lab.course.grading import grade
 
-        for remark in grade(arguments.submissions, arguments.output, ROOT / "notebooks"):
+        for remark in grade(arguments.submissions, arguments.output, ROOT / "notebooks", arguments.roster):
             print(remark)
         return 0
     paths = _notebooks(arguments.notebooks)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import ast
-import csv
-import io
 import os
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fss_lab.course.feedback import diagnoses_figure, page
+from fss_lab.course.marks import Marks, Result, Roster, canvas, identity, moodle, read_roster, table
 from fss_lab.course.notebooks import code_cells, grading, read
 from fss_lab.errors import CourseError, needs
+from fss_lab.figures import keep
 from fss_lab.files import write_atomically
 
 with needs("grading", "course"):
@@ -27,57 +28,68 @@ LETHAL = {"_exit", "abort", "kill", "killpg", "exit", "quit"}
 RESTARTS = 8
 
 
-@dataclass(frozen=True)
-class Marks:
-    """What one notebook of one student is worth. points: by check; remarks: for the teacher, a line for each."""
-
-    student: str
-    notebook: str
-    points: dict[str, float]
-    remarks: list[str]
-
-
-def grade(submissions: Path, output: Path, notebooks: Path) -> list[str]:
+def grade(submissions: Path, output: Path, notebooks: Path, roster: Path | None = None) -> list[str]:
     """Mark all notebooks of `submissions`, a folder with one folder for each student, and write the table `output`.
 
-    notebooks: the folder of the originals; one is told by its name, 04_pseudo_prompts.ipynb. Nothing but notebooks is
-    taken from a submission. Returns all remarks. Raises CourseError if there is no submission or no nbgrader.
+    Into a folder of the table's name go canvas.csv, moodle.csv, feedback/STUDENT/NOTEBOOK.html, and for each notebook
+    a figure of what went wrong. notebooks: the folder of the originals; a submission's name contains that of its
+    original. Files that lie in `submissions` itself belong to the student whose name they have before it. Nothing but
+    notebooks is taken from a submission. roster: a gradebook that Canvas or Moodle exported.
+    Returns all remarks. Raises CourseError if there is no submission, no nbgrader, a bad roster or output name.
     """
-    originals = {path.name: read(path) for path in notebooks.glob("[0-9]*.ipynb")}
-    handed_in = [path for path in sorted(submissions.glob("*/**/*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
+    originals = {path.stem: read(path) for path in sorted(notebooks.glob("[0-9]*.ipynb"))}
+    handed_in = [path for path in sorted(submissions.glob("**/*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
     if not handed_in:
         raise CourseError(f"{submissions} holds no notebooks; put each student's into a folder with the student's name")
+    if output.suffix != ".csv":
+        raise CourseError(f"the table of marks is a CSV file; {output} must end in .csv")
+    students = read_roster(roster) if roster else ()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
 
     def marked(path: Path) -> Marks:
-        student = path.relative_to(submissions).parts[0]
-        if path.name not in originals:
-            return Marks(student, path.stem, {}, [f"{path.name} is no notebook of the course: was it renamed?"])
+        student, name = _whose(path.relative_to(submissions), originals)
         try:
-            return mark(student, path.stem, read(path), originals[path.name])
+            if name not in originals:
+                raise CourseError(f"{path.name} is no notebook of the course: was it renamed?")
+            row = mark(student, name, read(path), originals[name])
         except CourseError as error:
-            return Marks(student, path.stem, {}, [str(error)])
+            row = Marks(student, name, [], [str(error)])
+        print(f"{student}, {name}: {row.points:g} points", flush=True)
+        return row
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         marks = list(pool.map(marked, handed_in))
-    write_atomically(output, table(marks, originals).encode())
+    for student in sorted({row.student for row in marks}):
+        if students and identity(student, students) is None:
+            marks.append(Marks(student, "", [], ["this student is not in the roster"]))
+    _write(output, marks, originals, students)
     return [f"{row.student}, {row.notebook}: {remark}" for row in marks for remark in row.remarks]
 
 
-def table(marks: list[Marks], originals: dict[str, NotebookNode]) -> str:
-    """The marks as CSV: Canvas's columns for a student, which Moodle's import maps too, and one for each notebook."""
-    names = sorted({row.notebook for row in marks if f"{row.notebook}.ipynb" in originals})
-    most = {name: sum(grading(cell)["points"] for cell in _checks(originals[f"{name}.ipynb"])) for name in names}
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["Student", "ID", "SIS Login ID", "Section", *(f"{n} (of {most[n]:g})" for n in names), "Remarks"])
-    for student in sorted({row.student for row in marks}):
-        theirs = [row for row in marks if row.student == student]
-        points = {row.notebook: f"{sum(row.points.values()):g}" for row in theirs}
-        remarks = " | ".join(remark for row in theirs for remark in row.remarks)
-        rows.writerow([student, "", student, "", *(points.get(name, "") for name in names), remarks])
-    return text.getvalue()
+def _whose(path: Path, originals: Mapping[str, NotebookNode]) -> tuple[str, str]:
+    """Student and notebook of a file, by its path in the folder of submissions."""
+    name = next((name for name in originals if name in path.stem), path.stem)
+    before = path.stem.partition(name)[0].rstrip("_- ")
+    return (path.parts[0] if len(path.parts) > 1 else before or path.stem), name
+
+
+def _write(output: Path, marks: list[Marks], originals: Mapping[str, NotebookNode], roster: Roster) -> None:
+    """All files that grading makes."""
+    names = sorted({row.notebook for row in marks} & set(originals))
+    most = {name: sum(grading(cell)["points"] for cell in _checks(originals[name])) for name in names}
+    folder = output.with_suffix("")
+    files = {output: table(marks, most), folder / "canvas.csv": canvas(marks, most, roster)}
+    files[folder / "moodle.csv"] = moodle(marks, most, roster)
+    for row in (row for row in marks if row.results):
+        heading = originals[row.notebook].cells[0].source.partition("\n")[0].strip("# ")
+        files[folder / "feedback" / row.student / f"{row.notebook}.html"] = page(row, heading or row.notebook)
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.encode())
+    for name in names:
+        if rows := [row for row in marks if row.notebook == name and row.results]:
+            keep(diagnoses_figure(name, rows), folder, f"diagnoses_{name}")
 
 
 def mark(student: str, name: str, submission: NotebookNode, original: NotebookNode) -> Marks:
@@ -88,14 +100,47 @@ def mark(student: str, name: str, submission: NotebookNode, original: NotebookNo
         raise CourseError("grading needs nbgrader, which is not here: pip install 'fss-lab[course]'") from error
     remarks = look_through(submission, original)
     done, incidents = run(prepared(submission, original))
-    points: dict[str, float] = {}
+    results: dict[str, Result] = {}
     for cell in _checks(done):
-        identity = grading(cell)["grade_id"]
-        for output in cell.outputs:
-            if "not the one that is installed" in (reason := output.get("evalue", "")) and reason not in remarks:
-                remarks.append(reason)
-        points[identity] = max(points.get(identity, 0), determine_grade(cell)[0] if cell.execution_count else 0)
-    return Marks(student, name, points, remarks + incidents)
+        identity = grading(cell)["grade_id"].removesuffix("-check")
+        answers = [each for each in done.cells if each.metadata.get("answers") == identity]
+        points, most = determine_grade(cell) if cell.execution_count else (0, grading(cell)["points"])
+        diagnosis = _diagnosis(cell, answers)
+        if "not the one that is installed" in diagnosis and diagnosis not in remarks:
+            remarks.append(diagnosis)
+        if identity not in results or points > results[identity].points:
+            code = "\n\n".join(each.source for each in answers)
+            result = Result(identity, _title(original, identity), points, most, diagnosis, code, _said(cell))
+            results[identity] = result
+    return Marks(student, name, list(results.values()), remarks + incidents)
+
+
+def _said(check: NotebookNode) -> str:
+    """What a check printed, and the error that it raised, as the student would see it."""
+    lines = [output.get("text", "") for output in check.outputs if output.output_type == "stream"]
+    errors = [output for output in check.outputs if output.output_type == "error"]
+    return "".join(lines + [f"✗ {_words(error)}" for error in errors]).strip()
+
+
+def _diagnosis(check: NotebookNode, answers: list[NotebookNode]) -> str:
+    """Why a check gave no points, "" if it did: its error, or that of the answer, whose function it then lacks."""
+    if not check.execution_count:
+        return "not run, because the kernel had ended"
+    errors = [output for output in check.outputs if output.output_type == "error"]
+    if errors and errors[0].ename == "NameError":
+        errors = [output for cell in answers for output in cell.outputs if output.output_type == "error"] or errors
+    return _words(errors[0]) if errors else _said(check).partition("○ ")[2]
+
+
+def _words(error: NotebookNode) -> str:
+    return error.evalue if error.ename.endswith(("ExerciseError", "EndlessError", "UnwrittenError")) else f"{error.ename}: {error.evalue}"
+
+
+def _title(original: NotebookNode, identity: str) -> str:
+    """The last heading above an exercise, without the word exercise."""
+    number = next((i for i, cell in enumerate(original.cells) if grading(cell).get("grade_id") == identity), 0)
+    prose = "\n".join(cell.source for cell in original.cells[:number] if cell.cell_type == "markdown")
+    return (re.findall(r"^#+ Exercise (.+)", prose, re.MULTILINE) or [identity])[-1]
 
 
 def look_through(submission: NotebookNode, original: NotebookNode) -> list[str]:
@@ -133,7 +178,7 @@ def prepared(submission: NotebookNode, original: NotebookNode) -> NotebookNode:
     notebook.cells = cells + [nbformat.from_dict(checks[identity]) for identity in checks if identity in lost]
     for cell in code_cells(notebook):
         if grading(cell).get("grade_id") not in checks:
-            cell.metadata.pop("nbgrader", None)
+            cell.metadata["answers"] = cell.metadata.pop("nbgrader", {}).get("grade_id", "")
         cell.metadata.pop("tags", None)
         cell.outputs, cell.execution_count = [], None
     return notebook

@@ -9,9 +9,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from fss_lab.course.notebooks import HOME, outputs, read, text, tidy
+from fss_lab.course.execution import execute
+from fss_lab.course.notebooks import BEGIN, END, HOME, code_cells, exercises, outputs, read, text, tidy
 from fss_lab.course.record import RECORD
-from fss_lab.errors import CourseError, MissingPackageError
+from fss_lab.course.release import STUB
+from fss_lab.errors import CourseError, MissingPackageError, needs
+
+with needs("the site", "course"):
+    from nbformat.v4 import new_markdown_cell
 
 CONTENTS = """
 ```{{toctree}}
@@ -21,11 +26,18 @@ CONTENTS = """
 {pages}
 ```
 """
+INSTRUCTORS = "docs/teaching/"  # pages that a site without solutions leaves out
+EXPLORER = "explorer"  # a cell that ends with this name shows the attention explorer
+FRAME = """\
+<iframe class="explorer" src="{page}" title="The attention explorer, interactive" loading="lazy"></iframe>
+
+[The explorer on a page of its own]({page})"""
 
 
-def build(root: Path, output: Path) -> Path:
+def build(root: Path, output: Path, solutions: bool = True) -> Path:
     """Build the site of the repository `root` into the folder `output`, replacing it; returns the start page.
 
+    solutions: False shows exercises as they are handed out, and leaves out the pages for instructors.
     Raises CourseError if `root` is no clone, Sphinx finds a mistake (a broken link, say), or `output` holds other
     files, MissingPackageError without Sphinx, its theme or its extensions.
     """
@@ -40,11 +52,13 @@ def build(root: Path, output: Path) -> Path:
         raise CourseError(f"{output} holds something else than the site; name another folder with --output")
     with tempfile.TemporaryDirectory() as folder:
         source, made = Path(folder) / "source", Path(folder) / "html"
-        stage(root, source)
+        stage(root, source, solutions)
         # -W: a warning is an error
         options = ["-q", "-W", "--keep-going", "-b", "html", "-d", str(Path(folder) / "doctrees")]
         if sphinx([*options, "-c", str(root / "docs" / "site"), str(source), str(made)]):
             raise CourseError("the site was not built; the lines above say why")
+        for page in source.rglob("*.html"):  # the explorer, which Sphinx does not know
+            shutil.copy(page, made / page.relative_to(source))
         aside = output.with_name(f".{output.name}.tmp")  # so that no half of a site is ever there
         shutil.rmtree(aside, ignore_errors=True)
         shutil.copytree(made, aside)
@@ -53,10 +67,10 @@ def build(root: Path, output: Path) -> Path:
     return output / "index.html"
 
 
-def stage(root: Path, source: Path) -> None:
+def stage(root: Path, source: Path, solutions: bool = True) -> None:
     """Copy the pages, and whatever they link to, into `source`, in the folders that they have in the repository.
 
-    The start page is the README with the contents below it.
+    The start page is the README with the contents below it. solutions: as for `build`.
     """
     start = root / "README.md"
     home, lessons = ((root / "notebooks").glob(name) for name in (HOME, "[0-9][0-9]_*.ipynb"))
@@ -64,16 +78,20 @@ def stage(root: Path, source: Path) -> None:
     found = [start, *course, *sorted((root / "docs").glob("*.md"))]
     for page in found:  # which grows meanwhile
         if page.suffix in (".md", ".ipynb"):
-            found += [file for file in linked_files(page) if file.is_file() and file not in found]
+            linked = [file for file in linked_files(page) if file.is_file() and file not in found]
+            found += [file for file in linked if solutions or not _for_instructors(file, root)]
     for file in found[1:]:
         place = source / file.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix == ".ipynb":
-            _stage_notebook(file, place)
+            _stage_notebook(file, place, solutions)
+        elif file.suffix == ".md" and not solutions:
+            place.write_text(_without_links(file.read_text(encoding="utf-8")), encoding="utf-8")
         else:
             shutil.copy(file, place)
     more = [file for file in found[1:] if file.suffix == ".md" and file not in course]
     index = start.read_text(encoding="utf-8")
+    index = index if solutions else _without_links(index)
     for caption, pages in (("The course", course), ("More", more)):
         names = "\n".join(page.relative_to(root).with_suffix("").as_posix() for page in pages)
         index += CONTENTS.format(caption=caption, pages=names)
@@ -97,11 +115,26 @@ def linked_files(page: Path) -> list[Path]:
     return [(page.parent / link).resolve() for link in inside]
 
 
-def _stage_notebook(page: Path, place: Path) -> None:
-    """With the alternative text of each image where myst-nb looks for it, in the settings of the cell, and attached
-    images beside it.
+def _for_instructors(file: Path, root: Path) -> bool:
+    return file.relative_to(root).as_posix().startswith(INSTRUCTORS)
+
+
+def _without_links(markdown: str) -> str:
+    """With the words alone of links to the pages for instructors."""
+    return re.sub(r"\[([^\]]+)\]\((?:\.\./|docs/)*teaching/[^)]*\)", r"\1", markdown)
+
+
+def _stage_notebook(page: Path, place: Path, solutions: bool) -> None:
+    """With the alternative text of each image where myst-nb looks for it, in the settings of the cell, attached
+    images beside it, and the explorer itself instead of its picture.
     """
     notebook = tidy(read(page))
+    if not solutions:
+        for cell in exercises(notebook):
+            cell.source = re.sub(rf"{BEGIN}.*?{END}", STUB, cell.source, flags=re.DOTALL)
+            cell.metadata.pop("tags", None)  # nothing is left to fold away
+        for cell in notebook.cells:
+            cell.source = _without_links(cell.source)
     for cell in notebook.cells:
         for name, image in cell.pop("attachments", {}).items():
             (place.parent / name).write_bytes(base64.b64decode(image["image/png"]))
@@ -110,4 +143,29 @@ def _stage_notebook(page: Path, place: Path) -> None:
         output.get("data", {}).pop(RECORD, None)  # its text stays
         if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
+    for cell in code_cells(notebook):
+        if cell.source.split("\n")[-1] == EXPLORER:
+            name = save_explorer(page, place.parent)
+            cell.outputs = []
+            number = notebook.cells.index(cell)
+            notebook.cells.insert(number + 1, new_markdown_cell(FRAME.format(page=name), id=EXPLORER))
+            break
     place.write_text(text(notebook), encoding="utf-8")
+
+
+def save_explorer(page: Path, folder: Path) -> str:
+    """Run a notebook up to the cell that shows the explorer and save the explorer as one file of `folder`.
+
+    Returns the file's name. Raises CourseError if a cell fails.
+    """
+    notebook, name = read(page), f"{page.stem}_explorer.html"
+    number = next(i for i, cell in enumerate(notebook.cells) if cell.source.split("\n")[-1] == EXPLORER)
+    notebook.cells = notebook.cells[: number + 1]
+    notebook.cells[number].source += f'.save_html("{name}")'
+    draft = folder / f"{page.stem}_draft.ipynb"
+    draft.write_text(text(notebook), encoding="utf-8")
+    try:
+        execute(draft)
+    finally:
+        draft.unlink()
+    return name

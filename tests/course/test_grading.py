@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from helpers.harness import NOTEBOOKS
 from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
 
 from fss_lab.cli import main
 from fss_lab.course import grading as grading_module
@@ -85,21 +86,40 @@ def kernel(notebook):
     return notebook
 
 
+def shadowed(notebook):
+    """Another module under the name of the checks, and a function of them that is not theirs."""
+    fake = "import sys\nimport types\n\nfake = types.ModuleType('fss_lab.exercises.ex04')\n"
+    fake += "fake.check_min_max = fake.check_prototype = lambda function: print('✓')\n"
+    notebook.cells.insert(0, new_code_cell(fake + "sys.modules['fss_lab.exercises.ex04'] = fake"))
+    return change(notebook, "ex04-min-max", "- low)", "- high)")
+
+
+def patched_library(notebook):
+    """The library's function, with which the checks compare, is replaced by the answer."""
+    change(notebook, "ex04-min-max", "- low)", "- high)")
+    return change(notebook, "ex04-min-max", "### END SOLUTION", PATCH)
+
+
 def tampered(notebook):
     notebook.cells.insert(0, new_code_cell("from fss_lab.exercises import ex04\nex04.check_min_max = print"))
     change(notebook, "ex04-min-max-check", "reload", "print('✓'); reload")
     return change(notebook, "ex04-min-max", "- low)", "- high)")
 
 
+PATCH = "\n\nfrom fss_lab.method import prompts\n\nprompts.min_max = min_max"
+MEAN = "(F * M).sum((-2, -1), keepdim=True) / (M.sum((-2, -1), keepdim=True) + 5e-4)"
+EINSUM = "torch.einsum('...chw,...hw->...c', F, M[..., 0, :, :])[..., None, None] / (M.sum((-2, -1), keepdim=True) + 5e-4)"
 BOTH = "low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)"
 ZOO = {  # what becomes of the right notebook, and its points out of 10: 2 + 2 + 1 + 2 + 3
     "right": (lambda n: n, 10),
-    "differently right": (lambda n: change(n, "ex04-prototype", "5e-4", "0.0005"), 10),
+    "differently right": (lambda n: change(n, "ex04-prototype", MEAN, EINSUM), 10),
     "empty": (student_edition, 0),
     "half": (lambda n: stub(stub(n, "ex04-discriminative-prior"), "ex04-generate-priors"), 5),
     "crash": (lambda n: change(n, "ex04-cosine-map", "product = ", "product = 1 / 0 + "), 8),
     "endless": (lambda n: change(n, "ex04-min-max", BOTH, "while True:\n        pass"), 9),
     "tampered": (tampered, 0),
+    "shadowed": (shadowed, 0),
+    "patched": (patched_library, 4),
     "library": (lambda n: library(n, "ex04-min-max"), 9),
     "follow-up error": (lambda n: change(n, "ex04-min-max", "+ 1e-7", "+ 5.0"), 9),
     "other parameters": (lambda n: change(n, "parameters", "fold = 0", "fold = 3"), 10),
@@ -115,8 +135,8 @@ SMALL_ZOO = {  # the same of the small notebook, out of 3: what is wrong is not 
 
 
 @pytest.fixture(scope="module")
-def marks(original, small, tmp_path_factory):
-    """The table of marks and the remarks, by student."""
+def graded(original, small, tmp_path_factory):
+    """The folder in which the zoo was graded, once."""
     folder = tmp_path_factory.mktemp("zoo")
     (folder / "originals").mkdir()
     for name, notebook, zoo in ((NAME, original, ZOO), (SMALL, small, SMALL_ZOO)):
@@ -126,16 +146,24 @@ def marks(original, small, tmp_path_factory):
             nbformat.write(become(nbformat.from_dict(notebook)), folder / "submissions" / student / name)
     (folder / "submissions" / "stray").mkdir()
     nbformat.write(original, folder / "submissions" / "stray" / "homework.ipynb")
-    remarks = grade(folder / "submissions", folder / "marks.csv", folder / "originals")
-    with open(folder / "marks.csv", newline="") as file:
-        return {row["Student"]: row for row in csv.DictReader(file)}, remarks
+    nbformat.write(small, folder / "submissions" / "doejane_4711_8810_01_episodes-1.ipynb")  # as Canvas names them
+    (folder / "roster.csv").write_text("Student,ID,SIS User ID,SIS Login ID,Section\n\"Doe, Jane\",4711,S1,jd1,A\n")
+    grade(folder / "submissions", folder / "marks.csv", folder / "originals", folder / "roster.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def marks(graded):
+    """The table of marks by student."""
+    with open(graded / "marks.csv", newline="") as file:
+        return {row["Student"]: row for row in csv.DictReader(file)}
 
 
 @pytest.mark.parametrize("student", [*ZOO, *SMALL_ZOO])
 def test_every_submission_gets_its_mark(marks, student):
-    row = marks[0][student]
+    row = marks[student]
     column, zoo = ("04_pseudo_prompts (of 10)", ZOO) if student in ZOO else ("01_episodes (of 3)", SMALL_ZOO)
-    assert (row[column], row["SIS Login ID"]) == (str(zoo[student][1]), student), row["Remarks"]
+    assert row[column] == str(zoo[student][1]), row["Remarks"]
 
 
 @pytest.mark.parametrize(
@@ -148,12 +176,43 @@ def test_every_submission_gets_its_mark(marks, student):
         ("other kernel", "my-own-kernel"),
         ("stray", "homework.ipynb is no notebook of the course"),
         ("tampered", "fss_lab.exercises.ex04.check_min_max is not the one that is installed"),
-        ("right", "^$"),
-        ("follow-up error", "^$"),
+        ("shadowed", r"fss_lab.exercises.ex04.\w+ is not the one that is installed"),
+        ("patched", "fss_lab.method.prompts.min_max is not the one that is installed"),
+        ("doejane_4711_8810", "^$"),
+        ("right", "^: this student is not in the roster$"),
+        ("follow-up error", "^: this student is not in the roster$"),
     ],
 )
 def test_what_a_teacher_should_look_at_is_named(marks, student, remark):
-    assert re.search(remark, marks[0][student]["Remarks"])
+    assert re.search(remark, marks[student]["Remarks"])
+
+
+def test_a_learning_platform_gets_its_own_columns_and_no_others(graded):
+    rows = list(csv.reader((graded / "marks" / "canvas.csv").open(newline="")))
+    assert rows[0] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "01_episodes", "04_pseudo_prompts"]
+    assert rows[1] == ["    Points Possible", "", "", "", "", "3", "10"]
+    assert ["Doe, Jane", "4711", "S1", "jd1", "A", "3", ""] in rows
+    assert ["half", "", "", "half", "", "", "5"] in rows
+    rows = list(csv.reader((graded / "marks" / "moodle.csv").open(newline="")))
+    assert rows[0] == ["Username", "ID number", "Email address", "01_episodes", "04_pseudo_prompts"]
+    assert ["half", "", "", "", "5"] in rows
+
+
+def test_every_submission_that_ran_gets_feedback(graded):
+    pages = {path.parent.name: path.read_text() for path in graded.glob("marks/feedback/*/*.html")}
+    assert set(pages) == {*ZOO, *SMALL_ZOO, "doejane_4711_8810"}
+    assert "ex04-cosine-map" in pages["crash"] and "ZeroDivisionError" in pages["crash"]
+    assert "<strong>8 of 10 points</strong>" in pages["crash"]
+    assert "✓ 10 of 10" not in pages["right"] and pages["right"].count('class="said full"') == 5
+    assert "the library computed it" in pages["library"] and "○ 0 of 1" in pages["library"]
+    assert "cell 2 ended the kernel and was left out" in pages["exit"]
+    assert not any(re.search(r"https?://|<script|src=", page) for page in pages.values())
+
+
+def test_a_figure_shows_what_went_wrong(graded):
+    with Image.open(graded / "marks" / "diagnoses_04_pseudo_prompts.png") as image:
+        assert image.info["Description"].startswith(f"ex04-prototype: 9 of {len(ZOO)} with full points.")
+        assert "does not come to an end" in image.info["Description"] and image.width == 1000
 
 
 def test_nothing_to_grade_is_an_error(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The web site, in a real browser: it asks nobody for anything, and reads well on a phone and in the dark."""
 
+import re
 import shutil
 import threading
 from functools import partial
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 from helpers.browser import launched
 
-from fss_lab.course.notebooks import outputs, read
-from fss_lab.course.site import build, linked_files, links
+from fss_lab.course import site as site_module
+from fss_lab.course.notebooks import BEGIN, exercises, outputs, read
+from fss_lab.course.release import STUB
+from fss_lab.course.site import build, linked_files, links, stage
 from fss_lab.errors import CourseError
 
 ROOT = Path(__file__).parents[2]
@@ -64,12 +67,25 @@ def test_every_page_is_there(site):
 
 
 def test_every_figure_of_the_notebooks_is_there(site):
-    """Also those that stand for a widget, such as the attention explorer's."""
+    """Also those that stand for a widget; in the place of the attention explorer's is the explorer."""
     for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
         figures = sum("image/png" in output.get("data", {}) for _, output in outputs(read(path)))
         page = (site / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8")
-        assert page.count("<img alt=") == figures > 0, path.stem
+        assert page.count("<img alt=") + page.count('<iframe class="explorer"') == figures > 0, path.stem
         assert "VBox(" not in page
+
+
+def test_the_explorer_can_be_used(address, browser):
+    page, wrong = visit(browser, f"{address}/notebooks/08_attention.html", viewport={"width": 1280, "height": 900})
+    frame = page.locator("iframe.explorer")
+    frame.scroll_into_view_if_needed()
+    inside = page.frame_locator("iframe.explorer")
+    inside.locator("canvas").first.wait_for()
+    before = inside.locator("main").inner_text()
+    inside.get_by_role("button", name="before").click()
+    page.wait_for_timeout(300)
+    assert inside.locator("main").inner_text() != before or before
+    assert wrong == []
 
 
 def test_no_page_names_a_script_or_style_elsewhere(site):
@@ -133,6 +149,20 @@ def test_links_are_found_in_text_and_not_in_code(tmp_path):
     )
     assert links(page) == ["x/a.md#part", "b.png", "https://example.org", "#f", "d.png"]
     assert linked_files(page) == [tmp_path / "x" / "a.md", tmp_path / "b.png", tmp_path / "d.png"]
+
+
+def test_a_site_without_solutions_shows_exercises_as_handed_out(tmp_path, monkeypatch):
+    """No line of a solution, no page for instructors and no link to one."""
+    monkeypatch.setattr(site_module, "save_explorer", lambda page, folder: "explorer.html")
+    stage(ROOT, tmp_path / "source", solutions=False)
+    for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        staged = read(tmp_path / "source" / "notebooks" / path.name)
+        for cell, original in zip(exercises(staged), exercises(read(path)), strict=True):
+            assert cell.source.endswith(f"    {STUB}") and BEGIN not in cell.source and "tags" not in cell.metadata
+            assert cell.source.startswith(original.source.partition(f"    {BEGIN}")[0])
+    pages = [page for page in (tmp_path / "source").rglob("*") if page.suffix in (".md", ".ipynb")]
+    assert len(pages) > 20 and not (tmp_path / "source" / "docs" / "teaching").exists()
+    assert not [page for page in pages if re.search(r"\]\([^)]*teaching/", page.read_text(encoding="utf-8"))]
 
 
 def test_a_folder_with_other_files_is_not_replaced(tmp_path):

@@ -1,0 +1,127 @@
+"""Marks: what a submission is worth, and the tables that a teacher, Canvas and Moodle read."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fss_lab.errors import CourseError
+
+# What Canvas needs at the left, in this order; it takes every further column for an assignment.
+CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
+MOODLE = ("Username", "ID number", "Email address")  # one of them identifies a student; Moodle asks which
+Roster = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One exercise of one submission.
+
+    name: its nbgrader id; title: its heading. points: out of `most`. diagnosis: what the check objects to, "" if
+    nothing. code: what the student wrote; said: what the check printed.
+    """
+
+    name: str
+    title: str
+    points: float
+    most: float
+    diagnosis: str = ""
+    code: str = ""
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What one notebook of one student is worth. remarks: for the teacher, a line for each."""
+
+    student: str
+    notebook: str
+    results: Sequence[Result]
+    remarks: Sequence[str]
+
+    @property
+    def points(self) -> float:
+        """The sum of all exercises."""
+        return sum(result.points for result in self.results)
+
+
+def table(marks: Iterable[Marks], most: Mapping[str, float]) -> str:
+    """The teacher's table as CSV: a column for each notebook in `most`, which has its highest mark, and the remarks."""
+    marks, rows = list(marks), []
+    for student in _students(marks):
+        theirs = [row for row in marks if row.student == student]
+        remarks = " | ".join(f"{row.notebook}: {remark}" for row in theirs for remark in row.remarks)
+        rows.append([student, *_points(theirs, most), remarks])
+    return _csv([["Student", *(f"{name} (of {most[name]:g})" for name in most), "Remarks"], *rows])
+
+
+def canvas(marks: Iterable[Marks], most: Mapping[str, float], roster: Roster = ()) -> str:
+    """The table that Canvas's gradebook imports, with the row from which a new assignment takes its highest mark."""
+    first = ["    Points Possible", *[""] * (len(CANVAS) - 1), *(f"{most[name]:g}" for name in most)]
+    return _csv([[*CANVAS, *most], first, *_identified(list(marks), most, roster, CANVAS)])
+
+
+def moodle(marks: Iterable[Marks], most: Mapping[str, float], roster: Roster = ()) -> str:
+    """The table that Moodle's gradebook imports."""
+    return _csv([[*MOODLE, *most], *_identified(list(marks), most, roster, MOODLE)])
+
+
+def read_roster(path: Path) -> Roster:
+    """The students of a gradebook that Canvas or Moodle exported as CSV, a dictionary by column for each.
+
+    Raises CourseError if the file cannot be read or has no column that identifies a student.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CourseError(f"the roster {path} cannot be read: {error}") from error
+    delimiter = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
+    rows = [{key: value.strip() for key, value in row.items() if key and value} for row in csv.DictReader(lines, delimiter=delimiter)]
+    if not {name for row in rows for name in row} & {*CANVAS, *MOODLE}:
+        raise CourseError(f"the roster {path} has none of the columns {', '.join(CANVAS + MOODLE)}; export it anew as CSV")
+    return rows
+
+
+def identity(student: str, roster: Roster) -> Mapping[str, str] | None:
+    """The row of the roster that belongs to a folder name, None unless exactly one does.
+
+    The name, or its part before or between underscores, is a login, a number, an e-mail address or "First Last".
+    """
+    for part in [student, *student.split("_")]:
+        rows = [row for row in roster if part.casefold() in _names(row)]
+        if len(rows) == 1:
+            return rows[0]
+    return None
+
+
+def _names(row: Mapping[str, str]) -> set[str]:
+    whole = f"{row.get('First name', '')} {row.get('Last name', '')}"
+    return {name.casefold() for name in [*(row.get(column, "") for column in CANVAS[:4] + MOODLE), whole] if name.strip()}
+
+
+def _identified(marks: list[Marks], most: Mapping[str, float], roster: Roster, columns: Sequence[str]) -> list[list[str]]:
+    rows = []
+    for student in _students(marks):
+        address = {"Email address": student} if "@" in student else {}
+        who = identity(student, roster) or {"Student": student, "SIS Login ID": student, "Username": student, **address}
+        theirs = [row for row in marks if row.student == student]
+        rows.append([*(who.get(column, "") for column in columns), *_points(theirs, most)])
+    return rows
+
+
+def _students(marks: list[Marks]) -> list[str]:
+    return sorted({row.student for row in marks})
+
+
+def _points(theirs: list[Marks], most: Mapping[str, float]) -> list[str]:
+    points = {row.notebook: f"{row.points:g}" for row in theirs}
+    return [points.get(name, "") for name in most]
+
+
+def _csv(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
