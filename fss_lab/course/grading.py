@@ -26,6 +26,7 @@ with needs("grading", "course"):
 SECONDS, SECONDS_LATER = 300, 20  # a cell's limit, before and after the first one that exceeds it
 LETHAL = {"_exit", "abort", "kill", "killpg", "exit", "quit"}
 RESTARTS = 8
+DIAGNOSES = ("ExerciseError", "EndlessError", "UnwrittenError")  # errors whose text says it all
 
 
 def grade(submissions: Path, output: Path, notebooks: Path, roster: Path | None = None) -> list[str]:
@@ -64,7 +65,7 @@ def grade(submissions: Path, output: Path, notebooks: Path, roster: Path | None 
         if students and identity(student, students) is None:
             marks.append(Marks(student, "", [], ["this student is not in the roster"]))
     _write(output, marks, originals, students)
-    return [f"{row.student}, {row.notebook}: {remark}" for row in marks for remark in row.remarks]
+    return [f"{row.student}, {note}" for row in marks for note in row.notes]
 
 
 def _whose(path: Path, originals: Mapping[str, NotebookNode]) -> tuple[str, str]:
@@ -133,7 +134,7 @@ def _diagnosis(check: NotebookNode, answers: list[NotebookNode]) -> str:
 
 
 def _words(error: NotebookNode) -> str:
-    return error.evalue if error.ename.endswith(("ExerciseError", "EndlessError", "UnwrittenError")) else f"{error.ename}: {error.evalue}"
+    return error.evalue if error.ename in DIAGNOSES else f"{error.ename}: {error.evalue}"
 
 
 def _title(original: NotebookNode, identity: str) -> str:

@@ -47,13 +47,18 @@ class Marks:
         """The sum of all exercises."""
         return sum(result.points for result in self.results)
 
+    @property
+    def notes(self) -> list[str]:
+        """The remarks, each with the notebook that it is about."""
+        return [f"{self.notebook}: {remark}" if self.notebook else remark for remark in self.remarks]
+
 
 def table(marks: Iterable[Marks], most: Mapping[str, float]) -> str:
     """The teacher's table as CSV: a column for each notebook in `most`, which has its highest mark, and the remarks."""
     marks, rows = list(marks), []
     for student in _students(marks):
         theirs = [row for row in marks if row.student == student]
-        remarks = " | ".join(f"{row.notebook}: {remark}" for row in theirs for remark in row.remarks)
+        remarks = " | ".join(note for row in theirs for note in row.notes)
         rows.append([student, *_points(theirs, most), remarks])
     return _csv([["Student", *(f"{name} (of {most[name]:g})" for name in most), "Remarks"], *rows])
 
@@ -79,9 +84,10 @@ def read_roster(path: Path) -> Roster:
     except (OSError, UnicodeDecodeError) as error:
         raise CourseError(f"the roster {path} cannot be read: {error}") from error
     delimiter = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
-    rows = [{key: value.strip() for key, value in row.items() if key and value} for row in csv.DictReader(lines, delimiter=delimiter)]
-    if not {name for row in rows for name in row} & {*CANVAS, *MOODLE}:
-        raise CourseError(f"the roster {path} has none of the columns {', '.join(CANVAS + MOODLE)}; export it anew as CSV")
+    rows = list(csv.DictReader(lines, delimiter=delimiter, restval=""))
+    if not rows or not {*rows[0]} & {*CANVAS, *MOODLE}:
+        columns = ", ".join(CANVAS + MOODLE)
+        raise CourseError(f"the roster {path} names no students in columns such as {columns}; export it anew as CSV")
     return rows
 
 
@@ -98,11 +104,15 @@ def identity(student: str, roster: Roster) -> Mapping[str, str] | None:
 
 
 def _names(row: Mapping[str, str]) -> set[str]:
-    whole = f"{row.get('First name', '')} {row.get('Last name', '')}"
-    return {name.casefold() for name in [*(row.get(column, "") for column in CANVAS[:4] + MOODLE), whole] if name.strip()}
+    names = [row.get(column, "") for column in CANVAS[:4] + MOODLE]
+    names.append(f"{row.get('First name', '')} {row.get('Last name', '')}")
+    return {name.strip().casefold() for name in names} - {""}
 
 
-def _identified(marks: list[Marks], most: Mapping[str, float], roster: Roster, columns: Sequence[str]) -> list[list[str]]:
+def _identified(
+    marks: list[Marks], most: Mapping[str, float], roster: Roster, columns: Sequence[str]
+) -> list[list[str]]:
+    """A row for each student: what the roster, or else the folder's name, has in these columns, and the points."""
     rows = []
     for student in _students(marks):
         address = {"Email address": student} if "@" in student else {}

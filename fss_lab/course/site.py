@@ -78,7 +78,7 @@ def stage(root: Path, source: Path, solutions: bool = True) -> None:
     found = [start, *course, *sorted((root / "docs").glob("*.md"))]
     for page in found:  # which grows meanwhile
         if page.suffix in (".md", ".ipynb"):
-            linked = [file for file in linked_files(page) if file.is_file() and file not in found]
+            linked = [file for file in dict.fromkeys(linked_files(page)) if file.is_file() and file not in found]
             found += [file for file in linked if solutions or not _for_instructors(file, root)]
     for file in found[1:]:
         place = source / file.relative_to(root)

@@ -23,7 +23,9 @@ Jim;Roe;S-4;jim2@example.org;1
 
 
 def marks(student, points, diagnosis="", remarks=()):
-    results = [Result("ex01-iou", "1.1 · IoU", points, 2, diagnosis, "def iou(): <b>", f"✗ {diagnosis}" if diagnosis else "✓")]
+    results = [
+        Result("ex01-iou", "1.1 · IoU", points, 2, diagnosis, "def iou(): <b>", f"✗ {diagnosis}" if diagnosis else "✓")
+    ]
     return Marks(student, "01_episodes", results, remarks)
 
 
