@@ -33,7 +33,8 @@ def path_of(number: str) -> Path:
 def memory(numbers: list[str]) -> None:
     print("notebook  at the end  at most (MB)")
     for number in numbers:
-        client = NotebookClient(read(path_of(number)), timeout=600, kernel_name="python3")
+        quiet = ["--log-level=CRITICAL"]
+        client = NotebookClient(read(path_of(number)), timeout=600, kernel_name="python3", extra_arguments=quiet)
         with client.setup_kernel(cwd=str(NOTEBOOKS)):
             for index, cell in enumerate(client.nb.cells):
                 client.execute_cell(cell, index)

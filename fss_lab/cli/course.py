@@ -18,12 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     execute = actions.add_parser("execute", help="run notebooks in place, as they are kept in git")
     grade = actions.add_parser("grade", help="look through, run and mark what students handed in")
     grade.add_argument("submissions", type=Path, help="a folder that holds one folder for each student")
-    grade.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        help="the table of marks; feedback, figures and tables for Canvas and Moodle go into a folder of its name",
-    )
+    grade.add_argument("--output", type=Path, required=True, help="the table of marks, a CSV; all else goes beside it")
     grade.add_argument("--roster", type=Path, help="a gradebook that Canvas or Moodle exported as CSV: who is who")
     site = actions.add_parser("site", help="build the course as a web site that needs no network")
     site.add_argument("--output", type=Path, default=ROOT / "runs" / "site", help="folder (default: runs/site)")

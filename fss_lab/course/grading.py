@@ -22,6 +22,7 @@ from fss_lab.files import write_atomically
 with needs("grading", "course"):
     import nbformat
     from nbformat import NotebookNode
+    from nbgrader.utils import determine_grade
 
 SECONDS, SECONDS_LATER = 300, 20  # a cell's limit, before and after the first one that exceeds it
 LETHAL = {"_exit", "abort", "kill", "killpg", "exit", "quit"}
@@ -54,13 +55,16 @@ def grade(submissions: Path, output: Path, notebooks: Path, roster: Path | None 
             if name not in originals:
                 raise CourseError(f"{path.name} is no notebook of the course: was it renamed?")
             row = mark(student, name, read(path), originals[name])
-        except CourseError as error:
-            row = Marks(student, name, [], [str(error)])
+        except Exception as error:  # one odd file must not cost the others their marks
+            row = Marks(student, name, [], [f"not marked: {error}"])
         print(f"{student}, {name}: {row.points:g} points", flush=True)
         return row
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         marks = list(pool.map(marked, handed_in))
+    for (student, name), times in Counter((row.student, row.notebook) for row in marks).items():
+        if times > 1:
+            marks.append(Marks(student, "", [], [f"{name} was handed in {times} times; the last file counts"]))
     for student in sorted({row.student for row in marks}):
         if students and identity(student, students) is None:
             marks.append(Marks(student, "", [], ["this student is not in the roster"]))
@@ -95,24 +99,19 @@ def _write(output: Path, marks: list[Marks], originals: Mapping[str, NotebookNod
 
 def mark(student: str, name: str, submission: NotebookNode, original: NotebookNode) -> Marks:
     """Run one notebook that was handed in, with the original checks, and mark each check for itself."""
-    try:
-        from nbgrader.utils import determine_grade
-    except ImportError as error:
-        raise CourseError("grading needs nbgrader, which is not here: pip install 'fss-lab[course]'") from error
     remarks = look_through(submission, original)
     done, incidents = run(prepared(submission, original))
     results: dict[str, Result] = {}
     for cell in _checks(done):
-        identity = grading(cell)["grade_id"].removesuffix("-check")
-        answers = [each for each in done.cells if each.metadata.get("answers") == identity]
+        task = grading(cell)["grade_id"].removesuffix("-check")
+        answers = [other for other in done.cells if other.metadata.get("answers") == task]
         points, most = determine_grade(cell) if cell.execution_count else (0, grading(cell)["points"])
         diagnosis = _diagnosis(cell, answers)
         if "not the one that is installed" in diagnosis and diagnosis not in remarks:
             remarks.append(diagnosis)
-        if identity not in results or points > results[identity].points:
-            code = "\n\n".join(each.source for each in answers)
-            result = Result(identity, _title(original, identity), points, most, diagnosis, code, _said(cell))
-            results[identity] = result
+        if task not in results or points > results[task].points:
+            code = "\n\n".join(answer.source for answer in answers)
+            results[task] = Result(task, _title(original, task), points, most, diagnosis, code, _said(cell))
     return Marks(student, name, list(results.values()), remarks + incidents)
 
 
@@ -137,11 +136,11 @@ def _words(error: NotebookNode) -> str:
     return error.evalue if error.ename in DIAGNOSES else f"{error.ename}: {error.evalue}"
 
 
-def _title(original: NotebookNode, identity: str) -> str:
+def _title(original: NotebookNode, task: str) -> str:
     """The last heading above an exercise, without the word exercise."""
-    number = next((i for i, cell in enumerate(original.cells) if grading(cell).get("grade_id") == identity), 0)
+    number = [grading(cell).get("grade_id") for cell in original.cells].index(f"{task}-check")
     prose = "\n".join(cell.source for cell in original.cells[:number] if cell.cell_type == "markdown")
-    return (re.findall(r"^#+ Exercise (.+)", prose, re.MULTILINE) or [identity])[-1]
+    return (re.findall(r"^#+ Exercise (.+)", prose, re.MULTILINE) or [task])[-1]
 
 
 def look_through(submission: NotebookNode, original: NotebookNode) -> list[str]:

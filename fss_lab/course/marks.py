@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,25 +53,25 @@ class Marks:
         return [f"{self.notebook}: {remark}" if self.notebook else remark for remark in self.remarks]
 
 
-def table(marks: Iterable[Marks], most: Mapping[str, float]) -> str:
+def table(marks: Sequence[Marks], most: Mapping[str, float]) -> str:
     """The teacher's table as CSV: a column for each notebook in `most`, which has its highest mark, and the remarks."""
-    marks, rows = list(marks), []
-    for student in _students(marks):
-        theirs = [row for row in marks if row.student == student]
-        remarks = " | ".join(note for row in theirs for note in row.notes)
-        rows.append([student, *_points(theirs, most), remarks])
-    return _csv([["Student", *(f"{name} (of {most[name]:g})" for name in most), "Remarks"], *rows])
+    header = ["Student", *(f"{name} (of {most[name]:g})" for name in most), "Remarks"]
+    rows = [
+        [student, *points, " | ".join(note for row in marks if row.student == student for note in row.notes)]
+        for student, points in _points(marks, most)
+    ]
+    return _csv([header, *rows])
 
 
-def canvas(marks: Iterable[Marks], most: Mapping[str, float], roster: Roster = ()) -> str:
+def canvas(marks: Sequence[Marks], most: Mapping[str, float], roster: Roster = ()) -> str:
     """The table that Canvas's gradebook imports, with the row from which a new assignment takes its highest mark."""
     first = ["    Points Possible", *[""] * (len(CANVAS) - 1), *(f"{most[name]:g}" for name in most)]
-    return _csv([[*CANVAS, *most], first, *_identified(list(marks), most, roster, CANVAS)])
+    return _csv([[*CANVAS, *most], first, *_identified(marks, most, roster, CANVAS)])
 
 
-def moodle(marks: Iterable[Marks], most: Mapping[str, float], roster: Roster = ()) -> str:
+def moodle(marks: Sequence[Marks], most: Mapping[str, float], roster: Roster = ()) -> str:
     """The table that Moodle's gradebook imports."""
-    return _csv([[*MOODLE, *most], *_identified(list(marks), most, roster, MOODLE)])
+    return _csv([[*MOODLE, *most], *_identified(marks, most, roster, MOODLE)])
 
 
 def read_roster(path: Path) -> Roster:
@@ -110,25 +110,21 @@ def _names(row: Mapping[str, str]) -> set[str]:
 
 
 def _identified(
-    marks: list[Marks], most: Mapping[str, float], roster: Roster, columns: Sequence[str]
-) -> list[list[str]]:
+    marks: Sequence[Marks], most: Mapping[str, float], roster: Roster, columns: Sequence[str]
+) -> Iterator[list[str]]:
     """A row for each student: what the roster, or else the folder's name, has in these columns, and the points."""
-    rows = []
-    for student in _students(marks):
-        address = {"Email address": student} if "@" in student else {}
-        who = identity(student, roster) or {"Student": student, "SIS Login ID": student, "Username": student, **address}
-        theirs = [row for row in marks if row.student == student]
-        rows.append([*(who.get(column, "") for column in columns), *_points(theirs, most)])
-    return rows
+    for student, points in _points(marks, most):
+        name = {"Student": student, "SIS Login ID": student, "Username": student}
+        name["Email address"] = student if "@" in student else ""
+        row = identity(student, roster) or name
+        yield [*(row.get(column, "") for column in columns), *points]
 
 
-def _students(marks: list[Marks]) -> list[str]:
-    return sorted({row.student for row in marks})
-
-
-def _points(theirs: list[Marks], most: Mapping[str, float]) -> list[str]:
-    points = {row.notebook: f"{row.points:g}" for row in theirs}
-    return [points.get(name, "") for name in most]
+def _points(marks: Sequence[Marks], most: Mapping[str, float]) -> Iterator[tuple[str, list[str]]]:
+    """Each student with the points of each notebook in `most`, "" for one that was not handed in."""
+    for student in sorted({row.student for row in marks}):
+        points = {row.notebook: f"{row.points:g}" for row in marks if row.student == student}
+        yield student, [points.get(name, "") for name in most]
 
 
 def _csv(rows: Iterable[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from fss_lab.course.execution import execute
-from fss_lab.course.notebooks import BEGIN, END, HOME, code_cells, exercises, outputs, read, text, tidy
+from fss_lab.course.notebooks import BEGIN, END, HOME, exercises, outputs, read, text, tidy
 from fss_lab.course.record import RECORD
 from fss_lab.course.release import STUB
 from fss_lab.errors import CourseError, MissingPackageError, needs
@@ -26,7 +26,7 @@ CONTENTS = """
 {pages}
 ```
 """
-INSTRUCTORS = "docs/teaching/"  # pages that a site without solutions leaves out
+INSTRUCTORS = "docs/teaching"  # pages that a site without solutions leaves out
 EXPLORER = "explorer"  # a cell that ends with this name shows the attention explorer
 FRAME = """\
 <iframe class="explorer" src="{page}" title="The attention explorer, interactive" loading="lazy"></iframe>
@@ -79,7 +79,7 @@ def stage(root: Path, source: Path, solutions: bool = True) -> None:
     for page in found:  # which grows meanwhile
         if page.suffix in (".md", ".ipynb"):
             linked = [file for file in dict.fromkeys(linked_files(page)) if file.is_file() and file not in found]
-            found += [file for file in linked if solutions or not _for_instructors(file, root)]
+            found += [file for file in linked if solutions or root / INSTRUCTORS not in file.parents]
     for file in found[1:]:
         place = source / file.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -115,10 +115,6 @@ def linked_files(page: Path) -> list[Path]:
     return [(page.parent / link).resolve() for link in inside]
 
 
-def _for_instructors(file: Path, root: Path) -> bool:
-    return file.relative_to(root).as_posix().startswith(INSTRUCTORS)
-
-
 def _without_links(markdown: str) -> str:
     """With the words alone of links to the pages for instructors."""
     return re.sub(r"\[([^\]]+)\]\((?:\.\./|docs/)*teaching/[^)]*\)", r"\1", markdown)
@@ -143,23 +139,20 @@ def _stage_notebook(page: Path, place: Path, solutions: bool) -> None:
         output.get("data", {}).pop(RECORD, None)  # its text stays
         if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
-    for cell in code_cells(notebook):
-        if cell.source.split("\n")[-1] == EXPLORER:
-            name = save_explorer(page, place.parent)
-            cell.outputs = []
-            number = notebook.cells.index(cell)
-            notebook.cells.insert(number + 1, new_markdown_cell(FRAME.format(page=name), id=EXPLORER))
-            break
+    numbers = [number for number, cell in enumerate(notebook.cells) if cell.source.split("\n")[-1] == EXPLORER]
+    for number in numbers[:1]:
+        notebook.cells[number].outputs = []
+        frame = FRAME.format(page=save_explorer(page, number, place.parent))
+        notebook.cells.insert(number + 1, new_markdown_cell(frame, id=EXPLORER))
     place.write_text(text(notebook), encoding="utf-8")
 
 
-def save_explorer(page: Path, folder: Path) -> str:
-    """Run a notebook up to the cell that shows the explorer and save the explorer as one file of `folder`.
+def save_explorer(page: Path, number: int, folder: Path) -> str:
+    """Run a notebook up to its cell `number`, which shows the explorer, and save the explorer as a file of `folder`.
 
     Returns the file's name. Raises CourseError if a cell fails.
     """
     notebook, name = read(page), f"{page.stem}_explorer.html"
-    number = next(i for i, cell in enumerate(notebook.cells) if cell.source.split("\n")[-1] == EXPLORER)
     notebook.cells = notebook.cells[: number + 1]
     notebook.cells[number].source += f'.save_html("{name}")'
     draft = folder / f"{page.stem}_draft.ipynb"
