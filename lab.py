@@ -280,6 +280,7 @@ def set_up(prefix: Path, here: bool) -> None:
     """Makes the environment ready; returns at once when it is. Raises Failure."""
     if condition(prefix) == READY:
         return
+    check_owners_python(prefix)
     with only_one():
         found = condition(prefix)
         if found == READY:  # made by another call while this one waited
@@ -474,6 +475,18 @@ def check_room(prefix: Path, size: int) -> None:
                 f"only {free:.1f} GB are free on the disk of {folder}; the set-up needs {need} GB.",
                 "free some space or use another disk (TMPDIR sets the one for temporary files), call again.",
             )
+
+
+def check_owners_python(prefix: Path) -> None:
+    """Raises Failure in somebody else's clone that is ready, but with a Python in the owner's home."""
+    ready = read_stamp(prefix).get("finished") and not os.access(str(ROOT), os.W_OK)
+    if ready and not python_version(python_in(prefix)):
+        python = os.path.realpath(str(python_in(prefix)))
+        raise Failure(
+            f"the environment {prefix} was made with {python}, which you may not start.",
+            "its owner removes .venv and calls `python lab.py install` with a Python that everybody may start, such as "
+            "/usr/bin/python3; or copy this folder to one of your own.",
+        )
 
 
 def check_venv_module() -> None:

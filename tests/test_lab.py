@@ -257,6 +257,15 @@ def test_a_second_user_of_a_shared_clone_is_told_who_can_set_it_up(lab, monkeypa
     assert "/shared/course/.venv.lock" in printed and "its owner calls `python lab.py install` once" in printed
 
 
+def test_a_second_user_who_cannot_start_the_owners_python_is_told_so(lab, steps, monkeypatch, capsys):
+    assert lab.main(["install"]) == 0
+    monkeypatch.setattr(lab, "python_version", lambda python: "")
+    monkeypatch.setattr(lab.os, "access", lambda path, mode: False)
+    assert lab.main(["run"]) == 1
+    printed = capsys.readouterr().err
+    assert "which you may not start" in printed and "a Python that everybody may start" in printed
+
+
 @pytest.mark.parametrize("missing", ["venv", "ensurepip"])
 def test_a_python_without_venv_is_told_what_to_install(lab, steps, missing, monkeypatch, capsys):
     find_spec = importlib.util.find_spec
