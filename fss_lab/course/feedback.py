@@ -111,7 +111,7 @@ def diagnoses_figure(notebook: str, marks: Sequence[Marks]) -> Picture:
     for row, (text, count) in enumerate(lines):
         heading = count is None
         look = {"fontsize": style.SMALL, "color": style.INK, "weight": "bold" if heading else "normal"}
-        axes.text(0, row + 0.2 * heading, textwrap.shorten(text, 120), va="bottom", fontdict=look)
+        axes.text(0, row + 0.2 * heading, textwrap.shorten(text, 150), va="bottom", fontdict=look)
         if count is not None:
             axes.barh(row + 0.22, count, height=0.3, color=style.PREDICTION)
             axes.text(count, row + 0.22, f" {count}", fontsize=style.SMALL, color=style.INK, va="center")
