@@ -17,7 +17,7 @@ RUN python lab.py install --here \
     && jupyter labextension disable --level=system @jupyter/nbgrader:formgrader \
     && useradd --create-home --uid 1000 student
 
-USER student
+USER 1000
 WORKDIR /home/student
 EXPOSE 8888
 CMD ["sh", "-c", "test -e course || cp -r /opt/course course; exec jupyter lab --ip=0.0.0.0 --no-browser"]

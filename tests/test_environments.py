@@ -35,7 +35,7 @@ def test_nothing_runs_as_root():
     words = [word for word, _ in STEPS]
     assert words.index("USER") < words.index("CMD") and words.index("USER") > words.index("RUN")
     (user,) = (rest for word, rest in STEPS if word == "USER")
-    assert f"useradd --create-home --uid 1000 {user}" in TEXT
+    assert f"useradd --create-home --uid {user} student" in TEXT
 
 
 def test_it_ends_in_jupyterlab_and_installs_as_everywhere():
