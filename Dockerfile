@@ -14,7 +14,8 @@ COPY . /opt/fss_lab
 WORKDIR /opt/fss_lab
 RUN python lab.py install --here \
     && fss-lab course release --output /opt/course \
-    && jupyter labextension disable --level=system @jupyter/nbgrader:formgrader \
+    && for tab in menu formgrader create-assignment assignment-list course-list; do \
+        jupyter labextension disable "@jupyter/nbgrader:$tab"; done \
     && useradd --create-home --uid 1000 student
 
 USER 1000
