@@ -149,6 +149,9 @@ def graded(original, small, tmp_path_factory):
     (folder / "submissions" / "stray").mkdir()
     nbformat.write(original, folder / "submissions" / "stray" / "homework.ipynb")
     nbformat.write(small, folder / "submissions" / "doejane_4711_8810_01_episodes-1.ipynb")  # as Canvas names them
+    (folder / "submissions" / "twice").mkdir()
+    for name in ("01_episodes.ipynb", "01_episodes-1.ipynb"):
+        nbformat.write(small, folder / "submissions" / "twice" / name)
     (folder / "roster.csv").write_text('Student,ID,SIS User ID,SIS Login ID,Section\n"Doe, Jane",4711,S1,jd1,A\n')
     grade(folder / "submissions", folder / "marks.csv", folder / "originals", folder / "roster.csv")
     return folder
@@ -180,6 +183,7 @@ def test_every_submission_gets_its_mark(marks, student):
         ("tampered", "fss_lab.exercises.ex04.check_min_max is not the one that is installed"),
         ("shadowed", r"fss_lab.exercises.ex04.\w+ is not the one that is installed"),
         ("patched", "fss_lab.method.prompts.min_max is not the one that is installed"),
+        ("twice", "01_episodes was handed in 2 times; the last file counts"),
         ("doejane_4711_8810", "^$"),
         ("right", "^this student is not in the roster$"),
         ("follow-up error", "^this student is not in the roster$"),
@@ -202,7 +206,7 @@ def test_a_learning_platform_gets_its_own_columns_and_no_others(graded):
 
 def test_every_submission_that_ran_gets_feedback(graded):
     pages = {path.parent.name: path.read_text() for path in graded.glob("marks/feedback/*/*.html")}
-    assert set(pages) == {*ZOO, *SMALL_ZOO, "doejane_4711_8810"}
+    assert set(pages) == {*ZOO, *SMALL_ZOO, "doejane_4711_8810", "twice"}
     assert "ex04-cosine-map" in pages["crash"] and "ZeroDivisionError" in pages["crash"]
     assert "<strong>8 of 10 points</strong>" in pages["crash"]
     assert "✓ 10 of 10" not in pages["right"] and pages["right"].count('class="said full"') == 5
@@ -222,6 +226,20 @@ def test_nothing_to_grade_is_an_error(tmp_path, capsys):
         grade(tmp_path, tmp_path / "marks.csv", NOTEBOOKS)
     assert main(["course", "grade", str(tmp_path), "--output", str(tmp_path / "marks.csv")]) == 1
     assert "holds no notebooks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--output", "marks.xlsx"], "must end in .csv"),
+        (["--output", "m.csv", "--roster", "no.csv"], "the roster no.csv"),
+    ],
+)
+def test_a_wrong_option_is_named_before_anything_runs(tmp_path, capsys, options, message):
+    (tmp_path / "ann").mkdir()
+    (tmp_path / "ann" / SMALL).touch()
+    assert main(["course", "grade", str(tmp_path), *options]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_all_notebooks_of_the_course_pass_the_look_through():
