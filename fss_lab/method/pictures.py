@@ -45,27 +45,40 @@ def tinted(photo: Tensor, labels: np.ndarray) -> Image.Image:
     photo: (3, H, W) in 0..255. labels: (H, W) uint8, 0 where nothing is drawn, else the number of a class from 1 on.
     Returns RGB of the photo's size.
     """
-    colours = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS], dtype=np.uint8)
-    pixels = photo.detach().cpu().clamp(0, 255).to(uint8).permute(1, 2, 0).numpy().copy()
-    marked = labels > 0
-    pixels[marked] = (pixels[marked] * np.uint16(3) + colours[(labels[marked] - 1) % len(colours)] * np.uint16(2)) // 5
     line = max(1, round(max(labels.shape) / 600))  # pixels on either side of a border
-    for radius, rim in ((2 * line, True), (line, False)):
-        outer, inner = _spread(labels, radius), 255 - _spread(255 - labels, radius)
-        border = outer != inner
-        pixels[border] = 255 if rim else colours[(outer[border] - 1) % len(colours)]
-    return Image.fromarray(pixels)
+    image = Image.fromarray(photo.detach().cpu().clamp(0, 255).to(uint8).permute(1, 2, 0).contiguous().numpy())
+    rows, columns = np.flatnonzero(labels.any(1)), np.flatnonzero(labels.any(0))
+    if not rows.size:
+        return image
+    top, left = max(0, rows[0] - 2 * line), max(0, columns[0] - 2 * line)
+    labels = labels[top : rows[-1] + 2 * line + 1, left : columns[-1] + 2 * line + 1]  # nothing is drawn elsewhere
+    counts = Image.fromarray(np.ascontiguousarray(labels)).histogram()
+    classes = {number: COLOURS[(number - 1) % len(COLOURS)] for number in range(1, 256) if counts[number]}
+
+    def paint(colour: str, where: np.ndarray, strength: int = 255) -> None:
+        image.paste(colour, (int(left), int(top)), Image.fromarray(where * np.uint8(strength)))
+
+    for number, colour in classes.items():
+        paint(colour, labels == number, 102)  # two fifths
+    largest, smallest = _spread(labels, 2 * line), 255 - _spread(255 - labels, 2 * line)
+    paint("white", largest != smallest)
+    largest, smallest = _spread(labels, line), 255 - _spread(255 - labels, line)
+    for number, colour in classes.items():
+        paint(colour, (largest != smallest) & (largest == number))
+    return image
 
 
 def _spread(labels: np.ndarray, radius: int) -> np.ndarray:
     """The largest label within a square of `radius` pixels around each."""
     for axis in (0, 1):
-        spread = labels.copy()
-        target, source = spread.swapaxes(0, axis), labels.swapaxes(0, axis)
-        for step in range(1, radius + 1):
+        reach = 0
+        while reach < radius:
+            step = min(2 * reach + 1, radius - reach)
+            spread = labels.copy()
+            target, source = spread.swapaxes(0, axis), labels.swapaxes(0, axis)
             np.maximum(target[step:], source[:-step], out=target[step:])
             np.maximum(target[:-step], source[step:], out=target[:-step])
-        labels = spread
+            labels, reach = spread, reach + step
     return labels
 
 
