@@ -32,6 +32,8 @@ _PUBLIC = {
     "MaskPainter": "fss_lab.widgets.painter",
     "segment_photos": "fss_lab.models.photos",
     "explore": "fss_lab.widgets.explorer",
+    "lens": "fss_lab.interventions",
+    "interventions": "fss_lab",
 }
 __all__ = [
     "FSSAM",
@@ -42,6 +44,8 @@ __all__ = [
     "Pascal5i",
     "Pictograms",
     "explore",
+    "interventions",
+    "lens",
     "load_authors_checkpoint",
     "load_model",
     "load_support",
@@ -55,4 +59,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'fss_lab' has no attribute {name!r}")
     from importlib import import_module
 
+    if _PUBLIC[name] == __name__:
+        return import_module(f"{__name__}.{name}")
     return getattr(import_module(_PUBLIC[name]), name)

@@ -19,6 +19,7 @@ ORDER = [
     ["episode", "images", "metrics", "figures.panels"],
     ["backbones"],
     ["method"],
+    ["interventions"],
     ["datasets"],
     ["toyworld"],
     ["models"],

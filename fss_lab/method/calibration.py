@@ -92,6 +92,13 @@ class CalibratedCrossAttention:
         self.explicit = explicit
         self.layers: list[LayerTrace] = []
 
+    def alter(self, layer: int, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Where an experiment changes what a layer reads (`fss_lab.interventions`); the method changes nothing.
+
+        k, v: (B, heads, L, d), shots averaged; bias: (B, heads, N, L), None for zeros. Returns the three.
+        """
+        return k, v, bias
+
     def __call__(
         self, layer: int, attention: RoPEAttention, q: Tensor, k: Tensor, v: Tensor, pointer_tokens: int
     ) -> Tensor:
@@ -116,6 +123,7 @@ class CalibratedCrossAttention:
             shots = 1
         if biased is not None:
             bias = F.pad(taken.to(q.dtype), (biased.start, k.shape[2] - biased.stop))  # B, heads, N, L
+        k, v, bias = self.alter(layer, k, v, bias)
 
         if not self.explicit:
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)

@@ -128,6 +128,7 @@ class FSSAM(Trainable, Segmenting):
             support_masks_attention=masks_attention, support_memory=support, foreground_memory=foreground,
             pseudo_memory=pseudo, pseudo_prior=prior, support_similarity=similarity, rounds=rounds, tokens=tokens,
             layers=attention.layers, attended=attended, decoded=decoded,
+            features=encoded.query, calibration=mode,
         )  # fmt: skip
         return replace(output, trace=traced)
 

@@ -129,6 +129,8 @@ class Prediction:
     score: float  # 0..1: how sure that the class is shown at all; see `fss_lab.method.presence`
     evidence: dict[str, float]  # what the score is computed from, by the names of `presence.EVIDENCE`
     trace: Trace | None = None  # of the forward pass (batch 1, on the model's device), if asked for
+    support: Support | None = None  # with a trace: what was remembered
+    dense: Tensor | None = None  # with a trace: the query's dense features, 1, c, hf, wf
 
     def __repr__(self) -> str:
         height, width = self.mask.shape

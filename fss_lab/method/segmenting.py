@@ -186,7 +186,7 @@ class Segmenting(FrozenEncoders):
         )  # fmt: skip
         low = decoded.low_res_logits.amax(0, keepdim=True)
         logits = F.interpolate(low, (size, size), mode="bilinear", align_corners=False).squeeze(1)
-        return self._prediction(Output(logits, low, decoded.ious, decoded.object_score), pixels, None, None)
+        return self.finish(Output(logits, low, decoded.ious, decoded.object_score), pixels, None, None)
 
     def _as_support(self, support: object, foreground: Foreground, cache: FeatureCache | None) -> Support:
         if isinstance(support, tuple) and len(support) == 2:
@@ -220,16 +220,20 @@ class Segmenting(FrozenEncoders):
         )  # fmt: skip
         output = self.predict(encoded, trace=trace)
         traced = output.trace and replace(output.trace, inputs=Inputs(query.image, support.images, query.truth, name))
-        return self._prediction(replace(output, trace=traced), query.image, query.dense, support)
+        return self.finish(replace(output, trace=traced), query.image, query.dense, support)
 
-    def _prediction(self, output: Output, image: Tensor, dense: Tensor | None, support: Support | None) -> Prediction:
-        """The output (batch 1) at the image's own size. support: None for clicks, whose score is SAM 2's own."""
+    def finish(self, output: Output, image: Tensor, dense: Tensor | None, support: Support | None) -> Prediction:
+        """The output (batch 1) at the size of the image (3, H, W). dense: the query's dense features.
+
+        support: None for clicks, whose score is SAM 2's own. Raises NotFiniteError for logits that are not finite.
+        """
         if not output.low_res_logits.isfinite().all():
             raise NotFiniteError(f"the logits of the mask are NaN or infinite: {self._overflow()}")
         known = evidence(output, dense, support)
         logits = resize(output.logits.unsqueeze(1).float(), image.shape[-2:])[0, 0].cpu()
         sure = score(known, None if support is None else self.presence)
-        return Prediction(logits.sigmoid() > 0.5, logits, image, sure, known, output.trace)
+        origin = (support, dense) if output.trace else (None, None)
+        return Prediction(logits.sigmoid() > 0.5, logits, image, sure, known, output.trace, *origin)
 
     def _overflow(self) -> str:
         """The likely cause of logits that are not finite, and what to do."""

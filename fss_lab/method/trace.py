@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fss_lab.backbones.sam2 import Decoded, Memory, MemoryTokens
+from fss_lab.backbones.sam2 import Decoded, ImageFeatures, Memory, MemoryTokens
 from fss_lab.method.prompts import Priors
 from fss_lab.method.refinement import Round
 
@@ -77,6 +77,8 @@ class Trace:
     layers: list[LayerTrace]  # of memory attention
     attended: Tensor  # B, C, h, w: memory attention's output
     decoded: Decoded  # candidate masks, predicted IoUs, object score
+    features: ImageFeatures  # batch B: the query as memory attention and decoder were given it
+    calibration: str  # a key of `options.CALIBRATIONS`
     inputs: Inputs | None = None  # what `FSSAM.segment` was given; None for a pass over tensors
 
     def __repr__(self) -> str:
