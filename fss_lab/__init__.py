@@ -32,6 +32,7 @@ _PUBLIC = {
     "MaskPainter": "fss_lab.widgets.painter",
     "segment_photos": "fss_lab.models.photos",
     "explore": "fss_lab.widgets.explorer",
+    "record_memory": "fss_lab.backbones.recording",
     "lens": "fss_lab.interventions",
     "interventions": "fss_lab",
 }
@@ -49,6 +50,7 @@ __all__ = [
     "load_authors_checkpoint",
     "load_model",
     "load_support",
+    "record_memory",
     "segment_photos",
 ]
 

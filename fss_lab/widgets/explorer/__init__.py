@@ -17,20 +17,28 @@ docs/explorer.md explains every element of the panel.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
+from fss_lab.backbones.recording import Recording
+from fss_lab.errors import InputError
+from fss_lab.figures.recording import recording_figure
 from fss_lab.method import Prediction, Trace
+from fss_lab.widgets.browse import Browse
 from fss_lab.widgets.explorer.runs import Run, collect
 from fss_lab.widgets.explorer.widget import Explorer
 
 __all__ = ["Explorer", "Run", "explore"]
 
 
-def explore(traced: Prediction | Trace | Mapping[str, Prediction | Trace], episode: object = None) -> Explorer:
+def explore(
+    traced: Prediction | Trace | Mapping[str, Prediction | Trace] | Recording, episode: object = None
+) -> Explorer | Browse:
     """Explore the attention of one traced forward pass, or compare several, in a notebook or as an HTML file.
 
     traced: a prediction of `model.segment(..., trace=True)`, or its trace. To compare runs, a dictionary of name ->
         prediction, e.g. {"corrected": a, "calibration off": b}: the panel draws the first and lets one choose another
-        to stand beside it. They must share memory grid and number of layers.
+        to stand beside it. They must share memory grid and number of layers. A recording of `record_memory` is shown
+        as maps of every remembered frame, with a slider over the frames and lists of layers and cells.
     episode: not needed and not used, for a trace knows what it was made of.
 
     Images are drawn at their own size; the model saw all of them stretched to its square input. A trace of
@@ -40,4 +48,19 @@ def explore(traced: Prediction | Trace | Mapping[str, Prediction | Trace], episo
     Raises TypeError for something that is no trace; InputError for a prediction without one, a batch of several
     queries, runs that cannot be compared, and traces that hold NaN or infinite numbers.
     """
+    if isinstance(traced, Recording):
+        return _browse(traced)
     return Explorer(collect(traced))
+
+
+def _browse(recording: Recording) -> Browse:
+    frames = sorted({call.frame for call in recording.calls if call.frame is not None}, reverse=True)
+    if not frames:
+        raise InputError("this recording holds no frame of a video; track one inside `with record_memory(...)`")
+    call = recording.of(frames[0])
+    every = range(frames[0], frames[-1] - 1, -1)
+    return Browse(
+        partial(recording_figure, recording), frame=every if list(every) == frames else frames,
+        layer=list(reversed(range(len(call.q)))), row={"all": None} | {str(i): i for i in range(call.grid[0])},
+        column={"all": None} | {str(i): i for i in range(call.grid[1])},
+    )  # fmt: skip
