@@ -18,6 +18,7 @@ MARKS = {
     "tests/widgets/explorer/test_page.py": "browser",
     "tests/training/test_training_faults.py": "processes",
     "tests/training/test_training_processes.py": "processes",
+    "tests/cli/test_segment.py::test_killed": "processes",
     "tests/backbones/test_dinov2.py::test_every_size": "slow",
     "tests/evaluation/test_photographs.py": "slow",
     "tests/evaluation/test_worlds.py::test_folds_are_merged": "slow",
