@@ -75,6 +75,7 @@ def test_one_version_everywhere():
 def test_one_licence_everywhere():
     assert PROJECT["license"] == yaml.safe_load(read("CITATION.cff"))["license"] == "Apache-2.0"
     assert "Version 2.0, January 2004" in read("LICENSE")
+    assert "creativecommons.org/licenses/by/4.0/" in read("LICENSE-docs.md")  # of text and figures
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

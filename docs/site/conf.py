@@ -27,7 +27,7 @@ html_css_files = ["course.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_show_copyright = False
-pygments_style = "friendly"
+pygments_style = "a11y-high-contrast-light"  # of accessible-pygments, which furo brings
 pygments_dark_style = "github-dark"
 
 mathjax_path = "mathjax/tex-chtml-full.js"  # Sphinx's own default is an address in the network

@@ -1,4 +1,4 @@
-"""`fss-lab course`: the student edition of the notebooks, its grading, their outputs for git, and a web site."""
+"""`fss-lab course`: the student edition of the notebooks, its grading, what instructors get, and a web site."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     release = actions.add_parser("release", help="write the student edition: without solutions, with locked checks")
     release.add_argument("--output", type=Path, required=True, help="a new folder for it")
+    key = actions.add_parser("key", help="write the answer key, for instructors: all solutions and answers")
+    key.add_argument("--output", type=Path, required=True, help="the folder for answers.md")
+    slides = actions.add_parser("slides", help="make the slides: one HTML file that needs no network")
+    slides.add_argument("--output", type=Path, required=True, help="the HTML file")
+    actions.add_parser("points", help="list the exercises with their ids, minutes and points")
+    actions.add_parser("misconceptions", help="list the mistakes that the checks name, by exercise")
     execute = actions.add_parser("execute", help="run notebooks in place, as they are kept in git")
     grade = actions.add_parser("grade", help="look through, run and mark what students handed in")
     grade.add_argument("submissions", type=Path, help="a folder that holds one folder for each student")
@@ -44,6 +50,22 @@ def run(arguments: argparse.Namespace) -> int:
 
         for remark in grade(arguments.submissions, arguments.output, ROOT / "notebooks", arguments.roster):
             print(remark)
+        return 0
+    if arguments.action == "slides":
+        from fss_lab.course import slides
+
+        count = slides.build(ROOT / "docs" / "teaching" / "slides.md", arguments.output)
+        print(f"{count} slides in {arguments.output}")
+        return 0
+    if arguments.action in ("key", "points", "misconceptions"):
+        from fss_lab.course import teaching
+        from fss_lab.files import write_atomically
+
+        text = getattr(teaching, arguments.action)(_notebooks([]))
+        if arguments.action == "key":
+            write_atomically(arguments.output / "answers.md", text.encode())
+            text = f"{arguments.output / 'answers.md'}\n"
+        print(text, end="")
         return 0
     paths = _notebooks(arguments.notebooks)
     if arguments.action == "release":

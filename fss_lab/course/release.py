@@ -104,17 +104,17 @@ def _beside(extra: Path, names: set[str]) -> str:
     """What a page beside the notebooks, or the contents, becomes."""
     if extra.suffix == ".ipynb":
         return text(_relinked(read(extra), names))
-    return _linked(extra.read_text(encoding="utf-8"), names)
+    return linked(extra.read_text(encoding="utf-8"), names)
 
 
 def _relinked(notebook: NotebookNode, names: set[str]) -> NotebookNode:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = _linked(cell.source, names)
+            cell.source = linked(cell.source, names)
     return notebook
 
 
-def _linked(markdown: str, names: set[str]) -> str:
+def linked(markdown: str, names: set[str]) -> str:
     """With links to files of these names, and to the web; of other links the words alone stay."""
     link = re.compile(r"(?<!!)\[([^\]]+)\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)")
     return link.sub(lambda found: found[0] if found[2] in names else found[1], markdown)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.browser import launched
+from helpers.contrast import contrasts, too_pale
 
 from fss_lab.course import site as site_module
 from fss_lab.course.notebooks import BEGIN, exercises, outputs, read
@@ -19,6 +20,7 @@ from fss_lab.errors import CourseError
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API modifications")
 PAGES = ["index", "notebooks/index", "notebooks/04_pseudo_prompts", "notebooks/glossary", "docs/course"]
+MORE = ["docs/teaching/README", "docs/teaching/assistants", "docs/teaching/points", "docs/accessibility"]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,7 @@ def test_no_page_names_a_script_or_style_elsewhere(site):
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "light"), (1280, "dark")])
 def test_pages_are_complete_and_fit(address, browser, width, scheme):
-    for name in PAGES:
+    for name in [*PAGES, *MORE]:
         settings = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
         page, wrong = visit(browser, f"{address}/{name}.html", **settings)
         assert wrong == []
@@ -115,6 +117,17 @@ def test_notebooks_fit_a_phone(address, browser, name):
         page.wait_for_selector("mjx-container")
     assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
     page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(address, browser, scheme):
+    """Solutions and hints are opened first."""
+    for name in [*PAGES, *MORE]:
+        page, _ = visit(browser, f"{address}/{name}.html", color_scheme=scheme)
+        page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
+        assert len(contrasts(page)) > 100
+        assert too_pale(page) == [], name
+        page.context.close()
 
 
 def test_mathematics_is_set_even_from_the_disk(site, browser):

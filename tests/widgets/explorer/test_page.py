@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.browser import launched
+from helpers.contrast import contrasts, too_pale
 from helpers.traces import with_inputs
 from matplotlib import colormaps
 
@@ -387,6 +388,14 @@ def test_nothing_sticks_out(show, traces, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     ground = page.evaluate("getComputedStyle(document.getElementById('explorer')).backgroundColor")
     assert sum(map(int, re.findall(r"\d+", ground))) < 150  # dark
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_from_their_ground(show, traces, scheme):
+    page = show(explore({"corrected": traces["5 shots"], "as published": traces["as_published"]}), color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
+    assert len(contrasts(page)) > 30
+    assert too_pale(page) == []
 
 
 def test_two_thousand_hovers_leave_no_memory_behind(show, traces):
