@@ -152,7 +152,9 @@ WITHOUT_IMPORT = {
     "myst-nb": "an extension in docs/site/conf.py", "furo": "the theme in docs/site/conf.py",
     "sphinx-mathjax-offline": "docs/site/conf.py copies its files",
 }  # fmt: skip
-COURSE_TOOLS = {f"fss_lab.course.{name}" for name in ("execution", "grading", "notebooks", "release", "site")}
+COURSE_TOOLS = {
+    f"fss_lab.course.{name}" for name in ("execution", "grading", "notebooks", "release", "site", "slides", "teaching")
+}
 
 
 def imports(*paths):
