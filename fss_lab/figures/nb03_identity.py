@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from fss_lab.episode import Episode
 from fss_lab.errors import InputError
 from fss_lab.figures import style
 from fss_lab.figures.panels import contour, heat, map_panel, mask_panel, name_panel
-from fss_lab.figures.prediction import iou, prediction_panel, support_panel, truth_panel
+from fss_lab.figures.prediction import iou, support_panel, truth_panel
 from fss_lab.figures.style import Picture, colour_bar, legend, truth_line
 
 
@@ -30,12 +31,12 @@ def supports_figure(episodes: Mapping[str, Episode], masks: Mapping[str, Tensor]
     picture = Picture(max(side * columns + 0.3, 6.0), 2 * side + 1.35, title)
     axes = picture.subplots(2, columns)
     mask_panel(axes[0, 0], task.query_image, None, "query", style.INK)
-    truth_panel(axes[1, 0], task, "truth", width=1.5)
+    _outlined(axes[1, 0], task.query_image, task.query_mask, "truth", style.TRUTH)
     captions = []
     for (name, episode), panels in zip(episodes.items(), axes.T[1:], strict=True):
         score = iou(masks[name], task.query_mask)
-        support_panel(panels[0], episode, name, width=1.5)
-        prediction_panel(panels[1], task, masks[name], f"IoU {100 * score:.0f} %", width=1.5)
+        _outlined(panels[0], episode.support_images[0], episode.support_masks[0], name, style.SUPPORT)
+        _outlined(panels[1], task.query_image, masks[name], f"IoU {100 * score:.0f} %", style.PREDICTION)
         captions.append(f"{name}: {100 * score:.0f} percent")
     legend(picture, "support mask", "truth", "prediction")
     picture.alt = (
@@ -43,6 +44,12 @@ def supports_figure(episodes: Mapping[str, Episode], masks: Mapping[str, Tensor]
         f"IoU by support: {', '.join(captions)}."
     )
     return picture
+
+
+def _outlined(axes: Axes, image: Tensor, mask: Tensor, name: str, colour: str) -> None:
+    """An image with a mask's outline and no tint: here the objects' own colours are what counts."""
+    mask_panel(axes, image, None, name, colour)
+    contour(axes, mask, colour, width=2)
 
 
 def likeness_figure(
