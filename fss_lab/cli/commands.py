@@ -30,11 +30,15 @@ class Command:
 def _doctor(arguments: argparse.Namespace) -> int:
     from fss_lab.cli.doctor import examine
 
-    return examine()
+    return examine(arguments.thorough)
+
+
+def _add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--thorough", action="store_true", help="import every package, which takes longer")
 
 
 COMMANDS = {
-    "doctor": Command("check this installation and say how to repair it", _doctor),
+    "doctor": Command("check this installation and say how to repair it", _doctor, _add_doctor_arguments),
     "segment": Command(
         "segment photos on this disk as labelled photos show: masks, overlays, COCO file, scores",
         segment.run,

@@ -52,6 +52,10 @@ OPTIONAL = {
     "jupyterlab": "only `python lab.py open` needs it",
 }
 
+# These have compiled code, which can be installed and still not load, so they are always imported. The others are pure
+# Python: it is enough to look for them, unless `--thorough` asks for more.
+COMPILED = ("torch", "numpy", "PIL.Image", "matplotlib.pyplot", "safetensors", "torchvision")
+
 REINSTALL = "call `python lab.py install --here` in the folder of fss_lab"
 REINSTALL_SAM2 = f"{REINSTALL}, or: SAM2_BUILD_CUDA=0 pip install --no-deps --no-build-isolation sam2=={SAM2_VERSION}"
 
@@ -70,24 +74,27 @@ class Check:
         return text if self.ok else f"{text}\n       what to do: {self.remedy}"
 
 
-def examine() -> int:
-    """Print every check as it is made, and a summary. Returns 0 if all are fine, else 1."""
+def examine(thorough: bool = False) -> int:
+    """Print every check as it is made, and a summary. Returns 0 if all are fine, else 1.
+
+    thorough: import every package, also those of pure Python, which takes some ten seconds.
+    """
     failed = 0
-    for check in all_checks():
+    for check in all_checks(thorough):
         print(check, flush=True)
         failed += not check.ok
     print(f"{failed} of the checks failed; what to do stands below each." if failed else "All is well.")
     return 1 if failed else 0
 
 
-def all_checks() -> Iterator[Check]:
-    """Every check, made while one iterates."""
+def all_checks(thorough: bool = False) -> Iterator[Check]:
+    """Every check, made while one iterates. thorough: as in `examine`."""
     yield check_python()
     for module, package in REQUIRED.items():
-        yield check_import(module, package, REINSTALL)
+        yield check_package(module, package, REINSTALL, thorough or module in COMPILED)
     yield check_sam2()
     for module, purpose in OPTIONAL.items():
-        yield check_optional(module, purpose, REINSTALL)
+        yield check_optional(module, purpose, REINSTALL, thorough or module in COMPILED)
     # nothing here imports torchvision, but transformers does when it finds one
     yield check_optional(
         "torchvision",
@@ -106,11 +113,14 @@ def check_python() -> Check:
     return Check("Python", sys.version_info >= (3, 10), finding, "use Python 3.10 or newer")
 
 
-def check_import(module: str, package: str, remedy: str) -> Check:
-    """Import a module; the finding is the version of the package that brings it, or the error."""
+def check_package(module: str, package: str, remedy: str, load: bool = True) -> Check:
+    """Import a module, or without `load` only look for it; the finding is its package's version, or the error."""
 
     def version() -> str:
-        importlib.import_module(module)
+        if load:
+            importlib.import_module(module)
+        elif find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}")
         return metadata.version(package)
 
     return _attempt(package, version, remedy)
@@ -124,16 +134,16 @@ def _attempt(name: str, task: Callable[[], str], remedy: str) -> Check:
         return Check(name, False, f"{type(error).__name__}: {error}", remedy)
 
 
-def check_optional(module: str, purpose: str, remedy: str) -> Check:
-    """Like `check_import`, but absence is fine."""
+def check_optional(module: str, purpose: str, remedy: str, load: bool = True) -> Check:
+    """Like `check_package`, but absence is fine."""
     if find_spec(module) is None:
         return Check(module, True, f"not installed ({purpose})")
-    return check_import(module, module, remedy)
+    return check_package(module, module, remedy, load)
 
 
 def check_sam2() -> Check:
     """sam2 through our adapter; an exact version, because the adapter relies on its inner workings."""
-    check = check_import("fss_lab.backbones.sam2", "sam2", REINSTALL_SAM2)
+    check = check_package("fss_lab.backbones.sam2", "sam2", REINSTALL_SAM2)
     if check.ok and check.finding != SAM2_VERSION:
         return Check("sam2", False, f"version {check.finding} instead of {SAM2_VERSION}", REINSTALL_SAM2)
     return check

@@ -1,5 +1,8 @@
 """fss-lab doctor: it finds what is broken and says what to do."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -29,15 +32,42 @@ def test_this_installation_is_well(capsys):
 
 def test_a_failed_check_is_printed_with_its_remedy_and_fails_the_command(monkeypatch, capsys):
     checks = [doctor.Check("one", True, "1.0"), doctor.Check("two", False, "is broken", "mend it")]
-    monkeypatch.setattr(doctor, "all_checks", lambda: iter(checks))
+    monkeypatch.setattr(doctor, "all_checks", lambda thorough: iter(checks))
     assert doctor.examine() == 1
     printed = capsys.readouterr().out
     assert "[ok] one: 1.0\n[fail] two: is broken\n       what to do: mend it\n" in printed
 
 
 def test_a_missing_package_fails():
-    check = doctor.check_import("no_such_package_here", "no-such-package", "install it")
+    check = doctor.check_package("no_such_package_here", "no-such-package", "install it")
     assert not check.ok and "ModuleNotFoundError" in check.finding and check.remedy == "install it"
+
+
+def test_a_missing_package_fails_without_being_imported():
+    check = doctor.check_package("no_such_package_here", "no-such-package", "install it", load=False)
+    assert not check.ok and "No module named 'no_such_package_here'" in check.finding
+
+
+def test_only_a_thorough_look_imports_pure_python(monkeypatch):
+    looks = {}
+    monkeypatch.setattr(
+        doctor, "check_package", lambda module, package, remedy, load=True: looks.update({module: load})
+    )
+    monkeypatch.setattr(doctor, "check_sam2", lambda: doctor.Check("sam2", True, ""))
+    list(doctor.all_checks())
+    assert {module for module, load in looks.items() if load} <= set(doctor.COMPILED)
+    assert not looks["lightning_fabric"] and looks["torch"]
+    list(doctor.all_checks(thorough=True))
+    assert all(looks.values())
+
+
+def test_it_leaves_out_what_takes_long_to_import():
+    code = (
+        "import sys; from fss_lab.cli.doctor import all_checks; list(all_checks());"
+        "print({'lightning_fabric', 'transformers', 'nbgrader', 'torch._dynamo'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_a_package_that_breaks_on_import_fails_with_its_words(module):
@@ -52,19 +82,19 @@ def test_an_absent_optional_package_is_fine():
 
 
 def test_a_broken_torchvision_is_reported(monkeypatch):
-    def broken(module, package, remedy):
+    def broken(module, package, remedy, load=True):
         finding = "RuntimeError: no operator" if package == "torchvision" else "1.0"
         return doctor.Check(package, package != "torchvision", finding, remedy)
 
     monkeypatch.setattr(doctor, "find_spec", lambda name: object())
-    monkeypatch.setattr(doctor, "check_import", broken)
+    monkeypatch.setattr(doctor, "check_package", broken)
     (check,) = (check for check in doctor.all_checks() if check.name == "torchvision")
     assert not check.ok and "pip uninstall torchvision" in check.remedy
 
 
 def test_another_sam2_is_refused_with_the_command_that_installs_ours(monkeypatch):
     other = doctor.Check("sam2", True, "1.2.0")
-    monkeypatch.setattr(doctor, "check_import", lambda *anything: other)
+    monkeypatch.setattr(doctor, "check_package", lambda *anything: other)
     check = doctor.check_sam2()
     assert not check.ok and "1.2.0 instead of 1.1.0" in check.finding
     assert "--no-deps --no-build-isolation sam2==1.1.0" in check.remedy

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
-from fss_lab.figures import ATTENTION_MAP, DIFFERENCE_MAP, PREDICTION, PRIOR_MAP, SUPPORT, TRUTH
 from fss_lab.method.calibration import STRENGTH, calibration_bias
 from fss_lab.method.trace import LayerTrace
 from fss_lab.widgets.explorer.runs import Run
@@ -81,6 +79,11 @@ class Block:
 
 def pack(runs: Sequence[Run]) -> tuple[dict[str, Any], bytes]:
     """Description and bytes of runs that share grid and number of layers."""
+    # imported only now, so that the explorer does not wait for matplotlib before there is something to show
+    from matplotlib import colormaps
+
+    from fss_lab.figures import ATTENTION_MAP, DIFFERENCE_MAP, PREDICTION, PRIOR_MAP, SUPPORT, TRUTH
+
     block = Block()
     description = {
         "grid": list(runs[0].grid),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import numpy as np
@@ -20,13 +20,14 @@ import traitlets
 from torch import Tensor
 
 from fss_lab.errors import InputError
-from fss_lab.figures import Picture
 from fss_lab.method.trace import LayerTrace
-from fss_lab.widgets.explorer.figure import explorer_figure
 from fss_lab.widgets.explorer.page import html_page
 from fss_lab.widgets.explorer.payload import TOLERANCE, pack
 from fss_lab.widgets.explorer.runs import Run
 from fss_lab.widgets.explorer.state import check_selection, check_view, start_cell
+
+if TYPE_CHECKING:
+    from fss_lab.figures import Picture
 
 SCRIPTS = ("attention", "drawing", "paint", "words", "layout", "panel", "explorer")
 
@@ -169,7 +170,13 @@ class Explorer(anywidget.AnyWidget):
 
     def figure(self) -> Picture:
         """What the panel shows now as a matplotlib figure for print (the first of two compared runs)."""
-        return explorer_figure(self.run, self.attention(), self.selection, self.view)
+        return self._picture_of(self.attention(), self.selection)
+
+    def _picture_of(self, maps: Mapping[str, np.ndarray], selection: Mapping[str, Any]) -> Picture:
+        # imported only now, for matplotlib's axes take as long to load as all of the explorer
+        from fss_lab.widgets.explorer.figure import explorer_figure
+
+        return explorer_figure(self.run, maps, selection, self.view)
 
     def save_html(self, path: str | os.PathLike[str]) -> Path:
         """Write the explorer as one HTML file that opens from disk, without Python and network. Returns its path.
@@ -186,7 +193,7 @@ class Explorer(anywidget.AnyWidget):
             selection = {**selection, "map": "query", "cell": start, "end": start}
             maps = self._maps(selection)
             assert maps is not None  # every run has query cells
-        picture = explorer_figure(self.run, maps, selection, self.view)
+        picture = self._picture_of(maps, selection)
         png = picture.png()
         self._picture, self._alt = png, picture.alt
         widget, metadata = super()._repr_mimebundle_() or ({}, {})

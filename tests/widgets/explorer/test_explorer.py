@@ -5,6 +5,8 @@ import copy
 import html
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +141,13 @@ def test_a_trace_with_gradients_or_in_bfloat16_is_read(traces):
 
 
 # -- what it gives --
+
+
+def test_importing_it_loads_no_library_that_only_drawing_needs():
+    names = {"matplotlib", "transformers", "lightning_fabric", "fss_lab.toyworld", "fss_lab.datasets"}
+    code = f"import sys; from fss_lab import explore; print({names} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_attention_is_the_model_s_own(explorer):
