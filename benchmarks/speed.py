@@ -1,7 +1,9 @@
-"""Times at full size, with random weights: python benchmarks/speed.py [--threads 2] [--json speed.json]
+"""Times at full size on a CPU, with random weights: python benchmarks/speed.py [--growth] [--json speed.json]
 
-Run it on a quiet machine, and without other users of the card. What is compared is measured in turns, round after
-round, so that a disturbance hurts all alike; reported are medians. Tests never run this.
+Times are CPU seconds, which other programs on the machine hardly change; with one thread they are what a clock shows on
+a quiet machine. What is compared is measured in turns, round after round, so that a change of pace hurts all alike;
+reported are medians, and ratios to the floor, the two encoders alone. Tests never run this. `precision.py` beside it
+compares ways to run the encoders, `gpu.py` measures a card.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from fss_lab import FSSAM, Episode, Pictograms, __version__, load_model
+from fss_lab import FSSAM, Episode, __version__, load_model
 from fss_lab.backbones.cache import FeatureCache
 from fss_lab.episode import EpisodeBatch, collate
 from fss_lab.evaluation.scoring import evaluate
 from fss_lab.training.losses import dice_loss
 
 FOLD_EPISODES, FOLD_IMAGES = 1000, 364  # fold 0 of PASCAL-5i
+SIZES, SHOTS = (256, 512, 768, 1024), (2, 5, 10)  # what --growth measures
 
 Rows = dict[str, float]
 Task = Callable[[], object]
@@ -38,7 +41,8 @@ class Fold:
 
     classes = (0,)
 
-    def __init__(self, episodes: int, images: int, size: int) -> None:
+    def __init__(self, episodes: int, images: int, size: int, shots: int = 1) -> None:
+        self.shots = shots
         generator = torch.Generator().manual_seed(0)
         self.images = torch.randint(256, (images, 3, size, size), generator=generator, dtype=torch.uint8)
         self.mask = torch.zeros(size, size, dtype=torch.uint8)
@@ -50,8 +54,9 @@ class Fold:
 
     def __getitem__(self, index: int) -> Episode:
         query = index % len(self.images)
-        support = (query + self.supports[index]) % len(self.images)
-        return Episode(self.images[query], self.mask, self.images[support, None], self.mask[None], 0, "random")
+        first = query + self.supports[index]
+        supports = self.images[[(first + shot) % len(self.images) for shot in range(self.shots)]]
+        return Episode(self.images[query], self.mask, supports, self.mask.expand(self.shots, -1, -1), 0, "random")
 
     def part(self, number: int, parts: int) -> Fold:
         """Part `number` of `parts`, of the same images."""
@@ -62,21 +67,28 @@ class Fold:
         return other
 
 
-def build(name: str) -> FSSAM:
-    """A frozen model with random weights; "toy" to try this script in seconds."""
+def build(name: str, size: int = 512) -> FSSAM:
+    """A frozen model with random weights; "toy", which has a size of its own, to try this script in seconds."""
     torch.manual_seed(0)
-    return load_model(name, weights=None).requires_grad_(False)
+    return load_model(name, weights=None, image_size=size).requires_grad_(False)
 
 
 def seconds(task: Task, device: torch.device) -> float:
-    """Wall time, with everything finished that was handed to a card."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    """On a CPU the CPU time of all threads; on a card wall time, with everything finished that was handed to it."""
+    if device.type != "cuda":
+        start = time.process_time()
+        task()
+        return time.process_time() - start
+    torch.cuda.synchronize()
     start = time.perf_counter()
     task()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def median(times: Sequence[float]) -> float:
+    """Of at least one time."""
+    return statistics.median(times)
 
 
 def in_turns(tasks: Mapping[str, Callable[[int], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
@@ -102,6 +114,7 @@ def stock_encoders(model: FSSAM, images: Tensor) -> Task:
 
 
 def training_step(model: FSSAM, batch: EpisodeBatch, cache: FeatureCache | None) -> Task:
+    """One step of AdamW on all trained parameters."""
     parameters = [parameter for _, parameter in model.freeze().trainable_parameters()]
     optimiser = torch.optim.AdamW(parameters, 1e-5, weight_decay=0.0)
     targets = batch.query_masks.to(model.device)
@@ -140,10 +153,6 @@ def count_flops(task: Task) -> int:
     return counter.get_total_flops()
 
 
-def relative_error(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, float]:
-    return {name: ((found[name] - x).norm() / x.norm()).item() for name, x in expected.items()}
-
-
 def inference_times(model: FSSAM, rounds: int, episodes: int) -> dict[str, Any]:
     """The encoders alone, and episodes in the ways one can meet them; seconds."""
     fold = Fold(episodes, max(2, round(episodes * FOLD_IMAGES / FOLD_EPISODES)), model.sam2.image_size)
@@ -179,7 +188,7 @@ def inference_times(model: FSSAM, rounds: int, episodes: int) -> dict[str, Any]:
         "all but the encoders": count_flops(lambda: model.predict(model.encode(features))),
     }
     return {
-        "seconds": {name: statistics.median(each[1:]) for name, each in times.items()},
+        "seconds": {name: median(each[1:]) for name, each in times.items()},
         "fold": {
             "episodes": episodes,
             "images": len(fold.images),
@@ -193,6 +202,7 @@ def inference_times(model: FSSAM, rounds: int, episodes: int) -> dict[str, Any]:
 
 
 def training_times(model: FSSAM, rounds: int) -> Rows:
+    """A training step of one episode without and with cached features."""
     batch = collate([Fold(1, 2, model.sam2.image_size)[0]])
     model.train()
     tasks = {
@@ -201,83 +211,29 @@ def training_times(model: FSSAM, rounds: int) -> Rows:
     }
     times = in_turns({name: lambda _, task=task: task() for name, task in tasks.items()}, rounds + 1, model.device)
     model.eval()
-    return {name: statistics.median(each[1:]) for name, each in times.items()}
+    return {name: median(each[1:]) for name, each in times.items()}
 
 
-def option_times(model: FSSAM, rounds: int) -> dict[str, Any]:
-    """What bfloat16, channels-last and inference mode give the encoders, and what they cost in relative error of the
-    features."""
-    variants = {"float32": model, "bfloat16": model.variant(), "channels-last": copy.deepcopy(model)}
-    variants["bfloat16"].precision = "bfloat16"
-    variants["channels-last"].to(memory_format=torch.channels_last)
-    images = list(Fold(1, 2, model.sam2.image_size).images)
-    runs = {
-        name: torch.no_grad()(lambda each=each: each._run_encoders(images, chunk=1, dense=True))
-        for name, each in variants.items()
-    }
-    runs["inference mode"] = torch.inference_mode()(lambda: model._run_encoders(images, chunk=1, dense=True))
-    features = {name: run() for name, run in runs.items()}
-    times = in_turns({name: lambda _, run=run: run() for name, run in runs.items()}, rounds, model.device)
-    return {
-        name: {
-            "seconds": statistics.median(times[name]),
-            "relative error": relative_error(features[name], features["float32"]),
+def growth(name: str, rounds: int, sizes: Sequence[int] = SIZES, shots: Sequence[int] = SHOTS) -> list[Rows]:
+    """How an episode's time grows: with the side of the input, in pixels, and at 512 pixels with the shots."""
+    rows = []
+    for size, k in [*((size, 1) for size in sizes), *((512, k) for k in shots)]:
+        model = build(name, size)
+        batch = collate([Fold(1, k + 1, model.sam2.image_size, k)[0]])
+        floor = stock_encoders(model, torch.cat([batch.query_images, batch.support_images[0]]))
+        features = model.extract(batch)
+        tasks = {
+            "encoders": floor,
+            "cold": lambda model=model, batch=batch: model(batch),
+            "rest": lambda model=model, features=features: model.predict(model.encode(features)),
         }
-        for name in runs
-    }
-
-
-def toy_precision(episodes: int) -> Rows:
-    """mIoU of the shipped toy model on base-class Pictograms, with its encoders in float32 and bfloat16."""
-    model = load_model("toy")
-    scenes = Pictograms(0, "base", 1, 7, episodes=episodes)
-    found = {}
-    for precision in ("float32", "bfloat16"):
-        model.precision = precision
-        found[precision] = evaluate({"": model}, scenes)[""].miou
-    return found
-
-
-def throughput(
-    name: str, device: torch.device, dtype: torch.dtype, compiled: bool, rounds: int, batch_size: int
-) -> Rows:
-    """Batches on a card. A function of its own for each row, so that none pays for the memory of the one before."""
-    model = build(name).to(device)
-    fold = Fold(batch_size, 2 * batch_size, model.sam2.image_size)
-    batch = collate([fold[index] for index in range(batch_size)]).to(device)
-    encoders = stock_encoders(model, torch.cat([batch.query_images, batch.support_images.flatten(0, 1)]))
-    flops = count_flops(encoders)
-    if compiled:
-        model.sam2.model.image_encoder.compile()
-        getattr(model.features, "model", model.features).compile()  # what the floor times, too
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-
-    def lower(task: Task) -> Callable[[int], object]:
-        def run(_: int) -> None:  # one context a call, for what it keeps must not outlive a change of weights
-            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-                task()
-
-        return run
-
-    tasks = {
-        "encoders": lower(torch.inference_mode()(encoders)),
-        "episodes": lower(torch.inference_mode()(lambda: model(batch))),
-    }
-    times = in_turns(tasks, rounds + 2, device)  # two to warm up and compile
-    model.train()
-    times |= in_turns({"steps": lower(training_step(model, batch, None))}, rounds + 2, device)
-    median = {task: statistics.median(each[2:]) for task, each in times.items()}
-    memory = {"GPU memory, GiB": torch.cuda.max_memory_allocated() / 2**30} if device.type == "cuda" else {}
-    rate = matmul_rate(device, dtype)
-    return {
-        "episodes/s": batch_size / median["episodes"],
-        "training steps/s": 1 / median["steps"],
-        "encoders, TFLOP/s": flops / median["encoders"] / 1e12,
-        "matrix product, TFLOP/s": rate / 1e12,
-        "encoders' share of it": flops / median["encoders"] / rate,
-        **memory,
-    }
+        times = in_turns(
+            {n: lambda _, task=task: torch.inference_mode()(task)() for n, task in tasks.items()},
+            rounds + 1,
+            model.device,
+        )
+        rows.append({"side": model.sam2.image_size, "shots": k} | {n: median(t[1:]) for n, t in times.items()})
+    return rows
 
 
 def targets(found: Mapping[str, Any]) -> list[tuple[str, float, float]]:
@@ -290,7 +246,7 @@ def targets(found: Mapping[str, Any]) -> list[tuple[str, float, float]]:
         ("episode with remembered support / floor", remembered / floor, 0.60),
         (f"fold of {FOLD_EPISODES} episodes / as many cold ones", fold / (FOLD_EPISODES * cold), 0.30),
         ("training step with cached features / without", cached / without, 0.15),
-        ("all but the encoders, s per episode", outside, 0.15),
+        ("all but the encoders, s per episode", outside, 0.50),
     ]
 
 
@@ -298,9 +254,10 @@ def markdown(found: Mapping[str, Any]) -> str:
     """The results as tables."""
     lines = [f"{key}: {value}" for key, value in found["machine"].items()]
     if "inference" in found:
-        lines += ["", "| what | seconds |", "|---|---|"]
+        lines += ["", "| what | CPU seconds | of the floor |", "|---|---|---|"]
         rows = {**found["inference"]["seconds"], **found["training"]}
-        lines += [f"| {name} | {value:.3f} |" for name, value in rows.items()]
+        floor = next(iter(rows.values()))
+        lines += [f"| {name} | {value:.3f} | {value / floor:.3f} |" for name, value in rows.items()]
         lines += ["", "| aim | reached | at most |", "|---|---|---|"]
         lines += [f"| {what} | {value:.3f} | {most:.2f} |" for what, value, most in targets(found)]
         fold, flops = found["inference"]["fold"], found["inference"]["flops of an episode"]
@@ -316,44 +273,32 @@ def markdown(found: Mapping[str, Any]) -> str:
         lines += [
             f"Peak memory in GiB: {memory:.2f} {when}." for when, memory in found["peak memory"].items() if memory
         ]
-    if "options" in found:
-        names = list(found["options"]["float32"]["relative error"])
-        lines += ["", f"| encoders, query and support | seconds | {' | '.join(f'error of {n}' for n in names)} |"]
-        lines += ["|---|---|" + "---|" * len(names)]
-        for option, row in found["options"].items():
-            errors = " | ".join(f"{row['relative error'][name]:.1e}" for name in names)
-            lines.append(f"| {option} | {row['seconds']:.3f} | {errors} |")
-    if "toy mIoU" in found:
-        told = ", ".join(f"{100 * miou:.2f} in {precision}" for precision, miou in found["toy mIoU"].items())
-        lines += ["", f"mIoU of the toy model on base-class Pictograms: {told}."]
-    if "throughput" in found:
-        columns = list(next(iter(found["throughput"].values())))
-        lines += ["", f"| on a card | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-        for how, row in found["throughput"].items():
-            lines.append(f"| {how} | {' | '.join(f'{value:.3g}' for value in row.values())} |")
+    if "growth" in found:
+        lines += ["", "| side, pixels | shots | encoders | episode, cold | all but the encoders | cold / encoders |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for row in found["growth"]:
+            times = " | ".join(f"{row[name]:.3f}" for name in ("encoders", "cold", "rest"))
+            lines.append(f"| {row['side']} | {row['shots']} | {times} | {row['cold'] / row['encoders']:.3f} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="sam2-small+dinov2-base", help='a pair, or "toy" to try this script')
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of PyTorch (default 2)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch (default 1)")
     parser.add_argument("--rounds", type=int, default=5, help="times each thing is measured (default 5)")
     parser.add_argument("--episodes", type=int, default=50, help="of the fold that are really evaluated (default 50)")
-    parser.add_argument("--toy-episodes", type=int, default=0, help="also the toy model's mIoU in bfloat16, on so many")
-    parser.add_argument("--no-options", action="store_true", help="leave out bfloat16, channels-last, inference mode")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
-    parser.add_argument("--batch", type=int, default=8, help="episodes in a batch on a card (default 8)")
-    parser.add_argument("--throughput", action="store_true", help="the measurements of a card, on a CPU too")
+    parser.add_argument("--growth", action="store_true", help="also how time grows with the input's side and the shots")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    device = torch.device(arguments.device)
-
+    device = torch.device("cpu")
+    model = build(arguments.model)
+    memory = {"with the weights loaded": peak_memory()}
     found: dict[str, Any] = {
         "machine": {
             "model": arguments.model,
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
+            "processor": processor(),
             "threads": torch.get_num_threads(),
             "CPU capability": torch.backends.cpu.get_cpu_capability(),
             "system": platform.platform(),
@@ -361,32 +306,19 @@ def main() -> None:
             "rounds": arguments.rounds,
         }
     }
-    if device.type == "cpu":
-        model = build(arguments.model)
-        memory = {"with the weights loaded": peak_memory()}
-        found["inference"] = inference_times(model, arguments.rounds, arguments.episodes)
-        memory["after inference and the fold, its cache included"] = peak_memory()
-        found["training"] = training_times(model, arguments.rounds)
-        memory["after training steps"] = peak_memory()
-        found["peak memory"] = memory
-        found["matmul"] = matmul_rate(device, torch.float32)
-        if not arguments.no_options:
-            found["options"] = option_times(model, arguments.rounds)
-    if device.type == "cuda" or arguments.throughput:
-        found["throughput"] = {}
-        for compiled in (False, True):
-            for dtype in (torch.float32, torch.bfloat16):
-                how = f"{str(dtype).removeprefix('torch.')}, batch {arguments.batch}{', compiled' if compiled else ''}"
-                row = throughput(arguments.model, device, dtype, compiled, arguments.rounds, arguments.batch)
-                found["throughput"][how] = row
-    if arguments.toy_episodes:
-        found["toy mIoU"] = toy_precision(arguments.toy_episodes)
+    found["inference"] = inference_times(model, arguments.rounds, arguments.episodes)
+    memory["after inference and the fold, its cache included"] = peak_memory()
+    found["training"] = training_times(model, arguments.rounds)
+    memory["after training steps"] = peak_memory()
+    found |= {"peak memory": memory, "matmul": matmul_rate(device, torch.float32)}
+    if arguments.growth:
+        found["growth"] = growth(arguments.model, max(1, arguments.rounds // 2))
     print(markdown(found))
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name; the platform module often knows only its family."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

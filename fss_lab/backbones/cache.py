@@ -46,9 +46,11 @@ class FeatureCache:
     hits, misses: images found (in memory or in the folder, or twice in one batch), and images encoded.
     """
 
-    def __init__(self, capacity_bytes: int = 4 * 2**30, directory: str | Path | None = None) -> None:
+    def __init__(
+        self, capacity_bytes: int = 4 * 2**30, directory: str | Path | None = None, device: str | torch.device = "cpu"
+    ) -> None:
         """capacity_bytes: of the tensors held in memory; 0 keeps them in the folder only. The folder is not bounded,
-        and may be deleted whenever nothing runs.
+        and may be deleted whenever nothing runs. device: whose memory; on a model's own card nothing is moved.
 
         Raises InputError for a capacity below 0, or of 0 without a folder; OSError where the folder cannot be made.
         """
@@ -58,6 +60,7 @@ class FeatureCache:
                 "cache=None"
             )
         self.capacity_bytes = capacity_bytes
+        self.device = torch.device(device)
         self.directory = None if directory is None else Path(directory)
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -124,7 +127,7 @@ class FeatureCache:
 
     def _hold(self, key: str, features: Features) -> None:
         # a copy, for a part of a batch would keep the whole batch in memory
-        copies = {name: tensor.to("cpu", copy=True) for name, tensor in features.items()}
+        copies = {name: tensor.to(self.device, copy=True) for name, tensor in features.items()}
         if _nbytes(copies) > self.capacity_bytes:
             return
         self._entries[key] = copies

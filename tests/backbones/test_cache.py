@@ -268,9 +268,10 @@ def test_loaded_and_replaced_weights_invalidate() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_it_does_not_matter_what_a_cache_holds() -> None:
+@pytest.mark.parametrize("place", ["cpu", "cuda"])
+def test_on_a_gpu_it_does_not_matter_what_a_cache_holds_and_where(place: str) -> None:
     model, data = build_model().to("cuda"), Repeating(2)
-    full = FeatureCache()
+    full = FeatureCache(device=place)
     whole = collate([data[0], data[1]])
     expected = model.extract(whole, FeatureCache())
     model.extract(collate([data[0]]), full)
