@@ -1,6 +1,6 @@
-"""Times of the toy world and its models: python benchmarks/toy.py [--threads 2]
+"""Times of the toy world and its models: python benchmarks/toy.py [--threads 1]
 
-Prints medians; run it on a quiet machine.
+Prints medians of CPU seconds, which other programs on the machine hardly change.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from fss_lab.episode import collate
 
 
 def median_seconds(task: Callable[[], object], repeats: int) -> float:
-    """Median wall time of `task` after one warm-up call."""
+    """Median CPU time of `task` after one warm-up call."""
     task()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         task()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return statistics.median(times)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of PyTorch (default 2)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch (default 1)")
     torch.set_num_threads(parser.parse_args().threads)
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
 
@@ -42,12 +42,12 @@ def main() -> None:
     for shots in (1, 5):
         batch = collate([Pictograms(0, shots=shots)[0]])
         with torch.inference_mode():
-            seconds = median_seconds(lambda batch=batch: model(batch), 20)
-            traced = median_seconds(lambda batch=batch: model(batch, trace=True), 10)
+            seconds = median_seconds(lambda batch=batch: model(batch), 10)
+            traced = median_seconds(lambda batch=batch: model(batch, trace=True), 5)
         print(f"one {shots}-shot episode            {seconds:7.3f} s   (with a trace {traced:.3f} s)")
     episode = Pictograms(0)[0]
     support = model.remember(list(episode.support_images), list(episode.support_masks))
-    seconds = median_seconds(lambda: model.segment(episode.query_image, support), 20)
+    seconds = median_seconds(lambda: model.segment(episode.query_image, support), 10)
     print(f"segment, support remembered   {seconds:7.3f} s")
 
 

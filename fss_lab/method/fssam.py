@@ -41,7 +41,7 @@ class FSSAM(Trainable, Segmenting):
         """sam2: the backbone; features: the frozen dense features of PPG, images (B, 3, H, W) in 0..255 to
         (B, c, hf, wf). None is possible where PPG is not needed (memory="support" or prior="truth").
         precision: of the frozen encoders' arithmetic, "float32" or "bfloat16" (autocast; faster where the hardware
-        has it, and the features lose digits, see benchmarks/speed.py). options: see `Options`. Raises InputError for a
+        has it, and the features lose digits, see docs/speed.md). options: see `Options`. Raises InputError for a
         value that is not allowed, TypeError for an option that does not exist.
         """
         super().__init__(sam2, features, precision)
