@@ -15,7 +15,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from fss_lab.evaluation.scoring import evaluate
 from fss_lab.training.losses import dice_loss
 
 FOLD_EPISODES, FOLD_IMAGES = 1000, 364  # fold 0 of PASCAL-5i
-SIZES, SHOTS = (256, 512, 768, 1024), (2, 5, 10)  # what --growth measures
+SIZES, SHOTS = (256, 512, 768, 1024), (2, 5)  # what --growth measures
 
 Rows = dict[str, float]
 Task = Callable[[], object]
@@ -218,15 +218,14 @@ def training_times(model: FSSAM, rounds: int) -> Rows:
         "training step, batch 1, features in the cache": training_step(model, batch, FeatureCache()),
     }
     lowered = training_step(model, batch, FeatureCache())
-    tasks["the same in bfloat16"] = lambda: _lowered(lowered)
+    tasks["training step, batch 1, features in the cache, bfloat16"] = lambda: _lowered(lowered)
     times = in_turns({name: lambda _, task=task: task() for name, task in tasks.items()}, rounds + 1, model.device)
     model.eval()
     return {name: median(each[1:]) for name, each in times.items()}
 
 
-def growth(name: str, rounds: int, sizes: Sequence[int] = SIZES, shots: Sequence[int] = SHOTS) -> list[Rows]:
+def growth(name: str, rounds: int, sizes: Sequence[int] = SIZES, shots: Sequence[int] = SHOTS) -> Iterator[Rows]:
     """How an episode's time grows: with the side of the input, in pixels, and at 512 pixels with the shots."""
-    rows = []
     for size, k in [*((size, 1) for size in sizes), *((512, k) for k in shots)]:
         model = build(name, size)
         batch = collate([Fold(1, k + 1, model.sam2.image_size, k)[0]])
@@ -240,8 +239,7 @@ def growth(name: str, rounds: int, sizes: Sequence[int] = SIZES, shots: Sequence
         times = in_turns(
             {n: lambda _, task=task: torch.inference_mode()(task)() for n, task in tasks.items()}, rounds, model.device
         )
-        rows.append({"side": model.sam2.image_size, "shots": k} | {n: median(t) for n, t in times.items()})
-    return rows
+        yield {"side": model.sam2.image_size, "shots": k} | {n: median(t) for n, t in times.items()}
 
 
 def targets(found: Mapping[str, Any]) -> list[tuple[str, float, float]]:
@@ -281,12 +279,6 @@ def markdown(found: Mapping[str, Any]) -> str:
         lines += [
             f"Peak memory in GiB: {memory:.2f} {when}." for when, memory in found["peak memory"].items() if memory
         ]
-    if "growth" in found:
-        lines += ["", "| side, pixels | shots | encoders | episode, cold | all but the encoders | cold / encoders |"]
-        lines += ["|---|---|---|---|---|---|"]
-        for row in found["growth"]:
-            times = " | ".join(f"{row[name]:.3f}" for name in ("encoders", "cold", "rest"))
-            lines.append(f"| {row['side']} | {row['shots']} | {times} | {row['cold'] / row['encoders']:.3f} |")
     return "\n".join(lines)
 
 
@@ -319,9 +311,15 @@ def main() -> None:
     found["training"] = training_times(model, arguments.rounds)
     memory["after training steps"] = peak_memory()
     found |= {"peak memory": memory, "matmul": matmul_rate(device, torch.float32)}
+    print(markdown(found), flush=True)
     if arguments.growth:
-        found["growth"] = growth(arguments.model, max(1, arguments.rounds // 2))
-    print(markdown(found))
+        print("\n| side, pixels | shots | encoders | episode, cold | all but the encoders | cold / encoders |")
+        print("|---|---|---|---|---|---|", flush=True)
+        found["growth"] = []
+        for row in growth(arguments.model, max(1, arguments.rounds // 2)):
+            found["growth"].append(row)
+            times = " | ".join(f"{row[name]:.3f}" for name in ("encoders", "cold", "rest"))
+            print(f"| {row['side']} | {row['shots']} | {times} | {row['cold'] / row['encoders']:.3f} |", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
