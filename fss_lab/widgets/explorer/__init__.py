@@ -18,14 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fss_lab.backbones.recording import Recording
 from fss_lab.errors import InputError
-from fss_lab.figures.recording import recording_figure
 from fss_lab.method import Prediction, Trace
-from fss_lab.widgets.browse import Browse
 from fss_lab.widgets.explorer.runs import Run, collect
 from fss_lab.widgets.explorer.widget import Explorer
+
+if TYPE_CHECKING:
+    from fss_lab.widgets.browse import Browse
 
 __all__ = ["Explorer", "Run", "explore"]
 
@@ -54,6 +56,10 @@ def explore(
 
 
 def _browse(recording: Recording) -> Browse:
+    # imported only now, since it needs matplotlib
+    from fss_lab.figures.recording import recording_figure
+    from fss_lab.widgets.browse import Browse
+
     frames = sorted({call.frame for call in recording.calls if call.frame is not None}, reverse=True)
     if not frames:
         raise InputError("this recording holds no frame of a video; track one inside `with record_memory(...)`")
