@@ -38,7 +38,7 @@ class Sweep:
 
 
 def sweep(
-    model: FSSAM,
+    model: FSSAM | None,
     episode: Episode | Prediction,
     over: str | Sequence[str] = ("layer", "block"),
     *,
@@ -50,6 +50,7 @@ def sweep(
 ) -> Sweep:
     """Knock out one part after the other, and measure what is lost without it.
 
+    model: None will do for a traced prediction, which knows its own.
     over: one or more of `AXES`; their product is swept. "cells" makes two axes, row and column, and hides a cell in
     every block that has a grid, or with "block" in one after the other. where: the whole of which parts are taken.
     effect: "iou" with the truth; "logit", the mean logit of the truth's object, or of the predicted one where no truth

@@ -101,13 +101,13 @@ def columns_of(prediction: Prediction, where: Where, tokens: bool = False) -> Te
     return columns
 
 
-def traced(model: FSSAM, episode: Episode | Prediction) -> Prediction:
+def traced(model: FSSAM | None, episode: Episode | Prediction) -> Prediction:
     """The traced prediction. Raises InputError without trace or of another model, TypeError for anything else."""
-    prediction = model.segment(episode, trace=True) if isinstance(episode, Episode) else episode
+    prediction = model.segment(episode, trace=True) if model and isinstance(episode, Episode) else episode
     if not isinstance(prediction, Prediction):
         raise TypeError(f"expected an Episode or a traced Prediction, got {type(episode).__name__}")
     trace_of(prediction)
-    if sam2_of(prediction) is not model.sam2:
+    if model is not None and sam2_of(prediction) is not model.sam2:
         raise InputError("this prediction is of another model; segment the episode with the one that is given")
     return prediction
 

@@ -3,6 +3,7 @@
 import { unpack } from "./attention.js";
 import { decodePicture, make } from "./drawing.js";
 import { Panel } from "./panel.js";
+import { paintProgress, paintWhatIf } from "./whatif.js";
 
 /** Fill an element with a panel. data: description and bytes; store: {get, set} for "selection" and "view". */
 export async function mount(root, description, bytes, store) {
@@ -75,10 +76,13 @@ export default {
           model.set(name, value);
           model.save_changes();
         },
+        ask: (key) => model.send({ type: "ask", key }),
       });
       if (closed) return panel.close(); // meanwhile
       el.replaceChildren(root);
       for (const name of ["selection", "view"]) model.on(`change:${name}`, () => panel.receive());
+      model.on("change:_answers", () => paintWhatIf(panel));
+      model.on("msg:custom", (message) => message.type === "progress" && paintProgress(panel, message));
     });
     return () => {
       closed = true;

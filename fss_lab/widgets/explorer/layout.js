@@ -1,5 +1,6 @@
 // The elements of the panel: controls, rows of maps, the chart of shares, the refinement.
 
+import { whatIfOf } from "./whatif.js";
 import { Tile, gradientOf, make, powerOfTen } from "./drawing.js";
 
 /** Build everything for the panel's present view and fill its root. */
@@ -20,6 +21,7 @@ export function layOut(panel) {
     div("fx-rows", ...panel.rows.map((row) => row.node)),
     scaleBar(panel),
     div("fx-words", panel.summary, panel.read),
+    whatIfOf(panel),
     div("fx-more", make("div", {}, panel.chart, notesOf(panel)), ...refinementOf(panel)),
   );
 }
@@ -225,7 +227,7 @@ function notesOf(panel) {
   const exact = deviation < 0.1 ? powerOfTen(Math.max(deviation, 1e-7), 0) : deviation.toFixed(1);
   const notes = [
     "Point to preview, click to keep, drag for the mean of a region, click a memory cell or a pointer for those who read it, Esc to come back.",
-    "Keys: arrows move (Shift: a region), Enter asks the cell that is read, 1 to 9 choose the layer.",
+    "Keys: arrows move (Shift: a region), Enter asks the cell that is read, h hides the selected memory cells, 1 to 9 choose the layer.",
     bare
       ? "This attention is not calibrated: before and after are the same."
       : "Before calibration: the same layer's logits without the bias. The queries of later layers already come from calibrated ones.",

@@ -43,16 +43,10 @@ document.getElementById("data").remove();
 
 
 def html_page(
-    path: Path,
-    script: str,
-    style: str,
-    description: Mapping[str, Any],
-    data: bytes,
-    selection: Mapping[str, Any],
-    view: Mapping[str, Any],
+    path: Path, script: str, style: str, description: Mapping[str, Any], data: bytes, state: Mapping[str, Any]
 ) -> Path:
     """Write the page; names in the description may hold anything. Returns the path. Raises FileError."""
-    content = json.dumps({**description, "state": {"selection": selection, "view": view}})
+    content = json.dumps({**description, "state": state})
     name = description["className"]
     page = PAGE.substitute(
         title=html.escape(f"Attention explorer: find the {name}" if name else "Attention explorer"),

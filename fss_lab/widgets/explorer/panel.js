@@ -3,6 +3,7 @@
 import { columnOf, readers, rows } from "./attention.js";
 import { layOut } from "./layout.js";
 import { largest, paintPrior, paintRow, paintScale, paintShares } from "./paint.js";
+import { hideSelected, paintWhatIf } from "./whatif.js";
 import { tell } from "./words.js";
 
 /** JupyterLab's own keys rest while an element has the focus ("d d" deletes no cell), but not those with Ctrl or Cmd:
@@ -105,6 +106,7 @@ export class Panel {
     paintScale(this, top);
     paintShares(this, answers, chosen);
     paintPrior(this);
+    if (chosen === this.selection) paintWhatIf(this); // a hover asks nothing of the kernel
     tell(this, answers, chosen);
     this.milliseconds = performance.now() - started;
   }
@@ -202,6 +204,8 @@ export class Panel {
       this.refresh();
     } else if (["Enter", " "].includes(event.key) && target.map !== "prior" && this.reading?.map === target.map) {
       this.select({ map: target.map, shot: target.shot, cell: this.reading.cell, end: this.reading.cell });
+    } else if (event.key === "h") {
+      hideSelected(this);
     } else if (event.key === "Escape") {
       const { cell } = this.lastQuery ?? { cell: [0, 0] };
       this.select({ map: "query", shot: 0, cell, end: cell });

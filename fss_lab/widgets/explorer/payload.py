@@ -111,6 +111,7 @@ def _pack_run(run: Run, block: Block) -> dict[str, Any]:
         "shots": run.shots,
         "blocks": run.blocks,
         "queryMemory": run.has_query_memory,
+        "alive": run.traced is not None,
         "query": None if run.query is None else block.image(run.query),
         "supports": [None] * run.shots if run.supports is None else [block.image(image) for image in run.supports],
         "supportMasks": [block.mask(mask == 1) for mask in trace.support_masks[0]],

@@ -22,6 +22,7 @@ class Run:
 
     name: str
     trace: Trace
+    traced: Prediction | None = None  # whose trace it is; without it nothing can be computed again
 
     @property
     def query(self) -> Tensor | None:
@@ -100,7 +101,10 @@ def collect(traced: Trace | Prediction | Mapping[str, Trace | Prediction]) -> li
     named = dict(traced) if isinstance(traced, Mapping) else {"": traced}
     if not named:
         raise InputError("there is nothing to explore: the dictionary of traces is empty")
-    runs = [Run(_text(name), _trace_of(name, item)) for name, item in named.items()]
+    runs = [
+        Run(_text(name), _trace_of(name, item), item if isinstance(item, Prediction) else None)
+        for name, item in named.items()
+    ]
     for number, run in enumerate(runs):
         _check(run)
         if run.name in [other.name for other in runs[:number]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 import os
 import re
 import uuid
@@ -20,16 +22,18 @@ import traitlets
 from torch import Tensor
 
 from fss_lab.errors import InputError
+from fss_lab.files import write_atomically
 from fss_lab.method.trace import LayerTrace
 from fss_lab.widgets.explorer.page import html_page
 from fss_lab.widgets.explorer.payload import TOLERANCE, pack
 from fss_lab.widgets.explorer.runs import Run
 from fss_lab.widgets.explorer.state import check_selection, check_view, start_cell
+from fss_lab.widgets.explorer.whatif import answer
 
 if TYPE_CHECKING:
     from fss_lab.figures import Picture
 
-SCRIPTS = ("attention", "drawing", "paint", "words", "layout", "panel", "explorer")
+SCRIPTS = ("attention", "drawing", "paint", "words", "whatif", "layout", "panel", "explorer")
 
 
 @cache
@@ -71,6 +75,7 @@ class Explorer(anywidget.AnyWidget):
     _data = traitlets.Bytes().tag(sync=True)
     _picture = traitlets.Bytes().tag(sync=True)
     _alt = traitlets.Unicode().tag(sync=True)
+    _answers = traitlets.Dict().tag(sync=True)  # question as JSON -> answer of `whatif.answer`
     selection = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict().tag(sync=True)
 
@@ -113,8 +118,23 @@ class Explorer(anywidget.AnyWidget):
         return self._view
 
     def _answer(self, _: Any, content: Any, __: Any) -> None:
-        """The browser has the bytes, so that they can leave the state; or it needs them again."""
-        self._data = self._packed if content.get("type") == "send" else b""
+        """The browser asks what if; or it has the bytes, so that they can leave the state; or it needs them again."""
+        if content.get("type") == "ask":
+            self._ask(content["key"])
+        else:
+            self._data = self._packed if content.get("type") == "send" else b""
+
+    def _ask(self, key: str) -> None:
+        """Answer a question of the panel, once. key: the question of `whatif.answer` as the browser's JSON."""
+        if key in self._answers:
+            return
+        question = json.loads(key)
+        run = next(run for run in self.runs if run.name == question[1])
+
+        def progress(done: int, total: int) -> None:
+            self.send({"type": "progress", "key": key, "done": done, "total": total})
+
+        self._answers = {**self._answers, key: answer(run, question, progress)}
 
     def attention(self) -> dict[str, np.ndarray]:
         """The maps that the panel draws now, as the model computed them (float32; the first of two compared runs).
@@ -168,6 +188,34 @@ class Explorer(anywidget.AnyWidget):
         before, after = (weights[0].detach().float().cpu().mean(0) for weights in both)
         return {"before": before, "after": after, "difference": after - before}[show]
 
+    def data(self) -> dict[str, np.ndarray]:
+        """Everything that the panel shows now, as named arrays (of the first of two compared runs).
+
+        "weights support", "weights query", "weights pointers" or "weights readers": what `attention` returns.
+        "selected": (2, 2), first and last cell. "query" (3, H, W), "support 1", ...: images in 0..255. "truth" (0, 1,
+        255), "prediction", "support mask 1", ...: masks. "prior 0" before refinement, "prior 1", ... after each round:
+        (h, w) in 0..1. "object": (h, w) bool. What is not known is missing.
+        """
+        run = self.run
+        arrays: dict[str, Any] = {f"weights {name}": values for name, values in self.attention().items()}
+        arrays["selected"] = np.array([self.selection["cell"], self.selection["end"]])
+        arrays |= {"query": run.query, "truth": run.truth, "prediction": run.prediction, "object": run.foreground[1]}
+        arrays |= {f"support {i}": image for i, image in enumerate(run.supports or [], 1)}
+        arrays |= {f"support mask {i}": mask for i, mask in enumerate(run.trace.support_masks[0], 1)}
+        arrays |= {f"prior {i}": prior for i, (_, prior) in enumerate(run.priors)}
+        return {
+            name: values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+            for name, values in arrays.items()
+            if values is not None
+        }
+
+    def save_data(self, path: str | os.PathLike[str]) -> Path:
+        """Write `data` as one .npz file, which `numpy.load` opens. Returns its path. Raises FileError."""
+        content = io.BytesIO()
+        np.savez_compressed(content, **self.data())
+        write_atomically(Path(path), content.getvalue())
+        return Path(path)
+
     def figure(self) -> Picture:
         """What the panel shows now as a matplotlib figure for print (the first of two compared runs)."""
         return self._picture_of(self.attention(), self.selection)
@@ -183,7 +231,8 @@ class Explorer(anywidget.AnyWidget):
 
         Raises FileError where the file cannot be written.
         """
-        return html_page(Path(path), script(), style(), self._description, self._packed, self.selection, self.view)
+        state = {"selection": self.selection, "view": self.view, "_answers": self._answers}
+        return html_page(Path(path), script(), style(), self._description, self._packed, state)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The widget; where none can live (GitHub, exports, untrusted notebooks) a picture with a description."""
