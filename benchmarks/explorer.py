@@ -9,14 +9,15 @@ until the browser has laid out and painted the frame, and how many hovers keep w
 model, 50 ms at 512 x 512). "frames/s": so many hovers reach the screen in a second, 60 at most. Needs playwright and a
 Chromium on the PATH; other work on the machine disturbs it.
 
-With --pictures it measures nothing and takes the pictures of the documentation: explorer.png, and explorer.gif with
-hovering, the reverse and the difference.
+With --pictures it measures nothing and takes the pictures of the documentation: explorer.png, with answers of "what if"
+below the maps, and explorer.gif with hovering, the reverse and the difference.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import shutil
 import sys
@@ -105,6 +106,10 @@ def best_explorer(candidates: int = 40) -> AnyWidget:
 
 def take_pictures(page: Page, explorer: AnyWidget, folder: Path, page_path: Path) -> None:
     """Write explorer.png and explorer.gif."""
+    chosen = [*map(list, (explorer.selection["cell"], explorer.selection["end"]))]
+    for question in (["hide", "", "memory", None, None, None], ["needed", "", *chosen], ["lens", ""]):
+        content = {"type": "ask", "key": json.dumps(question, separators=(",", ":"))}
+        explorer._handle_custom_msg(content, [])
     page.goto(explorer.save_html(page_path).as_uri())
     page.wait_for_selector("#explorer .fx-rows")
     page.locator("#explorer").screenshot(path=folder / "explorer.png")

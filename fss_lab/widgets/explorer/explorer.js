@@ -3,7 +3,7 @@
 import { unpack } from "./attention.js";
 import { decodePicture, make } from "./drawing.js";
 import { Panel } from "./panel.js";
-import { paintProgress, paintWhatIf } from "./whatif.js";
+import { paintProgress } from "./whatif.js";
 
 /** Fill an element with a panel. data: description and bytes; store: {get, set} for "selection" and "view". */
 export async function mount(root, description, bytes, store) {
@@ -81,7 +81,7 @@ export default {
       if (closed) return panel.close(); // meanwhile
       el.replaceChildren(root);
       for (const name of ["selection", "view"]) model.on(`change:${name}`, () => panel.receive());
-      model.on("change:_answers", () => paintWhatIf(panel));
+      model.on("change:_answers", () => panel.paintAnswers());
       model.on("msg:custom", (message) => message.type === "progress" && paintProgress(panel, message));
     });
     return () => {

@@ -111,6 +111,11 @@ export class Panel {
     this.milliseconds = performance.now() - started;
   }
 
+  /** The kernel has answered. */
+  paintAnswers() {
+    paintWhatIf(this);
+  }
+
   pick({ before, after }) {
     const { show } = this.view;
     return show === "difference" ? after.map((weight, i) => weight - before[i]) : show === "before" ? before : after;

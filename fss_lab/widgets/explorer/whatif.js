@@ -5,7 +5,10 @@ import { Tile, make, outlineOf, percent, scaleOf } from "./drawing.js";
 import { largest } from "./paint.js";
 
 const WITHOUT = { support: "the support memory", memory: "the query memory", pointers: "the object pointers" };
-const NEEDS_KERNEL = "This needs Python: in a notebook, with the kernel that made the explorer from a prediction.";
+const EXPLAINED =
+  "What is hidden is hidden in every layer. Needed: red cells lower the logit when they are hidden, blue raise it.";
+const NEEDS_KERNEL =
+  "The buttons need Python: a notebook whose kernel made the explorer from a prediction. What was computed before is below.";
 
 /** The section with its buttons; what they show is painted when the answers have come. */
 export function whatIfOf(panel) {
@@ -20,13 +23,12 @@ export function whatIfOf(panel) {
   const bar = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "sweep over the memory's cells" });
   const strips = { hide: strip(), needed: strip(), lens: strip() };
   const said = make("div", { class: "fx-small", role: "status" });
-  const tools = make("div", { class: "fx-tools" },
-    set("hide", button("hide:cells", "selected memory cells (h)", () => hideSelected(panel)),
-      ...whole.map((map) => button(`hide:${map}`, name(map), () => ask(panel, hiding(panel, map, null, null, null))))),
-    set("measure", button("needed", "what the query cells need", () => askNeeded(panel)),
-      button("lens", "the lens: a mask for every layer", () => ask(panel, ["lens", run.name]))),
-    bar,
-  );
+  const hideBlock = (map) => button(`hide:${map}`, name(map), () => ask(panel, hiding(panel, map, null, null, null)));
+  const hideCells = button("hide:cells", "selected memory cells (h)", () => hideSelected(panel));
+  const need = button("needed", "what the query cells need", () => askNeeded(panel));
+  const see = button("lens", "the lens: a mask for every layer", () => ask(panel, ["lens", run.name]));
+  const sets = [set("hide", hideCells, ...whole.map(hideBlock)), set("measure", need, see)];
+  const tools = make("div", { class: "fx-tools" }, ...sets, bar);
   panel.whatIf = { bar, said, strips, painted: new Map() };
   const title = make("div", { class: "fx-name" }, "What if");
   return make("section", { class: "fx-whatif" }, title, tools, said, strips.hide, strips.needed, strips.lens);
@@ -40,18 +42,14 @@ const hiding = (panel, map, shot, cell, end) => ["hide", panel.runs[0].name, map
 function ask(panel, question) {
   const key = JSON.stringify(question);
   panel.asked = { ...panel.asked, [question[0]]: key };
-  if (!mayAsk(panel, panel.runs[0])) panel.whatIf.said.textContent = NEEDS_KERNEL;
-  else if (!(panel.store.get("_answers") ?? {})[key]) {
-    panel.whatIf.said.textContent = "Python computes …";
-    panel.store.ask(key);
-  }
+  if (mayAsk(panel, panel.runs[0]) && !(key in (panel.store.get("_answers") ?? {}))) panel.store.ask(key);
   paintWhatIf(panel);
 }
 
 /** Hide the memory cells that are selected; what the key h does. */
 export function hideSelected(panel) {
   const { map, shot, cell, end } = panel.selection;
-  if (map === "query") panel.whatIf.said.textContent = "Click a memory cell first, or drag over several; then hide them.";
+  if (map === "query") panel.whatIf.said.textContent = "Click a memory cell first, or drag over several.";
   else ask(panel, hiding(panel, map, shot, cell, end));
 }
 
@@ -73,7 +71,8 @@ export function paintWhatIf(panel) {
   const mine = (kind) => Object.keys(answers).filter((key) => key.startsWith(`["${kind}",${name}`));
   const latest = (kind) => (mine(kind).includes(panel.asked?.[kind]) ? panel.asked[kind] : mine(kind).at(-1));
   const needed = JSON.stringify(neededKey(panel));
-  const keys = { hide: latest("hide"), lens: latest("lens"), needed: panel.forward && needed in answers ? needed : null };
+  const known = panel.forward && needed in answers ? needed : null;
+  const keys = { hide: latest("hide"), needed: known, lens: latest("lens") };
   const { strips, painted, said } = panel.whatIf;
   const painters = { hide: hiddenFigures, needed: neededFigures, lens: lensFigures };
   for (const [kind, key] of Object.entries(keys)) {
@@ -88,10 +87,10 @@ export function paintWhatIf(panel) {
       tile.measure();
       tile.draw(drawing);
     }
-    if (answer) said.textContent = "";
   }
-  if (!said.textContent && !Object.values(keys).some(Boolean))
-    said.textContent = mayAsk(panel, panel.runs[0]) ? "Hidden cells are hidden in every layer." : NEEDS_KERNEL;
+  const waits = Object.values(panel.asked ?? {}).some((asked) => !(asked in answers));
+  const words = !mayAsk(panel, panel.runs[0]) ? NEEDS_KERNEL : waits ? "Python computes …" : EXPLAINED;
+  if (said.textContent !== words) said.textContent = words; // or it would be read out at every move
 }
 
 /** A small picture with a caption. */
@@ -100,7 +99,8 @@ function answerFigure(panel, shape, caption, drawing) {
   const tile = new Tile(shape, caption, aspect, () => {});
   tile.canvas.tabIndex = -1;
   tile.canvas.setAttribute("role", "img");
-  return { tile, drawing, node: make("figure", { class: "fx-figure" }, make("div", { class: "fx-numbers" }, caption), tile.canvas) };
+  const node = make("figure", { class: "fx-figure" }, make("div", { class: "fx-numbers" }, caption), tile.canvas);
+  return { tile, drawing, node };
 }
 
 function maskFigure(panel, mask, caption) {
@@ -117,7 +117,8 @@ function hiddenFigures(panel, { mask, iou, whole, changed }, [, , map, shot, cel
   const where = cell && map !== "pointers" ? `cells (${cell}) to (${end}) of ${WITHOUT[map]}` : WITHOUT[map];
   const which = shot !== null && panel.runs[0].blocks > 1 && map === "support" ? `, support ${shot + 1}` : "";
   const before = whole === null ? "" : ` (${percent(whole)} with it)`;
-  return [maskFigure(panel, mask, `without ${where}${which}${ofTruth(iou)}${before}; ${percent(changed)} of the pixels change`)];
+  const pixels = `${percent(changed)} of the pixels change`;
+  return [maskFigure(panel, mask, `without ${where}${which}${ofTruth(iou)}${before}; ${pixels}`)];
 }
 
 function lensFigures(panel, { masks, ious }) {
@@ -136,7 +137,9 @@ function neededFigures(panel, { blocks, needed }) {
   return blocks.flatMap((block, i) => {
     const query = block === "query";
     const picture = panel.pictures.get(query ? run.query : run.supports[run.blocks > 1 ? i : 0]);
-    const drawn = (name, values, scale) => ({ picture, map: { values, kind: name, scale: scaleOf(name, scale), palette: palettes[name] } });
+    const drawn = (name, values, limit) => {
+      return { picture, map: { values, kind: name, scale: scaleOf(name, limit), palette: palettes[name] } };
+    };
     const weights = query ? looked.memory : looked.support[i];
     const sign = `largest ${largest(needed[i]).toPrecision(2)} of logit`;
     return [

@@ -212,7 +212,7 @@ class Explorer(anywidget.AnyWidget):
     def save_data(self, path: str | os.PathLike[str]) -> Path:
         """Write `data` as one .npz file, which `numpy.load` opens. Returns its path. Raises FileError."""
         content = io.BytesIO()
-        np.savez_compressed(content, **self.data())
+        np.savez_compressed(content, **self.data())  # type: ignore[arg-type]  # numpy types its own option alone
         write_atomically(Path(path), content.getvalue())
         return Path(path)
 

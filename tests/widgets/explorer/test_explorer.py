@@ -20,8 +20,11 @@ from PIL import Image
 from traitlets import TraitError
 
 from fss_lab import Pictograms, explore
-from fss_lab.errors import FileError
+from fss_lab.errors import FileError, InputError
+from fss_lab.interventions import Sweep, Where, knock_out, lens
 from fss_lab.method.trace import map_tensors
+from fss_lab.metrics import iou
+from fss_lab.widgets.explorer import whatif
 from fss_lab.widgets.explorer.widget import SCRIPTS, script, style
 
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
@@ -330,3 +333,64 @@ def test_script_is_one_module_without_imports_or_addresses():
         assert forbidden not in script(), forbidden
     assert len(script()) + len(style()) < 80_000 and "@import" not in style() and "url(" not in style()
     assert len(SCRIPTS) == len(set(SCRIPTS))
+
+
+def test_everything_shown_as_arrays(traces, episodes, tmp_path):
+    explorer = explore({"5 shots": traces["5 shots"], "support": traces["support"]})
+    arrays = explorer.data()
+    weights = {name.removeprefix("weights ") for name in arrays if name.startswith("weights ")}
+    assert weights == set(explorer.attention())
+    np.testing.assert_array_equal(arrays["weights query"], explorer.attention()["query"])
+    np.testing.assert_array_equal(arrays["query"], episodes[5].query_image.numpy())
+    np.testing.assert_array_equal(arrays["truth"], episodes[5].query_mask.numpy())
+    assert arrays["support 5"].shape == (3, 256, 256) and arrays["support mask 5"].shape[-2:] == (256, 256)
+    assert {"prior 0", "prior 3"} <= arrays.keys()
+    assert arrays["selected"].tolist() == [[*explorer.selection["cell"]]] * 2
+    with np.load(explorer.save_data(tmp_path / "new" / "shown.npz")) as saved:
+        assert set(saved) == set(arrays)
+        np.testing.assert_array_equal(saved["weights support"], arrays["weights support"])
+    explorer.selection = {"map": "pointers", "cell": (0, 2)}
+    assert "weights readers" in explorer.data()
+    explorer.view = {"run": "support"}
+    assert not any(name.startswith("prior") for name in explorer.data())
+
+
+def test_what_if_is_what_the_interventions_say(model, episodes, monkeypatch):
+    prediction = model.segment(episodes[5], trace=True)
+    off = model.variant(calibration="off").segment(episodes[5], trace=True)
+    explorer = explore({"a": prediction, "off": off, "bare": prediction.trace})
+    progress = []
+    monkeypatch.setattr(explorer, "send", progress.append)
+
+    def ask(*question):
+        key = json.dumps(question)
+        explorer._handle_custom_msg({"type": "ask", "key": key}, [])
+        return explorer._answers[key]
+
+    truth = episodes[5].query_mask
+    for run, question, where in [
+        ("a", ("memory", 0, [6, 5], [5, 6]), Where(block="query", cells=((5, 5), (5, 6), (6, 5), (6, 6)))),
+        ("off", ("support", 2, [3, 4], [3, 4]), Where(block="support 3", cells=((3, 4),))),
+        ("off", ("support", None, None, None), Where(block="support")),
+        ("a", ("pointers", 0, [0, 2], [0, 2]), Where(block="pointers")),
+    ]:
+        given = {"a": prediction, "off": off}[run]
+        without = knock_out(model.variant(calibration="off") if run == "off" else model, given, where)
+        answer = ask("hide", run, *question)
+        assert answer["iou"] == float(iou(without.mask, truth)) and answer["whole"] == float(iou(given.mask, truth))
+        assert answer["changed"] == pytest.approx(float((without.mask != given.mask).float().mean()))
+    assert ask("lens", "a")["ious"] == lens(prediction).ious.tolist() and len(ask("lens", "a")["masks"]) == 3
+    assert "give explore() the prediction" in ask("lens", "bare")["error"]
+    asked = {}
+    monkeypatch.setattr(whatif, "sweep", lambda *given, **more: asked.update(given=given, **more) or few)
+    few = Sweep(torch.zeros(2, 16, 16), ("block", "row", "column"), {"block": ("support", "query")}, 0.0)
+    assert ask("needed", "a", [4, 5], [4, 5])["blocks"] == ["support", "query"]
+    logits = torch.rand(1, 256, 256)
+    assert float(asked["effect"](logits)[0]) == pytest.approx(float(logits[0, 64:80, 80:96].mean()))
+    asked["progress"](1, 2)
+    assert progress[-1]["type"] == "progress" and (progress[-1]["done"], progress[-1]["total"]) == (1, 2)
+
+
+def test_models_of_another_grid_are_refused(model, episodes, large):
+    with pytest.raises(InputError, match="'large' has 4 layers on a grid of 32 x 32, the trace 'toy' 2 on 16 x 16"):
+        explore({"toy": model.segment(episodes[1], trace=True), "large": large})

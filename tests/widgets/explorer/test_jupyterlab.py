@@ -4,6 +4,7 @@ All tests look at the same run of the notebook, in the order in which they stand
 """
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -13,6 +14,7 @@ from helpers.jupyter_lab import open_lab, run_cell, visit
 
 from fss_lab import Pictograms, explore, load_model
 from fss_lab.course.notebooks import parameters, read, tidy
+from fss_lab.interventions import lens
 
 COURSE = Path(__file__).parents[3] / "notebooks" / "08_attention.ipynb"
 # Cells that stand below the notebook's explorer: what the kernel hears, a second explorer, and a change from Python.
@@ -149,6 +151,23 @@ def test_mouse_and_keys_tell_python(page, folder, explorer):
     page.keyboard.press("Escape")
     assert panel(page, "panel.selection.map") == "query"
     assert panel(page, "panel.selection", at=1) == other  # two explorers do not disturb each other
+
+
+def test_hide_and_lens(page, explorer):
+    """The kernel's answers are those of the functions."""
+    first = page.locator(".fx").first
+    page.mouse.click(*middle(page, "memory", (4, 9)))
+    page.keyboard.press("h")
+    first.get_by_role("button", name="the lens").click()
+    first.get_by_text("after layer 2, IoU").wait_for(timeout=20_000)
+    key = '["hide","","memory",0,[4,9],[4,9]]'
+    explorer._handle_custom_msg({"type": "ask", "key": key}, [])
+    ious = [explorer._answers[key]["iou"], *lens(explorer.run.traced).ious.tolist()]
+    captions = first.locator(".fx-whatif figure").all_inner_texts()
+    read_off = [float(re.search(r"IoU ([\d.]+)", caption)[1]) for caption in captions]
+    assert read_off == pytest.approx([100 * value for value in ious], abs=0.06)
+    first.locator(".fx-query canvas").focus()
+    page.keyboard.press("Escape")
 
 
 def test_every_toggle(page, folder, explorer):

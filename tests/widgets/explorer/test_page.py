@@ -13,6 +13,8 @@ from matplotlib import colormaps
 
 from fss_lab import Pictograms, explore
 from fss_lab.figures import ATTENTION_MAP
+from fss_lab.interventions import Where, knock_out, lens
+from fss_lab.metrics import iou
 
 LATENCY = {"toy": 16, "large": 50}  # milliseconds for a hover, drawing included
 SLACK = 3  # machines differ; benchmarks/explorer.py measures
@@ -420,3 +422,54 @@ def test_a_hover_is_painted_quickly(show, traces, large, size):
     times = page.evaluate(HOVERS, {"count": 40, "frames": True})[5:]
     # the quick ones: other work on the machine delays some but not all
     assert np.percentile(times, 10) < SLACK * LATENCY[size]
+
+
+def test_what_was_computed_before_is_in_the_page(show, model, episodes):
+    prediction = model.segment(episodes[1], trace=True)
+    explorer = explore(prediction)
+    without = knock_out(model, prediction, Where(block="query", cells=((4, 9), (4, 10))))
+    keys = ['["hide","","memory",0,[4,9],[4,10]]', '["lens",""]']
+    for key in keys:
+        explorer._handle_custom_msg({"type": "ask", "key": key}, [])
+    page = show(explorer, width=400)
+    section = page.locator(".fx-whatif")
+    captions = section.locator("figure").all_inner_texts()
+    truth = episodes[1].query_mask
+    ious = [float(iou(without.mask, truth)), *lens(prediction).ious.tolist()]
+    found = [float(re.search(r"IoU ([\d.]+)", caption)[1]) for caption in captions]
+    assert found == pytest.approx([100 * value for value in ious], abs=0.06)
+    assert captions[0].startswith("without cells (4,9) to (4,10) of the query memory")
+    assert "need Python" in section.inner_text() and section.locator("button:not([disabled])").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_what_if_asks_the_kernel_once(show, model, episodes):
+    """The page with a kernel beside it: this process."""
+    explorer = explore(model.segment(episodes[1], trace=True))
+    page = show(explorer)
+    asked = []
+
+    def ask(key):
+        asked.append(key)
+        explorer._handle_custom_msg({"type": "ask", "key": key}, [])
+        return explorer._answers
+
+    page.expose_function("ask", ask)
+    page.evaluate(
+        """() => { const { panel } = document.getElementById("explorer");
+        panel.store.ask = async (key) => {
+          panel.store.set("_answers", await window.ask(key));
+          panel.paintAnswers(); };
+        panel.build(); }"""
+    )
+    page.get_by_role("button", name="query memory", exact=True).click()
+    page.get_by_text("without the query memory").wait_for()
+    page.keyboard.press("h")  # nothing is selected there yet
+    assert "Click a memory cell first" in page.locator(".fx-whatif").inner_text() and len(asked) == 1
+    click(page, "memory", (4, 9))
+    page.keyboard.press("h")
+    page.get_by_text("without cells (4,9) to (4,9)").wait_for()
+    page.keyboard.press("h")
+    assert asked == ['["hide","","memory",null,null,null]', '["hide","","memory",0,[4,9],[4,9]]']
+    page.get_by_role("button", name="what the query cells need").click()
+    assert "Select query cells first" in page.locator(".fx-whatif").inner_text()
