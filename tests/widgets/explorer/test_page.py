@@ -464,6 +464,7 @@ def test_what_if_asks_the_kernel_once(show, model, episodes):
     )
     page.get_by_role("button", name="query memory", exact=True).click()
     page.get_by_text("without the query memory").wait_for()
+    tile(page, "query").focus()
     page.keyboard.press("h")  # nothing is selected there yet
     assert "Click a memory cell first" in page.locator(".fx-whatif").inner_text() and len(asked) == 1
     click(page, "memory", (4, 9))
