@@ -125,5 +125,5 @@ def common(diagnosis: str) -> str:
     """A diagnosis without what differs between two students who made the same mistake."""
     if "is not the one that is installed" in diagnosis:
         return "a function of the checks or the library was replaced"
-    line = re.sub(r" \(Your .* is not right either\.\)", "", diagnosis.split("\n")[0])
+    line = re.sub(r" \(Your .* not (right either|written yet)\.\)", "", diagnosis.split("\n")[0])
     return re.sub(r": \S+( at \[[^]]*\])?, but \S+ is right.*", ": other values than the right ones", line)

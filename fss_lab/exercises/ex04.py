@@ -216,6 +216,7 @@ def check_generate_priors(function: Callable[..., tuple[Tensor, Tensor]]) -> str
         wanted.foreground,
         "your P_fg of one shot",
         {
+            "you return P_d before P_fg; the order is `return P_fg, P_d`.": wanted.discriminative,
             "your P_fg is the background's: use the prototype under M, not under 1 − M.": wanted.background_similarity,
             "your P_fg is stretched again, or too late: stretch the map of h × w cells once, then resize it and leave "
             "it so.": min_max(wanted.foreground),

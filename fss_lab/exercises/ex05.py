@@ -150,21 +150,21 @@ def check_refine_once(function: Function) -> str:
             foreground, foreground, prior
         ),
         "your B takes its prototype under P_fg; the guess so far is P_d.": _like(foreground, memory, wide),
+        "your B describes the guess by Mem_fg under P_fg; the guess so far is Mem_d under P_d.": _like(
+            foreground, foreground, wide
+        ),
         "your B takes its prototype over the whole of Mem_d; only under P_d.": _like(
             foreground, memory, torch.ones_like(prior)
         ),
     }
-    weight = [[[[0, 0.5], [1, 0]]]]
+    w = torch.tensor([[[[0, 0.5], [1, 0]]]])
     mistakes = {hint: (a + b - 1).clamp(min=0) for hint, b in weights.items()}
-    mistakes["you return W before P_d; the order is `return Mem_d, P_d, W`."] = (
-        torch.tensor(weight).mul(wide - prior) + prior
-    )
+    mistakes["you return W before P_d; the order is `return Mem_d, P_d, W`."] = w * wide + (1 - w) * prior
     first = refinement.refine_once(memory, prior, foreground, wide, a)
     second = refinement.refine_once(first.memory, first.prior, foreground, wide, a)
     mistakes["your W is that of the next round; return the one that you mixed with."] = second.weight
     mistakes["your W is not max(0, A + B − 1): use your `agreement`."] = a * _like(foreground, memory, prior)
-    compare(answer[2], weight, "your W", mistakes, tolerance=2e-3)
-    w = torch.tensor(weight)
+    compare(answer[2], w, "your W", mistakes, tolerance=2e-3)
     compare(
         answer[0],
         [[[[0, 5.5], [0, 0]], [[2, 4], [5, 5]]]],
@@ -182,15 +182,10 @@ def check_refine_once(function: Function) -> str:
     mixed = w * wide + (1 - w) * prior  # 1, 0.5, 1, 0
     _check_prior(function, mixed, answer[1])
     generator = torch.Generator().manual_seed(2)
-    random = (
-        torch.randn(2, 4, 3, 3, generator=generator),
-        torch.rand(2, 1, 3, 3, generator=generator),
-        torch.randn(2, 4, 3, 3, generator=generator),
-        torch.rand(2, 1, 3, 3, generator=generator),
-        torch.rand(2, 1, 3, 3, generator=generator),
-    )
+    kinds = ((torch.randn, 4), (torch.rand, 1), (torch.randn, 4), (torch.rand, 1), (torch.rand, 1))
+    random: Any = [draw(2, channels, 3, 3, generator=generator) for draw, channels in kinds]
     for variant in CHOICES["refinement"]:
-        library, mine = refinement.refine_once(*random, variant), call(function, *random, variant=variant)
+        library, mine = refinement.refine_once(*random, variant=variant), call(function, *random, variant=variant)
         raw = cosine_map(random[2], prototype(random[0], random[1]))
         unstretched = {
             "your B is not stretched: apply min_max to the cosines.": (random[4] + raw - 1).clamp(min=0),
@@ -283,6 +278,7 @@ def check_rounds_needed(function: Function) -> str:
         f"{name} is not whole; return the first whole number that is enough.": real,
         f"{name} is rounded down: after it Mem_fg still has less than half.": real.floor(),
         f"{name} is rounded to the nearest; it must be enough: round up.": real.round(),
+        f"{name} asks for more than half; at least half is enough, so W = ½ needs one round.": real.floor() + 1,
         f"{name} is one too large; count the rounds that are needed.": real.ceil() + 1,
         f"{name} takes W for what is left of the old memory; that is 1 − W.": (math.log(0.5) / weight.log()).ceil(),
         f"{name} is 1 where a single round is enough, else 0; follow what is left round by round.": (weight >= 0.5) * 1,
@@ -295,6 +291,9 @@ def check_rounds_needed(function: Function) -> str:
         raise ExerciseError(f"{name} where W is 1 is 0; before the first round Mem_fg has nothing, so it is 1.")
     if never != math.inf:
         raise ExerciseError(f"{name} where W is 0 is {never:g}; such a cell never gets there: torch.inf.")
+    for small in (0.01, 0.001):
+        if answer[extreme == small].isinf():
+            raise ExerciseError(f"{name} where W is {small} is inf: your loop stops too early. Only W = 0 gives inf.")
     expected = [[[[1, -1], [69, 2]]], [[[1, 693], [-1, 1]]]]
     compare(answer.nan_to_num(posinf=-1), expected, f"{name} where W is close to 0 or 1")
     return "rounds_needed: small weights need many rounds, and 0 never gets there"

@@ -135,6 +135,7 @@ def check_calibration_term(function: Function) -> str:
     masks = torch.zeros(1, 3, 2, 2)
     masks[0, 0, 0, 0] = masks[0, 1, 0] = 1  # objects of one cell and of two; the third has vanished
     area = masks.sum((-2, -1))[:, None, :, None, None]
+    by_area = "your c weights the shots by the size of their object; every visible shot has one vote."
     compare(
         check_tensor(call(function, similarity, masks), (1, 1, 2, 2), "your c"),
         [[[[0.75, 0.5], [0, 0.5]]]],
@@ -142,9 +143,7 @@ def check_calibration_term(function: Function) -> str:
         {
             "your c counts the shot whose mask is empty on the grid; it knows nothing, so leave it out of the "
             "mean.": similarity.mean(2),
-            "your c weights the shots by the size of their object; every visible shot has one vote.": (
-                (similarity * area).sum(2) / area.sum(2)
-            ),
+            by_area: (similarity * area).sum(2) / area.sum(2),
             "your c is the sum over the shots; divide by the number of visible ones.": similarity.sum(2),
             "your c is the largest over the shots; take the mean of the visible ones.": similarity.amax(2),
             "your c uses the first shot only; take the mean of the visible ones.": similarity[:, :, 0],
@@ -164,7 +163,9 @@ def check_calibration_term(function: Function) -> str:
             "means no bias."
         )
     compare(answer[0], torch.ones(2, 3, 3), "your c where no shot is visible")
-    compare(answer[1], batch[1, :, 0], "your c of an episode with one visible shot of two (each episode for itself)")
+    everywhere = "your c is 1 in the whole batch because one episode sees no shot; every episode decides for itself."
+    seen = "your c of an episode with one visible shot of two (each episode for itself)"
+    compare(answer[1], batch[1, :, 0], seen, {everywhere: torch.ones(2, 3, 3)})
     batch = torch.rand(1, 2, 4, 2, 3, generator=torch.Generator().manual_seed(7))
     masks = torch.zeros(1, 4, 2, 3)
     masks[0, 0], masks[0, 1, 0], masks[0, 3, 1, 2] = 1, 1, 1  # 6 cells, 3, none, 1
@@ -174,7 +175,7 @@ def check_calibration_term(function: Function) -> str:
         check_tensor(call(function, batch, masks), (1, 2, 2, 3), "your c of four shots"),
         batch[:, :, [0, 1, 3]].mean(2),
         "your c of four shots, of which the third has vanished",
-        {"your c weights the shots by the size of their object; every visible shot has one vote.": weighted},
+        {by_area: weighted},
     )
     return "calibration_term: the shots that see their object vote; without any, c is 1"
 
@@ -275,8 +276,7 @@ def check_better_c(function: Function) -> str:
         inputs = (case.F_Q, case.F_S, case.Mem_Q, case.Mem_S, case.M_S)
         c = check_tensor(call(function, *inputs), (1, *case.M_S.shape[-2:]), "your c of a planted episode")
         if not (c.min() >= -1e-4 and c.max() <= 1 + 1e-4):  # so that NaN fails too
-            low, high = float(c.min()), float(c.max())
-            raise ExerciseError(f"your c goes from {low:.2f} to {high:.2f}; it must lie in 0..1: stretch it, min_max.")
+            raise ExerciseError(f"your c goes from {c.min():.2f} to {c.max():.2f}; it must lie in 0..1: use min_max.")
         if c.max() - c.min() < 1e-3:
             raise ExerciseError("your c is the same in every cell, so it cannot single out the planted object.")
         return c

@@ -23,6 +23,10 @@ ATTENTION_MISTAKES = {
     "three, mean": "you take a softmax of each part and average the results; join the logits, then take one softmax.",
     "first": "your support block holds the first support only; take the mean over all of them.",
     "first judge": "your c is that of the first support only; all visible supports judge.",
+    "average judge": "your c compares with the shots' averaged keys; every support judges with its own, before "
+    "the average.",
+    "average judge, one mask": "your c compares with the shots' averaged keys under their averaged mask; every support "
+    "judges with its own keys and its own mask, before the average.",
     "vanished": "your supports that vanish on the grid judge too; where none is visible c is 1 and the bias 0.",
     "unscaled": "your logits are not divided by √d.",
     "whole rows": "your ā is stretched over the columns of supports and pointers too; only over the query memory's.",
@@ -35,6 +39,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, masks: Tensor, mistake: str = "") ->
     n, shots = q.shape[2], masks.shape[1]
     judges = 1 if mistake == "first judge" else shots
     blocks = k.detach()[:, :, : shots * n].unflatten(2, (shots, n))[:, :, :judges]
+    if "average judge" in mistake:
+        blocks = blocks.mean(2, keepdim=True).expand(blocks.shape)
+    if "one mask" in mistake:
+        masks = masks.mean(1, keepdim=True).expand(masks.shape)
     value = calibration.shot_similarity(k.detach()[:, :, shots * n : (shots + 1) * n], blocks, masks[:, :judges])
     term = value.mean(2) if mistake == "vanished" else calibration.calibration_term(value, masks[:, :judges])
     if "aside" not in mistake:

@@ -179,6 +179,8 @@ def check_error_origin(function: Callable[[Tensor, Tensor, Tensor], tuple[int, i
             "You count what the prior gets wrong and what the mask gets wrong, each on its own. Every wrong pixel of "
             "the mask belongs to one kind: the prior had it wrong already, or not. (What the mask repaired is no "
             "mistake.)": count(wanted & ~guess, wanted & ~mask, known & ~wanted & guess, extra),
+            "The two kinds of missed pixels are swapped: first those that the prior misses too, then those that it had "
+            "and the mask lost.": [1, 2, 2, 3],
             "The two kinds of missed pixels are swapped, and so are the extras: first those that the prior has wrong "
             "already.": [1, 2, 3, 2],
             "Missed and extra are swapped: missed is object that the mask lacks, extra is background that it has.": [

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fss_lab.exercises.usage import names_used
+
 Function = Callable[..., Any]
 Check = Callable[[Function], str]
 EXERCISES, PACKAGE = str(Path(__file__).parent), str(Path(__file__).parents[1])
@@ -64,14 +66,15 @@ def exercise(
             answer = _observed(function, {name, *library}, calls)
             names = getattr(inspect.unwrap(function), "__globals__", {})
             text, error = _attempt(body, answer, names, below)
-            mistaken = ""
+            mistaken: dict[str, str] = {}
+            used = names_used(function, names)
             if not isinstance(error, EndlessError) and any(
-                helper in names and names[helper] is not below[helper] for helper in below
+                helper in names and names[helper] is not below[helper] for helper in used & set(below)
             ):
                 # helpers with more arguments than the library's are right too
                 second, second_error = _attempt(body, answer, names, {})
                 if second_error:
-                    mistaken = " and ".join(_mistaken(body, names, below))
+                    mistaken = _mistaken(body, names, below, used)
                 if error and (second or error.__cause__):
                     text, error = second, second_error
             if isinstance(error, UnwrittenError):
@@ -81,13 +84,17 @@ def exercise(
             else:
                 UNWRITTEN.pop(name, None)
             if error:
-                raise ExerciseError(f"{error} (Your {mistaken} is not right either.)") if mistaken else error
+                if not mistaken:
+                    raise error
+                words = {"not right": "not right either", "not written": "not written yet"}
+                too = " ".join(f"{who} {words[state]}." for state, who in mistaken.items())
+                raise ExerciseError(f"{error} ({too})")
             if calls:
                 print(f"○ {name}: the library computed it. You can go on, but for points you write it yourself.")
                 return 0
             print(f"✓ {text}")
-            if mistaken:
-                print(f"  Your {mistaken} is not right yet; this check used the library's instead.")
+            for state, who in mistaken.items():
+                print(f"  {who} {state} yet; this check used the library's instead.")
             return None
 
         return check
@@ -137,13 +144,18 @@ def _attempt(
         names.update(before)
 
 
-def _mistaken(body: Check, names: dict[str, Any], helpers: Mapping[str, Function]) -> Iterator[str]:
-    """The reader's functions that do not pass their own check, each on the library's versions of the others."""
-    for name in helpers:
+def _mistaken(
+    body: Check, names: dict[str, Any], helpers: Mapping[str, Function], used: Collection[str]
+) -> dict[str, str]:
+    """The reader's functions in use that do not pass their own check, on the library's versions of the others:
+    {"not right": "Your a and b are", "not written": "Your c is"}."""
+    states: dict[str, list[str]] = {}
+    for name in (helper for helper in helpers if helper in names and helper in used):
         check = inspect.unwrap(body.__globals__[f"check_{name}"])
         others = {other: function for other, function in helpers.items() if other != name}
-        if name in names and _attempt(check, names[name], names, others)[1]:
-            yield name
+        if error := _attempt(check, names[name], names, others)[1]:
+            states.setdefault("not written" if isinstance(error, UnwrittenError) else "not right", []).append(name)
+    return {state: f"Your {' and '.join(who)} {'are' if who[1:] else 'is'}" for state, who in states.items()}
 
 
 def _observed(function: Function, answers: Collection[str], calls: list[str]) -> Function:

@@ -21,51 +21,76 @@ from torch import Tensor
 
 import fss_lab.exercises as exercises
 from fss_lab.exercises import ex04, ex05, ex06
+from fss_lab.exercises.harness import UnwrittenError
 from fss_lab.method import calibration, prompts, refinement
 
 Function = Callable[..., Any]
+NOTEBOOKS = {
+    "ex04": "04_pseudo_prompts.ipynb",
+    "ex05": "05_memory_refinement.ipynb",
+    "ex06": "06_calibrated_attention.ipynb",
+}
+NOT_WRITTEN = "these are not written yet, or not saved"
+NOT_RIGHT = "what you saved of these does not pass its check"
 
 
 def written(folder: str | Path = ".") -> dict[str, Function]:
     """The reader's functions of notebooks 04 to 06 by name, such as "prototype"; prints which they are.
 
-    folder: where the notebooks lie, as they were saved. An answer counts that passes its check and was not computed by
-    the library; for all others, and where a notebook is missing or damaged, the library's function takes its place.
+    folder: where the notebooks lie, as they were saved under the course's names. An answer counts that passes its check
+    and was not computed by the library; for all others, and where a notebook is missing or damaged, the library's
+    function takes its place.
     """
     chosen: dict[str, Function] = {}
-    missing = []
+    states: dict[str, list[str]] = {"yours": [], NOT_WRITTEN: [], NOT_RIGHT: []}
     for notebook, library in LIBRARY.items():
-        solved: dict[str, Function] = {}  # helpers of the notebook's other functions
+        solved: dict[str, Function] = {}  # for the notebook's other functions, which may use these
         for name, stand_in in library.items():
-            names: dict[str, Any] = vars(prompts) | {"torch": torch, "F": F, "math": math} | solved
-            chosen[name] = stand_in
-            with suppress(Exception):  # whatever a reader's cell may raise
-                exec(_definitions(Path(folder), f"{notebook}-{name.replace('_', '-')}"), names)
+            names: dict[str, Any] = {**vars(prompts), "torch": torch, "F": F, "math": math, **library, **solved}
+            del names[name]
+            try:
+                exec(_definitions(_source(Path(folder), f"{notebook}-{name.replace('_', '-')}")), names)
+                if name not in names:
+                    raise UnwrittenError(name)
                 check = getattr(exercises.module(notebook), f"check_{name}")
                 with redirect_stdout(io.StringIO()):
-                    if check(names[name]) is None:
-                        chosen[name] = solved[name] = names[name]
-            if name not in solved:
-                missing.append(name)
-    print("yours:", ", ".join(name for name in chosen if name not in missing) or "none")
-    if any("### BEGIN SOLUTION" in path.read_text(encoding="utf-8", errors="ignore") for path in _notebooks(folder)):
+                    state = NOT_WRITTEN if check(names[name]) == 0 else "yours"
+            except UnwrittenError:
+                state = NOT_WRITTEN
+            except Exception:  # whatever a reader's cell may raise
+                state = NOT_RIGHT
+            states[state].append(name)
+            chosen[name] = stand_in
+            if state == "yours":
+                chosen[name] = solved[name] = names[name]
+    print("yours:", ", ".join(states.pop("yours")) or "none")
+    if any("### BEGIN SOLUTION" in _text(Path(folder) / name) for name in NOTEBOOKS.values()):
         print("The notebooks here hold the shipped solutions, or at least their marks; the student edition does not.")
-    if missing:
-        print("the library's, as these are not solved and saved yet:", ", ".join(missing))
+    for state, missing in states.items():
+        if missing:
+            print(f"the library's, as {state}: {', '.join(missing)}")
+    if any(states.values()):
+        print(f"Only these files are read: {', '.join(NOTEBOOKS.values())}")
     return chosen
 
 
-def _notebooks(folder: str | Path) -> list[Path]:
-    return [path for name in LIBRARY for path in Path(folder).glob(f"{name[2:]}_*.ipynb")]
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="ignore") if path.is_file() else ""
 
 
-def _definitions(folder: Path, exercise: str) -> Any:
-    """Code of the functions that the cell of an exercise defines, bare: none of them runs before it is called."""
-    (path,) = folder.glob(f"{exercise[2:4]}_*.ipynb")
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    (cell,) = (c for c in cells if c["metadata"].get("nbgrader", {}).get("grade_id") == exercise)
+def _source(folder: Path, exercise: str) -> str:
+    """The cell of an exercise. Raises UnwrittenError where there is none, or no notebook that can be read."""
+    with suppress(Exception):  # a damaged notebook may have any form
+        cells = json.loads(_text(folder / NOTEBOOKS[exercise[:4]]))["cells"]
+        (cell,) = (c for c in cells if c["metadata"].get("nbgrader", {}).get("grade_id") == exercise)
+        return "".join(cell["source"])
+    raise UnwrittenError(exercise)
+
+
+def _definitions(source: str) -> Any:
+    """Code of the functions that a cell defines, bare: none of them runs before it is called."""
     nodes: list[ast.stmt] = []
-    for node in ast.parse("".join(cell["source"])).body:
+    for node in ast.parse(source).body:
         if not isinstance(node, ast.FunctionDef):
             continue
         node.decorator_list, node.returns = [], None
@@ -76,7 +101,7 @@ def _definitions(folder: Path, exercise: str) -> Any:
             if default is not None:
                 ast.literal_eval(default)
         nodes.append(node)
-    return compile(ast.Module(nodes, []), f"exercise {exercise}", "exec", dont_inherit=True)
+    return compile(ast.Module(nodes, []), "exercise", "exec", dont_inherit=True)
 
 
 def _generate_priors(*arguments: Tensor) -> tuple[Tensor, Tensor]:

@@ -180,6 +180,7 @@ WRONG = [
         lambda a, b: (a - b).clamp(min=0) / ((a - b).clamp(min=0).amax((-2, -1), keepdim=True) + 1e-7),
         "divided by its largest value. Where the object wins everywhere",
     ),
+    ("ex04-generate-priors", lambda *x: priors(*x)[::-1], "you return P_d before P_fg"),
     ("ex04-generate-priors", pooled, "P_fg comes from one prototype of all supports' patches .* notebook 01"),
     ("ex04-generate-priors", lambda q, s, m: priors(q, s, m, cut=True), "cut after the resize"),
     ("ex04-generate-priors", voting(lambda x, m: x.median(1, keepdim=True).values), "median over the shots"),

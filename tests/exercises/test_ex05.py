@@ -62,6 +62,14 @@ def by_logarithm(weight, whole=torch.ceil, first=1):
     return rounds.where(weight > 0, torch.inf)
 
 
+def looping(weight, most):
+    """Round by round, up to `most`."""
+    rounds = torch.full_like(weight, torch.inf)
+    for number in range(most, 0, -1):
+        rounds[(1 - weight) ** number <= 0.5] = number
+    return rounds
+
+
 OTHERS = {
     "ex05-support-similarity": other_support_similarity,
     "ex05-agreement": other_agreement,
@@ -194,6 +202,7 @@ WRONG = [
     ("ex05-refine-once", round_with(lambda m, p, f, g: min_max(cosine_map(f, prototype(f, p)))), "out of Mem_fg"),
     ("ex05-refine-once", round_with(lambda m, p, f, g: min_max(cosine_map(m, prototype(m, p)))), "compares Mem_d"),
     ("ex05-refine-once", round_with(lambda m, p, f, g: min_max(cosine_map(f, prototype(m, g)))), "under P_fg"),
+    ("ex05-refine-once", round_with(lambda m, p, f, g: min_max(cosine_map(f, prototype(f, g)))), "Mem_fg under P_fg"),
     ("ex05-refine-once", round_with(lambda m, p, f, g: cosine_map(f, prototype(m, p))), "B is not stretched"),
     (
         "ex05-refine-once",
@@ -229,6 +238,9 @@ WRONG = [
     ("ex05-rounds-needed", lambda w: by_logarithm(1 - w), "what is left of the old memory"),
     ("ex05-rounds-needed", lambda w: (w >= 0.5).float(), "where a single round is enough"),
     ("ex05-rounds-needed", lambda w: by_logarithm(w, first=0), "before the first round Mem_fg has nothing"),
+    ("ex05-rounds-needed", lambda w: by_logarithm(w, lambda x: x.floor() + 1), "asks for more than half"),
+    ("ex05-rounds-needed", lambda w: looping(w, 20), "where W is 0.01 is inf: your loop stops too early"),
+    ("ex05-rounds-needed", lambda w: looping(w, 200), "where W is 0.001 is inf: your loop stops too early"),
     ("ex05-rounds-needed", lambda w: by_logarithm(w).nan_to_num(posinf=0), "never gets there"),
 ]
 

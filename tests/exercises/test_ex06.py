@@ -80,6 +80,20 @@ def attention(q, k, v, masks, where="query", average=True, scale=True, after=Fal
     return (weights.detach() if mistakes.get("detach") else weights) @ v
 
 
+def average_judges(q, k, v, masks, one_mask=False):
+    """c from the mean of the supports' keys, under every mask or under the mean of the masks."""
+    n, shots = q.shape[2], masks.shape[1]
+    mean = k[:, :, : shots * n].unflatten(2, (shots, n)).mean(2)
+    query = k[:, :, shots * n : (shots + 1) * n]
+    regions = masks.mean(1, keepdim=True) if one_mask else masks
+    each = other_shot_similarity(query, mean.unsqueeze(2).expand(-1, -1, regions.shape[1], -1, -1), regions)
+    c = other_calibration_term(each, regions).flatten(-2).unsqueeze(-2)
+    logits, v, _ = parts(q, k, v, masks)
+    wide = torch.zeros_like(logits)
+    wide[..., n : 2 * n] = 10 * (rows(logits[..., n : 2 * n]) + c - 1).clamp(max=0)
+    return (logits + wide).softmax(-1) @ v
+
+
 def parts(q, k, v, masks):
     """Logits and values of [mean support | query memory | pointers], and c as columns."""
     n, shots = q.shape[2], masks.shape[1]
@@ -225,6 +239,11 @@ WRONG = [
     (TERM, lambda c, m: c[:, :, 0], "first shot only"),
     (TERM, lambda c, m: c.mul(seen(m)).sum(2) / seen(m).sum(2), "NaN"),
     (TERM, lambda c, m: c.mul(seen(m)).sum(2) / seen(m).sum(2).clamp(min=1), "turn down the query memory everywhere"),
+    (
+        TERM,
+        lambda c, m: other_calibration_term(c, m) if m.flatten(2).any(2).any(1).all() else torch.ones_like(c[:, :, 0]),
+        "in the whole batch",
+    ),
     (TERM, lambda c, m: c.mul(m[:, None]).sum(2) / m[:, None].sum(2).clamp(min=1), "cut out by the masks"),
     (BIAS, bias_of(rows, lambda a, c: 10 * (a + c - 1)), "not cut at 0"),
     (BIAS, bias_of(lambda x: x.softmax(-1)), "is a softmax"),
@@ -250,6 +269,8 @@ WRONG = [
     (WHOLE, first_support, "first support only"),
     (WHOLE, lambda q, k, v, m: attention(q, k, v, m, judges=1), "c is that of the first support"),
     (WHOLE, lambda q, k, v, m: attention(q, k, v, m, everyone=True), "vanish on the grid judge too"),
+    (WHOLE, lambda *x: average_judges(*x), "the shots' averaged keys; every support"),
+    (WHOLE, lambda *x: average_judges(*x, one_mask=True), "under their averaged mask"),
     (WHOLE, lambda *x: attention(*x, detach=True), "only the bias is detached"),
     (WHOLE, lambda q, k, v, m: attention(q, k[:, :, : -(k.shape[2] % q.shape[2] or 1)], v, m), "stopped with"),
     (BETTER, lambda Q, S, MQ, MS, M: torch.ones_like(M[:, 0]), "the same in every cell"),

@@ -131,6 +131,7 @@ def _origin(p, m, t, wanted=None, background=None):
     ("wrong", "hint"),
     [
         (lambda p, m, t: _origin(p + 1e-6, m, t), "not at ≥ 0.5"),
+        (lambda p, m, t: [_origin(p, m, t)[kind] for kind in (1, 0, 2, 3)], "missed pixels are swapped: first"),
         (lambda p, m, t: _origin(p, m, t, background=t != 1), "counted as extra"),
         (lambda p, m, t: _origin(p, m, t, wanted=t.bool()), "counted as missed"),
         (

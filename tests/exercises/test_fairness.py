@@ -107,7 +107,7 @@ def test_a_mistake_costs_points_in_its_own_exercise_only(checks, kind, capsys):
         printed = capsys.readouterr().out
         assert printed.count("✓") == len(by_name) - 1
         users = [other for other in by_name if other != name and name in used_by(right, right[other].__code__)]
-        assert printed.count(f"Your {name} is not right yet") == len(users)
+        assert printed.count(f"Your {name} is not {'written' if kind == 'unwritten' else 'right'} yet") == len(users)
         assert space[name] is WRONG[kind], "the reader's names have changed"
 
 
@@ -255,3 +255,21 @@ def test_every_check_cell_loads_its_checks_afresh():
     for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
         for cell in (cell for cell in code_cells(read(path)) if grading(cell).get("grade")):
             assert f'reload(exercises).module("ex{path.stem[:2]}").check_' in cell.source
+
+
+def test_what_is_said_of_other_functions_names_those_in_use_and_whether_they_are_written(capsys):
+    right, _ = answers(ex05)
+    with pytest.raises(ExerciseError) as failure:  # an unwritten answer uses nothing
+        ex05.check_share(with_mistakes(right, {"agreement": WRONG["zeros"], "share": unwritten})["share"])
+    assert "(" not in str(failure.value)
+    space = with_mistakes(right, {"agreement": unwritten, "support_similarity": WRONG["zeros"]})
+    assert ex05.check_refine_once(space["refine_once"]) is None
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  Your agreement is not written yet; this check used the library's instead."
+    ]
+    space["agreement"] = WRONG["zeros"]
+    exec("def refine_once(*x, **o):\n    return x[0], agreement(x[1], x[1]), x[1]", space)
+    assert ex05.check_refine(space["refine"]) is None
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  Your agreement and refine_once are not right yet; this check used the library's instead."
+    ]
