@@ -185,7 +185,7 @@ def check_refine_once(function: Function) -> str:
     kinds = ((torch.randn, 4), (torch.rand, 1), (torch.randn, 4), (torch.rand, 1), (torch.rand, 1))
     random: Any = [draw(2, channels, 3, 3, generator=generator) for draw, channels in kinds]
     for variant in CHOICES["refinement"]:
-        library, mine = refinement.refine_once(*random, variant=variant), call(function, *random, variant=variant)
+        library, mine = call(refinement.refine_once, *random, variant=variant), call(function, *random, variant=variant)
         raw = cosine_map(random[2], prototype(random[0], random[1]))
         unstretched = {
             "your B is not stretched: apply min_max to the cosines.": (random[4] + raw - 1).clamp(min=0),
