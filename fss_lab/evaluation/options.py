@@ -14,6 +14,8 @@ from fss_lab.datasets.catalogue import DATASETS
 from fss_lab.method.options import PRECISIONS, option
 from fss_lab.toyworld.catalogue import TOY_WORLDS
 
+PAIR = "sam2-small+dinov2-base"
+
 
 def named_weights(text: str) -> tuple[str, str]:
     """PATH or NAME=PATH as (name, path)."""
@@ -92,7 +94,11 @@ class PhotographOptions(WorldOptions):
 
     data_root: Path | None = option(None, "photographs: their folder (default: data/ of the clone)", type=Path)
     skip_bad: bool = option(False, "photographs: leave bad files out and list them")
-    model: str = option("sam2-small+dinov2-base", "photographs: pair of networks; @COMMIT after a half pins it")
+    model: str | None = option(
+        None,
+        f"photographs: pair of networks (default: that of your run, else {PAIR}); @COMMIT after a half pins it",
+        type=str,
+    )
     sam2_checkpoint: str | None = option(
         None, "photographs: your own SAM 2 file instead of the published one", type=str
     )

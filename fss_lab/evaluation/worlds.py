@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from glob import escape, glob
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from fss_lab.datasets.folds import FOLDS
 from fss_lab.datasets.protocols import ImageSet, ListedEpisodes, benchmark, draw_episodes, load_or_draw
 from fss_lab.episode import Episodes
 from fss_lab.errors import CheckpointError, InputError
-from fss_lab.evaluation.options import PhotographOptions, ToyOptions, WorldOptions
+from fss_lab.evaluation.options import PAIR, PhotographOptions, ToyOptions, WorldOptions
 from fss_lab.evaluation.scoring import Scores, evaluate
 from fss_lab.evaluation.variants import ADDED, FULL, Models, steps
 from fss_lab.method import FSSAM
@@ -197,15 +198,18 @@ class ToyWorld(ToyOptions, World):
 class Photographs(PhotographOptions, World):
     """A data set of photographs, and a pair of networks, see `fss_lab.models.load.load_model`.
 
-    dataset: a name of `datasets.catalogue.DATASETS`. sam2_checkpoint, features_checkpoint: files of yours instead
-    of the published weights. image_size: to its square, in pixels, images and masks are stretched (of "toy": its own).
+    dataset: a name of `datasets.catalogue.DATASETS`. model: "" for that of the runs in `weights`.
+    sam2_checkpoint, features_checkpoint: files of yours instead of the published weights. image_size: to its
+    square, in pixels, images and masks are stretched (of "toy": its own).
     folds: of "folder", a file of folds.
 
     Raises:
-        InputError: another dataset.
+        InputError: another dataset, or weights of a run with another model.
+        CheckpointError: weights that are missing or unreadable.
     """
 
     dataset: str = "pascal"
+    model: str = ""
     number: int = 1000
     protocol: str = "fssam"
     folds: str | None = None
@@ -213,6 +217,13 @@ class Photographs(PhotographOptions, World):
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
             raise InputError(f"photographs are one of {tuple(DATASETS)}, got {self.dataset!r}; see ToyWorld")
+        # told before any network is fetched
+        runs = {path: model for path in self.weights.values() if (model := _model_of_run(path))}
+        model = self.model or next(iter(runs.values()), PAIR)
+        object.__setattr__(self, "model", model)
+        for path, trained in runs.items():
+            if without_commits(trained) != without_commits(model):
+                raise InputError(f"{path} was trained with model {trained!r}, not {model!r}; add --model {trained}")
 
     def number_of_folds(self) -> int:
         number = DATASETS[self.dataset].folds
@@ -309,6 +320,12 @@ def evaluate_toy(folds: Sequence[int] = range(FOLDS), shots: int = 1, episodes: 
 
 def _path(path: str | Path, fold: int) -> Path:
     return Path(str(path).replace("{fold}", str(fold)))
+
+
+def _model_of_run(path: str) -> str:
+    """The model of a run by its weights, "{fold}" in their path being any fold; "" where they name none."""
+    path = next(iter(sorted(glob(escape(path).replace("{fold}", "*")))), path)
+    return "" if "{fold}" in path else str(json.loads(load_metadata(path).get("config", "{}")).get("model", ""))
 
 
 @lru_cache(maxsize=1)

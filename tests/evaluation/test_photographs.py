@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,15 @@ def test_weights_are_not_evaluated_on_what_they_were_trained_on(trained, network
         replace(world, dataset="coco").load(path, 0)
     model = world.load(path, 0, rounds=1)
     assert model.options.rounds == 1 and not model.training
+
+
+def test_the_model_is_that_of_the_weights_and_nothing_is_fetched_for_another(trained, monkeypatch) -> None:
+    monkeypatch.setattr(load, "fetch", lambda *_: pytest.fail("asked for weights"))
+    assert Photographs().model == "sam2-small+dinov2-base"
+    for place in (trained / "weights.safetensors", trained / "last.pt", trained.parent / "run{fold}" / "last.pt"):
+        assert Photographs(weights={"fssam": str(place)}).model == PAIR, place
+    with pytest.raises(ValueError, match=rf"last\.pt was trained with model '{re.escape(PAIR)}', not 'toy'; add --mod"):
+        Photographs(model="toy", weights={"fssam": str(trained / "last.pt")})
 
 
 def test_weights_go_with_the_networks_they_were_trained_with_wherever_these_lie(
