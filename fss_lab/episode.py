@@ -71,19 +71,19 @@ def check_masks(name: str, masks: Tensor, dims: int) -> Tensor:
     return masks.to(torch.uint8)
 
 
-def check_support(shot: int, image: Tensor, mask: Tensor) -> None:
-    """Check a support image (3, H, W) and its mask (H, W) of 0, 1, 255.
+def check_support(name: str, image: Tensor, mask: Tensor) -> None:
+    """Check a support image (3, H, W) and its mask (H, W) of 0, 1, 255. name: of the support, for messages.
 
-    Raises InputError, which names the shot, for unequal sizes and for a mask without foreground.
+    Raises InputError, which names the support, for unequal sizes and for a mask without foreground.
     """
     if image.shape[-2:] != mask.shape:
         raise InputError(
-            f"support {shot}: the image has {tuple(image.shape[-2:])} pixels and its mask "
-            f"{tuple(mask.shape)}; give the mask of this image at the same size"
+            f"{name}: the image has {image.shape[-1]} x {image.shape[-2]} pixels and its mask "
+            f"{mask.shape[1]} x {mask.shape[0]}; give the mask of this image at the same size"
         )
     if not (mask == 1).any():
         raise InputError(
-            f"support {shot}: the mask has no foreground pixel (value 1; 255 is ignored); mark the object of the class"
+            f"{name}: the mask has no foreground pixel (value 1; 255 is ignored); mark the object of the class"
         )
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from fss_lab.errors import ImageError, needs
-from fss_lab.images.sources import DECODING_ERRORS, existing, upright_size
+from fss_lab.images.sources import ANNOTATIONS, DECODING_ERRORS, existing, upright_size
 
 Paint = Callable[[Image.Image], None]
 """Paints an object with 1 on an image of mode L."""
@@ -64,7 +64,10 @@ def annotated_mask(source: str | os.PathLike[str], foreground: int | str | None,
     names = sorted({names[0] for names, _ in annotated.objects})
     known = read_annotations(path)[1] | {name for names, _ in annotated.objects for name in names}
     if foreground is None and len(names) > 1:
-        raise ImageError(f"{path} has objects of several classes: {_some(names)}. Say which: foreground={names[0]!r}")
+        raise ImageError(
+            f"{path} has objects of several classes: {_some(names)}. Say which: foreground={names[0]!r}, "
+            f"on the command line --foreground {names[0]}"
+        )
     if foreground is not None and known and str(foreground) not in known:
         raise ImageError(f"{path} has no class {foreground!r}; it has {_some(sorted(known))}")
     if height * width > (limit := Image.MAX_IMAGE_PIXELS or 2**31):
@@ -84,6 +87,17 @@ def annotated_mask(source: str | os.PathLike[str], foreground: int | str | None,
 def annotated_classes(path: Path, photo: Path) -> set[str]:
     """The classes of the objects on a photo, by name and number. Raises ImageError for a photo that the file lacks."""
     return {name for names, _ in _choose(path, photo).objects for name in names}
+
+
+def check_shown(source: Any, foreground: int | str | None, photo: Any) -> None:
+    """Raises ImageError for an annotation file that has objects on a photo, but none of the class `foreground`."""
+    if foreground is None or not all(isinstance(place, str | os.PathLike) for place in (source, photo)):
+        return
+    path, photo = Path(source), Path(photo)
+    objects = _choose(path, photo).objects if path.suffix.lower() in ANNOTATIONS else []
+    if objects and not any(str(foreground) in labels for labels, _ in objects):
+        names = _some(sorted({labels[0] for labels, _ in objects}))
+        raise ImageError(f"{path} shows no {str(foreground)!r} in {photo.name}; it has {names} there")
 
 
 def read_annotations(path: str | os.PathLike[str]) -> tuple[dict[str, Annotated], set[str]]:
@@ -168,7 +182,9 @@ def _check(ring: np.ndarray, size: tuple[int, int]) -> None:
     """Raises ValueError for an outline of fewer than three points or one that can only be another photo's."""
     if len(ring) < 3:
         raise ValueError(f"an outline has {len(ring)} points, expected three or more")
-    if not ((ring >= -np.array(size)) & (ring <= 2 * np.array(size))).all():  # NaN too
+    if np.isnan(ring).any():
+        raise ValueError("its outline has a coordinate that is not a number (NaN)")
+    if not ((ring >= -np.array(size)) & (ring <= 2 * np.array(size))).all():
         raise ValueError(f"its outline reaches far outside of {size[0]} x {size[1]} pixels")
 
 
@@ -224,9 +240,16 @@ def _coco(content: dict[str, Any]) -> Content:
         image["id"]: Annotated(str(image["file_name"]), (int(image["height"]), int(image["width"])))
         for image in content["images"]
     }
-    for annotation in content["annotations"]:
-        area = _coco_region(annotation.get("segmentation"))
-        photos[annotation["image_id"]].objects.append((categories[annotation["category_id"]], area))
+    for number, annotation in enumerate(content["annotations"], 1):
+        which = f"annotation {number} (id {annotation.get('id')})"
+        if lacking := [key for key in ("image_id", "category_id") if key not in annotation]:
+            raise ValueError(f"{which} has no {' and no '.join(lacking)}")
+        photo, category = photos.get(annotation["image_id"]), annotation["category_id"]
+        if photo is None:  # of an image that this part of a data set leaves out
+            continue
+        if category not in categories:
+            raise ValueError(f"{which}, of {photo.name}, has the category_id {category}, which no category has")
+        photo.objects.append((categories[category], _coco_region(annotation.get("segmentation"))))
     return list(photos.values()), {name for names in categories.values() for name in names}
 
 
@@ -314,6 +337,8 @@ def _yolo(text: str) -> Content:
         if not label.isdigit() or len(coordinates) < 4 or len(coordinates) % 2:
             raise ValueError(f"line {number} is no `class x y x y x y ...`")
         points = np.array(coordinates, np.float64)
+        if np.isnan(points).any():
+            raise ValueError(f"line {number} has a coordinate that is not a number (NaN)")
         if not ((points >= -1) & (points <= 2)).all():
             raise ValueError(f"line {number} has coordinates beyond 0..1, as if they were pixels")
         area = "is a box and no outline" if len(points) == 4 else _polygon(points, relative=True)

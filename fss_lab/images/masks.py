@@ -68,7 +68,7 @@ def _meaning(values: np.ndarray, name: str, foreground: int | None, threshold: f
             raise ImageError(
                 f"{name} is a mask with {number[255]} pixels of 255 and only {number[1]} of 1: a white object with "
                 "stray pixels (foreground=255), or a small object beside ignored ones (foreground=1)? Say which: "
-                "load_mask(..., foreground=255)"
+                "load_mask(..., foreground=255), on the command line --foreground 255"
             )
         return values.astype(np.uint8)
     if set(number) <= {0, 255} or set(number) <= {0, 65535}:
@@ -77,8 +77,8 @@ def _meaning(values: np.ndarray, name: str, foreground: int | None, threshold: f
     raise ImageError(
         f"{name} is a mask with the values {listed} ({len(present)} in all); expected 0 and 1, "
         "0 and 255 (foreground), or 0, 1 and 255 (ignore). If it is a label map, say which value is the "
-        "class: load_mask(..., foreground=3). If it is a soft mask or was saved as JPEG, threshold it: "
-        "load_mask(..., threshold=127)"
+        "class: load_mask(..., foreground=3), on the command line --foreground 3. If it is a soft mask or was "
+        "saved as JPEG, threshold it: load_mask(..., threshold=127), on the command line --threshold 127"
     )
 
 
@@ -115,8 +115,8 @@ def _one_channel(content: Image.Image | np.ndarray, name: str) -> np.ndarray:
     labels = _voc_labels(np.stack(channels, axis=-1))
     if labels is None:
         raise ImageError(
-            f"{name} is a mask with colours; expected grey, a palette, or VOC's colours. Pick the colour of the class "
-            "and pass a bool array: (array == colour).all(-1)"
+            f"{name} has colours; expected a mask in grey, with a palette, or in VOC's colours. Are photo and mask "
+            "swapped? If it is a mask, pick the colour of the class in Python: (array == colour).all(-1)"
         )
     return labels
 

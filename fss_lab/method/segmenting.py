@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fss_lab.backbones.sam2 import ImageFeatures, Sam2Backbone
 from fss_lab.episode import Episode, check_support
 from fss_lab.errors import InputError, NotFiniteError
 from fss_lab.images import Source, as_list, load_image, load_mask, orientation_doubt, reduced
+from fss_lab.images.annotations import check_shown
 from fss_lab.method.encoding import FrozenEncoders
 from fss_lab.method.options import PRESENT
 from fss_lab.method.presence import Presence, evidence, score
@@ -81,7 +83,12 @@ class Segmenting(FrozenEncoders):
         for doubt in filter(None, map(orientation_doubt, image_list, mask_list)):
             warnings.warn(doubt, stacklevel=2)
         labels = [load_mask(m, foreground=foreground, photo=i) for i, m in zip(image_list, mask_list, strict=True)]
-        return self._remember([load_image(image) for image in image_list], labels, cache, reduce=True)
+        names = []
+        for number, pair in enumerate(zip(image_list, mask_list, strict=True), 1):
+            check_shown(pair[1], foreground, pair[0])
+            files = " with ".join(str(place) for place in pair if isinstance(place, str | PathLike))
+            names.append(f"support {number}, {files}".rstrip(", "))
+        return self._remember([load_image(image) for image in image_list], labels, cache, names)
 
     @torch.no_grad()
     def segment(
@@ -246,19 +253,21 @@ class Segmenting(FrozenEncoders):
         return "the networks' numbers exceed what their type holds. Use other weights; a training may have diverged"
 
     def _remember(
-        self, images: list[Tensor], masks: list[Tensor], cache: FeatureCache | None, reduce: bool = False
+        self, images: list[Tensor], masks: list[Tensor], cache: FeatureCache | None, names: Sequence[str] = ()
     ) -> Support:
-        """images: K of (3, H, W); masks: K of (H, W) with 0, 1, 255. reduce: average very large images down."""
+        """images: K of (3, H, W); masks: K of (H, W) with 0, 1, 255. names: of photos, which are averaged down where
+        they are very large; an episode's images have none."""
         fitted = []
-        for shot, (image, mask) in enumerate(zip(images, masks, strict=True)):
-            check_support(shot, image, mask)
+        numbered = names or [f"support {number}" for number in range(1, len(images) + 1)]
+        for name, image, mask in zip(numbered, images, masks, strict=True):
+            check_support(name, image, mask)
             fitted.append(self.fit_masks(mask[None, None])[0])
             if not fitted[-1].any():
                 raise InputError(
-                    f"support {shot}: the object is so small that it vanishes when the image is resized to "
+                    f"{name}: the object is so small that it vanishes when the image is resized to "
                     f"{self.sam2.image_size} pixels; crop the support closer to the object"
                 )
-        seen = [reduced(image, self.sam2.image_size) for image in images] if reduce else images
+        seen = [reduced(image, self.sam2.image_size) for image in images] if names else images
         features, dense = self.encode_images(seen, cache)
         memory = self.sam2.remember(features, torch.stack(fitted))
         return Support(memory, torch.cat(fitted), dense, images, self.sam2, self.features)

@@ -19,6 +19,7 @@ from pycocotools import mask as masks
 
 from fss_lab.errors import ImageError
 from fss_lab.images import load_mask
+from fss_lab.images.annotations import check_shown
 
 SQUARE = [[10, 5], [29, 5], [29, 19], [10, 19]]
 HEIGHT, WIDTH = 30, 40
@@ -232,13 +233,20 @@ def test_ten_thousand_polygons(photo: Path) -> None:
             labelme({"points": SQUARE, "shape_type": "linestrip"}),
             "class 'dog' has no usable area: it is a linestrip",
         ),
-        ("a.json", labelme({"points": [[1, float("nan")], [2, 2], [3, 1]]}), "far outside"),
+        ("a.json", labelme({"points": [[1, float("nan")], [2, 2], [3, 1]]}), r"not a number \(NaN\)"),
+        ("a.json", labelme({"points": [[1, 999], [2, 2], [3, 1]]}), "far outside"),
         ("a.json", labelme({"points": SQUARE}, size=(10**6, 10**6)), "1000000 x 1000000 pixels, more than"),
         ("a.json", labelme({"points": [[1, 1]], "shape_type": "mask", "mask": "AAAA"}), "cannot be read"),
         ("a.json", coco({"segmentation": [], "bbox": [1, 2, 3, 4]}), "has a box at most and no outline"),
         ("a.json", coco({"segmentation": {"size": [3, 4], "counts": [12]}}), "not those of 40 x 30 pixels"),
         ("a.json", coco({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [5]}}), "not those of 40 x 30 pixels"),
-        ("a.json", coco({"segmentation": [FLAT], "category_id": 5}), "KeyError: 5"),
+        (
+            "a.json",
+            coco({"segmentation": [FLAT], "category_id": 5, "id": 7}),
+            r"annotation 1 \(id 7\), of a.jpg, has the category_id 5",
+        ),
+        ("a.json", coco({}).replace('"category_id": 18, ', ""), r"annotation 1 \(id None\) has no category_id"),
+        ("a.txt", "0 0.1 0.2 nan 0.4 0.5 0.6\n", r"line 1 has a coordinate that is not a number"),
         ("a.json", coco(names=("a.jpg", "a.jpg")), "several photos named a.jpg"),
         ("a.txt", "0 0.1 0.2 0.3 0.4\n", "class '0' has no usable area: it is a box"),
         ("a.txt", "0 10 20 30 40 50 60\n", "beyond 0..1, as if they were pixels"),
@@ -255,6 +263,21 @@ def test_ten_thousand_polygons(photo: Path) -> None:
 def test_files_that_cannot_be_understood(photo: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(ImageError, match=rf"{name}.*{message}"):
         load_mask(written(photo.parent, name, text))
+
+
+def test_annotations_of_images_that_the_file_leaves_out_are_ignored(photo: Path) -> None:
+    other = {"segmentation": [[0, 0, 9, 0, 9, 9]], "image_id": 72, "category_id": 5}
+    path = written(photo.parent, "a.json", coco({"segmentation": [FLAT]}, other))
+    assert load_mask(path).equal(load_mask(written(photo.parent, "b.json", coco({"segmentation": [FLAT]}))))
+
+
+def test_a_class_that_the_photo_lacks_is_named_with_those_it_has(photo: Path) -> None:
+    path = written(photo.parent, "a.json", coco({"segmentation": [FLAT]}))
+    check_shown(path, "dog", photo)
+    check_shown(path, None, photo)
+    check_shown(np.zeros((2, 2)), "cat", photo)
+    with pytest.raises(ImageError, match=r"a\.json shows no 'cat' in a\.jpg; it has dog there"):
+        check_shown(path, "cat", photo)
 
 
 def test_entities_in_another_encoding_are_refused_too(photo: Path) -> None:

@@ -362,7 +362,7 @@ def test_supports_without_foreground_are_refused(model: FSSAM, batch: EpisodeBat
     masks = batch.support_masks[0].clone()
     masks[1] = value
     empty = replace(episode(batch, 0), support_masks=masks)
-    with pytest.raises(ValueError, match="support 1.*no foreground"):
+    with pytest.raises(ValueError, match="support 2: .*no foreground"):
         model.segment(empty)
 
 
