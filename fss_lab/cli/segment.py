@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fss_lab.method.records import Support
 
 FORMATS = ("mask", "overlay", "coco", "csv")
+WEIGHTS = (".pt", ".pth", ".safetensors")
 SAVED = ".safetensors"  # how the name of a stored support ends
 USAGE = "fss-lab segment --support PHOTO MASK [--support PHOTO MASK ...] --output FOLDER [option ...] QUERY ..."
 EPILOG = """
@@ -62,7 +64,10 @@ class SegmentOptions:
         None, "instead of --support: a folder with a sub-folder of photos and masks for each class", type=Path,
         metavar="FOLDER",
     )  # fmt: skip
-    class_name: str = option("object", "what --support shows, for segments.json and scores.csv", metavar="NAME")
+    class_name: str | None = option(
+        None, "what --support shows, for segments.json and scores.csv (default: --foreground where it is a name, else "
+        "object)", type=str, metavar="NAME",
+    )  # fmt: skip
     foreground: str | None = option(
         None, "which value or class of the supports' masks is meant", type=str, metavar="VALUE"
     )
@@ -99,6 +104,8 @@ class _TakeSupport(argparse.Action):
         count = 1 if values[0].endswith(SAVED) else 2
         if len(values) < count:
             parser.error(f"--support {values[0]}: the mask is missing; give --support PHOTO MASK")
+        if count == 1:
+            namespace.beside = [*namespace.beside, *([values[:2]] if len(values) > 1 else [])]
         namespace.support = [*namespace.support, values[:count]]
         namespace.further = [*namespace.further, *values[count:]]
 
@@ -106,7 +113,7 @@ class _TakeSupport(argparse.Action):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage, parser.epilog = USAGE, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.set_defaults(further=[])
+    parser.set_defaults(further=[], beside=[])
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="photos, folders, patterns")
     parser.add_argument(
         "--support", nargs="+", action=_TakeSupport, default=[], metavar=("PHOTO", "MASK"),
@@ -122,6 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("give --support PHOTO MASK, or --supports FOLDER, one of the two")
     if not 0 <= options.min_score <= 1:
         raise InputError(f"--min-score lies in 0..1, got {options.min_score}")
+    _refuse_masks(arguments.beside)
     from fss_lab.datasets.queries import list_queries
     from fss_lab.models.stream import segment_into
 
@@ -149,6 +157,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _refuse_masks(beside: Sequence[Sequence[str]]) -> None:
+    """beside: stored supports, with the query after each. Raises InputError for one that is a mask: no photo is."""
+    from fss_lab.errors import ImageError
+    from fss_lab.images import load_mask
+    from fss_lab.images.sources import ANNOTATIONS
+
+    for support, query in beside:
+        if not Path(query).is_file():
+            continue
+        with suppress(ImageError):
+            if Path(query).suffix.lower() not in ANNOTATIONS:
+                load_mask(query)
+            raise InputError(f"{support} holds its masks already, and {query} looks like one; leave it out")
+
+
 def _model(options: SegmentOptions) -> FSSAM:
     import torch
 
@@ -157,13 +180,21 @@ def _model(options: SegmentOptions) -> FSSAM:
     place = Path(options.model)
     files: dict[str, Any] = {"features_checkpoint": options.features_checkpoint, "image_size": options.image_size}
     if place.is_dir():
+        if not (place / "run.yaml").is_file():
+            raise InputError(f"{place} has no run.yaml; give the folder of one run, e.g. --model runs/mine")
         from fss_lab.training.trainer import load_trained
 
         model = load_trained(place)
     elif place.is_file():
+        if (place.parent / "run.yaml").is_file():
+            raise InputError(f"{place} is a file of a run; give the folder of the run: --model {place.parent}")
         from fss_lab.models.authors import load_authors_checkpoint
 
         model, _ = load_authors_checkpoint(place, compare=False, **files)
+    elif "+" not in options.model and (set(options.model) & set("/\\") or place.suffix in WEIGHTS):
+        raise InputError(
+            f"{place} does not exist (looked from {Path.cwd()}); give the folder of a run, or a checkpoint"
+        )
     else:
         torch.manual_seed(0)  # random weights must be the same when the command is repeated
         model = load_model(
@@ -195,15 +226,19 @@ def _supports(model: FSSAM, pairs: Sequence[Sequence[str]], options: SegmentOpti
             )
             for number, (name, photos) in enumerate(folder.photos.items())
         }
-    saved = {Path(pair[0]).name.split(".")[0]: pair[0] for pair in pairs if len(pair) == 1}
-    if saved:
+    stored = [pair[0] for pair in pairs if len(pair) == 1]
+    if stored:
         from fss_lab.models.supports import load_support
 
-        if len(saved) < len(pairs):
-            raise InputError("give stored supports with different names (those of their classes), or photos with masks")
+        if len(stored) < len(pairs):
+            raise InputError(f"{stored[0]} is stored; give stored supports alone, or photos with masks alone")
+        saved = {Path(path).name.split(".")[0]: path for path in stored}
+        if len(saved) < len(stored):
+            raise InputError(f"stored supports are named by their classes; {', '.join(stored)} share a name")
         return {name: load_support(path, model) for name, path in saved.items()}
+    name = options.class_name or (foreground if isinstance(foreground, str) else "object")
     photos, masks = [photo for photo, _ in pairs], [mask for _, mask in pairs]
     if options.threshold is None:
-        return {options.class_name: model.remember(photos, masks, foreground=foreground)}
+        return {name: model.remember(photos, masks, foreground=foreground)}
     cut = [load_mask(m, foreground=foreground, threshold=options.threshold, photo=p) for p, m in pairs]
-    return {options.class_name: model.remember(photos, cut)}
+    return {name: model.remember(photos, cut)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,10 @@ def load_model(
         return _load_toy(fold, "fssam" if weights == "default" else weights, options)
     sam2, _, dense = (part.partition("@") for part in name.partition("+"))
     if sam2[0] not in CONFIGS or dense[0] not in FEATURES:
+        close = get_close_matches(name, ["toy", *(f"{one}+{other}" for one in CONFIGS for other in FEATURES)], 1)
+        meant = f"; did you mean {close[0]!r}?" if close else ";"
         raise InputError(
-            f'there is no model {name!r}; use "toy" or a pair such as "sam2-small+dinov2-base" of '
+            f'there is no model {name!r}{meant} use "toy" or a pair such as "sam2-small+dinov2-base" of '
             f"{', '.join(CONFIGS)} and {', '.join(FEATURES)}"
         )
     weights = "pretrained" if weights == "default" else weights

@@ -193,6 +193,48 @@ def test_the_mask_may_be_a_file_of_an_annotation_tool(call, photos, queries, tmp
     assert call("--foreground", "tree", *arguments, support=())[0] == 0
 
 
+def test_a_class_that_the_photo_lacks_and_an_empty_mask_are_named_with_their_files(call, photos, queries, tmp_path):
+    with Image.open(photos / "house/0.jpg") as image:
+        pictured = {"id": 1, "file_name": "0.jpg", "height": image.height, "width": image.width}
+    names = [{"id": 1, "name": "zebra"}, {"id": 2, "name": "giraffe"}]
+    marked = {"image_id": 1, "category_id": 2, "segmentation": [[1, 1, 20, 1, 20, 20]]}
+    coco = {"images": [pictured], "categories": names, "annotations": [marked]}
+    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    support = ["--support", photos / "house/0.jpg", tmp_path / "coco.json"]
+    status, _, err = call("--foreground", "zebra", *support, queries / "a.jpg", support=())
+    assert status == 1 and "coco.json shows no 'zebra' in 0.jpg; it has giraffe there" in err
+    with Image.open(photos / "house/0.jpg") as image:
+        Image.new("L", image.size).save(tmp_path / "empty.png")
+    support = ["--support", photos / "house/0.jpg", tmp_path / "empty.png"]
+    status, _, err = call(*support, queries / "a.jpg", support=())
+    assert status == 1 and re.search(r"support 1, .*0\.jpg with .*empty\.png: the mask has no foreground", err), err
+
+
+def test_the_class_is_named_after_the_foreground(call, photos, queries, tmp_path):
+    labelme(photos / "house/0.jpg", tmp_path / "0.json")
+    support = ["--support", photos / "house/0.jpg", tmp_path / "0.json", "--format", "csv"]
+    assert call("--foreground", "tree", *support, queries / "a.jpg", support=())[0] == 0
+    assert ",tree," in (tmp_path / "out/scores.csv").read_text()
+
+
+def test_a_file_of_a_run_is_answered_with_its_folder(call, queries, tmp_path):
+    for name in ("run.yaml", "best.pt"):
+        (tmp_path / name).write_text("")
+    status, _, err = call("--model", tmp_path / "best.pt", queries)
+    assert status == 1 and f"give the folder of the run: --model {tmp_path}" in err
+
+
+def test_a_mask_after_a_stored_support_is_no_query(call, toy, photos, queries, tmp_path):
+    path = tmp_path / "house.support.safetensors"
+    path.write_bytes(b"")
+    status, _, err = call("--support", path, photos / "house/0.png", support=())
+    assert status == 1 and re.search(r"house\.support\.safetensors holds its masks .*0\.png looks", err)
+    status, _, err = call("--support", path, "--support", photos / "house/0.jpg", photos / "house/0.png", queries)
+    assert status == 1 and "is stored; give stored supports alone" in err
+    status, _, err = call("--support", path, "--support", tmp_path / "house.safetensors", queries, support=())
+    assert status == 1 and "share a name" in err
+
+
 def test_a_grey_mask_is_cut(call, photos, queries, tmp_path):
     with Image.open(photos / "house/0.png") as mask:
         mask.convert("L").save(tmp_path / "mask.jpg", quality=50)
@@ -214,6 +256,10 @@ def test_a_grey_mask_is_cut(call, photos, queries, tmp_path):
         (("house/0.jpg", "house/0.png"), ["--device", "abacus"], "there is no device 'abacus'"),
         (("house/0.jpg", "house/0.png"), ["--min-score", "2"], "lies in 0..1"),
         (("house/0.jpg", "house/0.png"), ["--model", "sam9"], "no model 'sam9'"),
+        (("house/0.jpg", "house/0.png"), ["--model", "sam2-smal+dinov2-base"], "did you mean 'sam2-small.dinov2-base'"),
+        (("house/0.jpg", "house/0.png"), ["--model", "runs/lost"], "runs/lost does not exist .*folder of a run"),
+        (("house/0.jpg", "house/0.png"), ["--model", "."], "no run.yaml; give the folder of one run"),
+        (("house/0.png", "house/0.jpg"), [], "Are photo and mask swapped|threshold 127"),
     ],
 )
 def test_supports_and_options_that_cannot_be_used(call, queries, tmp_path, support, arguments, reason):
