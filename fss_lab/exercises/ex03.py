@@ -124,6 +124,10 @@ def check_paired_interval(function: Answer) -> str:
                 float(differences.mean()) - 2 * spread,
                 float(differences.mean()) + 2 * spread,
             ],
+            "This is mean ± 1.96 standard errors, a formula for normal distributions; take quantiles of the means.": [
+                float(differences.mean() - 1.96 * differences.std() / 12**0.5),
+                float(differences.mean() + 1.96 * differences.std() / 12**0.5),
+            ],
             "The order is (low, high).": quantiles(means, 0.975, 0.025),
             "You take means over the replicates (dim=0); each replicate, a row of drawn, needs its mean (dim=1).": (
                 quantiles(differences[drawn].mean(0), 0.025, 0.975)

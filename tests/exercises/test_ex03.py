@@ -98,6 +98,10 @@ def test_paired_interval_drawn_separately_with_the_same_numbers_passes():
         (lambda a, b, d: quantiles(a - b), "mean for each replicate first"),
         (lambda a, b, d: quantiles((a - b)[d].flatten()), "single draws"),
         (lambda a, b, d: ((a - b)[d].mean(1).min(), (a - b)[d].mean(1).max()), "smallest and the largest"),
+        (
+            lambda a, b, d: tuple((a - b).mean() + side * 1.96 * (a - b).std() / len(a) ** 0.5 for side in (-1, 1)),
+            "standard errors",
+        ),
         (lambda a, b, d: quantiles((a - b)[d].mean(1))[::-1], "order is"),
         (lambda a, b, d: quantiles((a - b)[d].mean(0)), "means over the replicates"),
         (
