@@ -305,11 +305,22 @@ def compare(
     at = f" at [{', '.join(map(str, place))}]" if place else ""
     count = f" ({int(differs.sum())} of {differs.numel()} values differ)" if differs.numel() > 1 else ""
     zero = " NaN often comes from 0 / 0." if mine[place].isnan() else ""
-    raise ExerciseError(f"{what}: {_short(mine[place])}{at}, but {_short(right[place])} is right{count}.{zero}")
+    raise ExerciseError(f"{what}: {mine[place]:.5g}{at}, but {right[place]:.5g} is right{count}.{zero}")
 
 
 def _wrong_shape(what: str, shape: Sequence[int], right: Sequence[int]) -> str:
-    return f"{what}: the shape is {tuple(shape)}, but {tuple(right)} is right."
+    alike = len(shape) < len(right) and [n for n in shape if n != 1] == [n for n in right if n != 1]
+    keep = " Keep the axes of length 1 (keepdim=True)." if alike else ""
+    return f"{what}: the shape is {tuple(shape)}, but {tuple(right)} is right.{keep}"
+
+
+@contextmanager
+def hint(kind: type[Exception], words: str) -> Iterator[None]:
+    """Add words to the message where the reader's function stops with this kind of error."""
+    try:
+        yield
+    except ExerciseError as error:
+        raise (ExerciseError(f"{error}\n{words}") if isinstance(error.__cause__, kind) else error) from error.__cause__
 
 
 def _numbers(value: Any, what: str) -> Tensor:
@@ -317,10 +328,6 @@ def _numbers(value: Any, what: str) -> Tensor:
         return torch.as_tensor(value).detach().cpu().double()
     except (TypeError, ValueError, RuntimeError):
         raise ExerciseError(f"{what} must be made of numbers, but is a {type(value).__name__}: {value!r:.80}") from None
-
-
-def _short(value: Tensor) -> str:
-    return f"{value.item():.5g}"
 
 
 def _unwritten(function: Callable[..., Any], error: Exception) -> str:

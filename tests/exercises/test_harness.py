@@ -90,6 +90,8 @@ def test_comparison_finds_the_mistake_or_the_first_place():
         compare(torch.tensor([[1.0, 2.0], [9.0, 4.0]]), right, "your map")
     with refusal("NaN often comes from 0 / 0"):
         compare(torch.tensor(float("nan")), 1.0)
+    with refusal(r"but \(2, 1\) is right. Keep the axes of length 1 \(keepdim=True\)"):
+        compare(torch.ones(2), torch.ones(2, 1))
     with refusal(r"the shape is \(2,\), but \(2, 2\) is right"):
         compare([1, 2], right)
     with refusal("made of numbers, but is a str"):
