@@ -19,6 +19,12 @@ MARKS = {
     "tests/training/test_training_faults.py": "processes",
     "tests/training/test_training_processes.py": "processes",
     "tests/cli/test_segment.py::test_killed": "processes",
+    # many tests of about a second each
+    "tests/cli/test_segment.py": "slow",
+    "tests/exercises/test_fairness.py": "slow",
+    "tests/interventions/": "slow",
+    "tests/backbones/test_recording.py": "slow",
+    "tests/widgets/explorer/test_explorer.py": "slow",
     "tests/backbones/test_dinov2.py::test_every_size": "slow",
     "tests/evaluation/test_photographs.py": "slow",
     "tests/evaluation/test_worlds.py::test_folds_are_merged": "slow",
