@@ -1,6 +1,7 @@
 """Settings of the whole suite, and what the quick part leaves out."""
 
 import pytest
+from helpers.browser import launched
 from hypothesis import settings
 
 # The same examples everywhere, and no alarm when a busy machine is slow.
@@ -64,6 +65,13 @@ MARKS = {
     "tests/recipes/test_pretrain.py": "slow",
 }
 """How the names of tests begin, and the mark of all these; other tests carry their marks themselves."""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser for the pages of a module. Skips its tests where there is none."""
+    with launched() as started:
+        yield started
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from helpers.browser import launched
 from helpers.contrast import contrasts, too_pale
 
 from fss_lab.course import site as site_module
@@ -26,12 +25,6 @@ MORE = ["docs/teaching/README", "docs/teaching/assistants", "docs/teaching/point
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     return build(ROOT, tmp_path_factory.mktemp("made") / "site").parent
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.browser import launched
 from helpers.contrast import too_pale
 
 from fss_lab.cli import main
@@ -19,12 +18,6 @@ def deck(tmp_path_factory):
     path = tmp_path_factory.mktemp("deck") / "slides.html"
     assert main(["course", "slides", "--output", str(path)]) == 0
     return path
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as started:
-        yield started
 
 
 @pytest.fixture

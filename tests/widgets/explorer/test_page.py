@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.browser import launched
 from helpers.contrast import contrasts, too_pale
 from helpers.traces import with_inputs
 from matplotlib import colormaps
@@ -38,12 +37,6 @@ HOVERS = """async ({ count, frames }) => {
   }
   return times;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture
